@@ -1,0 +1,1 @@
+"""The core that every plane shares: the contract, plans, ports, backends, runtime and stores."""

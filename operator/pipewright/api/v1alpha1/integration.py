@@ -1,0 +1,125 @@
+"""Integration: one CI system that a tenant connects, by a connector of the catalogue."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipewright.api.meta import (
+    AGE,
+    LABEL_PATTERN,
+    MESSAGE,
+    Base,
+    Column,
+    JsonObject,
+    Matching,
+    Resource,
+    Rule,
+    Ruled,
+    Status,
+    condition_columns,
+    immutable,
+)
+
+SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+
+_PROJECT = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$"
+
+Project = Annotated[
+    str,
+    Field(
+        max_length=255,
+    ),
+    Matching(_PROJECT, "projects[] must be written as owner/name"),
+    Ruled(
+        Rule(
+            cel="!self.split('/').exists(part, part == '.' || part == '..')",
+            message="projects[] must be written as owner/name, and no part may be . or ..",
+        )
+    ),
+]
+"""A project as its CI system names it: owner/repository, or group/subgroup/project."""
+
+
+class SecretRef(Base):
+    """A Secret of the Integration's own namespace."""
+
+    name: SecretName
+    """The Secret's name."""
+
+
+class Credentials(Base):
+    """Where the credentials for the CI system lie."""
+
+    secret_ref: SecretRef
+    """The Secret in the Integration's namespace with the keys that the connector asks for."""
+
+
+class Webhook(Base):
+    """Whether the CI system may send events."""
+
+    enabled: bool = True
+    """Whether deliveries are taken; when false the path in status is withdrawn."""
+
+
+class IntegrationSpec(Base):
+    """Which CI system, and what of it."""
+
+    connector: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=LABEL_PATTERN,
+        ),
+        Ruled(immutable("connector")),
+    ]
+    """The connector of the catalogue that speaks to this CI system, e.g. github; cannot be changed later."""
+    config: JsonObject = Field({})
+    """The connector's own settings, checked by the schema in its manifest; never a secret."""
+    credentials: Credentials
+    """Where the credentials for the CI system lie."""
+    webhook: Webhook = Webhook()
+    """Whether the CI system may send events to the path in status."""
+    projects: Annotated[
+        tuple[Project, ...],
+        Field(min_length=1, max_length=100, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ]
+    """The projects, as owner/name, whose events are taken; those of any other are refused."""
+
+
+class WebhookStatus(Base):
+    """What to enter in the CI system's webhook settings."""
+
+    path: Annotated[str, Field(max_length=255)]
+    """The path below the gateway's address to which the CI system shall send its events."""
+    secret_ref: SecretRef
+    """The Secret in this namespace that holds the signing secret for the CI system's settings."""
+
+
+class IntegrationStatus(Status):
+    """What is set up for the CI system."""
+
+    webhook: WebhookStatus | None = None
+    """What to enter in the CI system's webhook settings; absent while the webhook is disabled."""
+
+
+class Integration(Resource):
+    """A connection to one CI system: whose events are taken, and on which actions are performed."""
+
+    kind: ClassVar[str] = "Integration"
+    plural: ClassVar[str] = "integrations"
+    singular: ClassVar[str] = "integration"
+    short_names: ClassVar[tuple[str, ...]] = ("pint",)
+    scope: ClassVar[Literal["Cluster", "Namespaced"]] = "Namespaced"
+    printer_columns: ClassVar[tuple[Column, ...]] = (
+        *condition_columns(),
+        Column(name="Connector", path=".spec.connector", description="The connector of the catalogue."),
+        AGE,
+        Column(name="Webhook", path=".status.webhook.path", description="The webhook's path.", priority=1),
+        MESSAGE,
+    )
+
+    spec: IntegrationSpec
+    """Which CI system, and what of it."""
+    status: IntegrationStatus = IntegrationStatus()
+    """What is set up for the CI system; written by Pipewright."""

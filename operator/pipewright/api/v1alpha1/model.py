@@ -1,0 +1,286 @@
+"""Model: a prediction that is trained on the tenant's own history, evaluated honestly, and served."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipewright.api.meta import (
+    AGE,
+    MESSAGE,
+    Base,
+    Between,
+    Column,
+    Count,
+    Digest,
+    DnsLabel,
+    Duration,
+    Matching,
+    Resource,
+    Ruled,
+    Status,
+    Time,
+    condition_columns,
+    immutable,
+    parse_duration,
+)
+
+
+def _cron_field(value: str, *, names: str = "") -> str:
+    """Return the pattern of one cron field whose numbers match ``value``: lists of ranges with steps."""
+    one = f"({value}|{names})" if names else f"({value})"
+    item = rf"(\*|{one}(-{one})?)(/[1-9][0-9]?)?"
+    return f"{item}(,{item})*"
+
+
+CRON_PATTERN = (
+    "^"
+    + " ".join(
+        (
+            _cron_field("[0-5]?[0-9]"),
+            _cron_field("[01]?[0-9]|2[0-3]"),
+            _cron_field("0?[1-9]|[12][0-9]|3[01]"),
+            _cron_field("0?[1-9]|1[0-2]", names="JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"),
+            _cron_field("[0-7]", names="SUN|MON|TUE|WED|THU|FRI|SAT"),
+        )
+    )
+    + "$"
+)
+"""Minute, hour, day of month, month, day of week, one space between; names in capitals."""
+
+Cron = Annotated[
+    str,
+    Field(max_length=100),
+    Matching(
+        CRON_PATTERN,
+        "schedule must have five cron fields: minute hour day-of-month month day-of-week, e.g. 0 3 * * *",
+    ),
+]
+TimeZone = Annotated[
+    str,
+    Field(max_length=64),
+    Matching(
+        r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$",
+        "timeZone must be a name of the IANA time zone database, e.g. Europe/Berlin",
+    ),
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Data(Base):
+    """Which part of the history the model learns from."""
+
+    window: Annotated[Duration, Between("1d", "730d")] = parse_duration("90d")
+    """How far back the training data reaches, 1d to 730d."""
+    min_runs: Annotated[int, Field(ge=50, le=1_000_000)] = 500
+    """How many finished runs the window must hold before a training starts."""
+    integrations: Annotated[
+        tuple[DnsLabel, ...],
+        Field(max_length=50, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ()
+    """The Integrations of this namespace whose runs count; all of them when empty."""
+
+
+class Hyperparameters(Base):
+    """Settings of the learner; each has a tried default."""
+
+    num_leaves: Annotated[int, Field(ge=2, le=256)] | None = None
+    """The most leaves that one tree may have."""
+    learning_rate: Annotated[float, Field(ge=0.001, le=1)] | None = None
+    """How much each tree corrects those before it."""
+    trees: Annotated[int, Field(ge=1, le=5000)] | None = None
+    """The most trees; training stops earlier when the validation part no longer gains."""
+    min_child: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """The fewest runs that a leaf may stand for."""
+
+
+class Training(Base):
+    """When and how the model is trained."""
+
+    schedule: Cron | None = None
+    """When to train again, as five cron fields, e.g. 0 3 * * *; without it only the first comes by itself."""
+    time_zone: TimeZone = "Etc/UTC"
+    """The IANA time zone in which the schedule is read, e.g. Europe/Berlin."""
+    deadline: Annotated[Duration, Between("1m", "24h")] = parse_duration("30m")
+    """How long one training may take before it is stopped and counts as failed, 1m to 24h."""
+    retries: Annotated[int, Field(ge=0, le=5)] = 2
+    """How often a training is repeated that failed for a technical reason; refused by a gate is not one."""
+    hyperparameters: Hyperparameters = Hyperparameters()
+    """Settings of the learner; each has a tried default."""
+
+
+class Gates(Base):
+    """What a candidate must reach on runs that it has not seen; an absent gate is open."""
+
+    max_false_positive_rate: Share | None = None
+    """The largest share of passing runs that may be called failing, e.g. 0.05."""
+    min_accuracy: Share | None = None
+    """The smallest share of runs that must be called right, e.g. 0.85."""
+    min_gain_over_baseline: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """How much the accuracy must exceed that of the better baseline, e.g. 0.01; may be negative."""
+    max_calibration_error: Share | None = None
+    """The largest gap between predicted probability and observed share, e.g. 0.1."""
+
+
+class Evaluation(Base):
+    """How a candidate is judged."""
+
+    holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.25
+    """The share of the window, its newest runs, on which the candidate is judged and not trained."""
+    gates: Gates = Gates()
+    """What a candidate must reach there to become active."""
+
+
+class Serving(Base):
+    """How the active version is used."""
+
+    default: bool = False
+    """Whether this is the model that the word prediction means in this namespace; at most one may be."""
+
+
+class ModelSpec(Base):
+    """What is predicted, from which data, how good it must be."""
+
+    task: Annotated[Literal["RunFailure"], Ruled(immutable("task"))]
+    """What is predicted: RunFailure is whether a run will fail; cannot be changed later."""
+    data: Data = Data()
+    """Which part of the history the model learns from."""
+    training: Training = Training()
+    """When and how the model is trained."""
+    evaluation: Evaluation = Evaluation()
+    """How a candidate is judged before it may become active."""
+    serving: Serving = Serving()
+    """How the active version is used."""
+
+
+class Artifact(Base):
+    """The file that holds a version."""
+
+    uri: Annotated[str, Field(max_length=1024)]
+    """Where the file lies in the artifact store."""
+    sha256: Digest
+    """The file's SHA-256, checked before it is loaded."""
+
+
+class Metrics(Base):
+    """How good a version, or a baseline, was on the held-out runs; what cannot be said there is absent."""
+
+    accuracy: Share | None = None
+    """The share of runs that were called right."""
+    false_positive_rate: Share | None = None
+    """The share of passing runs that were called failing."""
+    recall: Share | None = None
+    """The share of failing runs that were called failing."""
+    precision: Share | None = None
+    """The share of runs called failing that failed."""
+    auc: Share | None = None
+    """The probability that a failing run is ranked above a passing one."""
+    brier: Share | None = None
+    """The mean squared error of the probability."""
+    calibration_error: Share | None = None
+    """The mean gap between predicted probability and observed share."""
+    first_failure_recall: Share | None = None
+    """The recall on failures that follow a success on the same line of work, the hard ones."""
+
+
+class Version(Base):
+    """A trained version of the model."""
+
+    version: Annotated[str, Field(min_length=1, max_length=64)]
+    """The version's name, the beginning of its artifact's digest."""
+    artifact: Artifact
+    """The file that holds it."""
+    metrics: Metrics = Metrics()
+    """How good it was on the held-out runs."""
+
+
+class ActiveVersion(Version):
+    """The version that predicts."""
+
+    promoted_at: Time
+    """When it became active."""
+
+
+class Baselines(Base):
+    """How good the two simplest predictions were on the same held-out runs."""
+
+    always_pass: Metrics = Metrics()
+    """Every run passes."""
+    last_outcome: Metrics = Metrics()
+    """Every run ends as the one before it on the same line of work."""
+
+
+class Dataset(Base):
+    """The data window of the last training."""
+
+    uri: Annotated[str, Field(max_length=1024)]
+    """Where the Parquet file lies in the artifact store."""
+    rows: Count
+    """How many runs it holds."""
+    from_: Annotated[Time, Field(alias="from")]
+    """The start of its earliest run."""
+    to: Time
+    """The start of its latest run."""
+    sha256: Digest
+    """The file's SHA-256, by which a version can be traced to its data."""
+
+
+class LastTraining(Base):
+    """The training that ran last, or runs."""
+
+    attempt: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Counts the trainings of this model."""
+    submission_id: Annotated[str, Field(max_length=128)] | None = None
+    """The job's id on the Ray cluster."""
+    started_at: Time | None = None
+    """When it was submitted."""
+    finished_at: Time | None = None
+    """When it ended; absent while it runs."""
+    outcome: Literal["Running", "Passed", "GatesFailed", "Failed"] = "Running"
+    """How it ended: Passed and active, GatesFailed and refused, or Failed for a technical reason."""
+    reason: Annotated[str, Field(max_length=1024)] | None = None
+    """Why it ended so, e.g. which gate, with value and limit."""
+
+
+class ModelStatus(Status):
+    """Which version predicts, and how good it is."""
+
+    active: ActiveVersion | None = None
+    """The version that predicts."""
+    candidate: Version | None = None
+    """The version that was trained last and is not active."""
+    baselines: Baselines | None = None
+    """How good the two simplest predictions were on the same held-out runs."""
+    dataset: Dataset | None = None
+    """The data window of the last training."""
+    last_training: LastTraining | None = None
+    """The training that ran last, or runs."""
+    next_training_at: Time | None = None
+    """When the schedule asks for the next training."""
+
+
+class Model(Resource):
+    """A prediction of failures, trained on the tenant's own history and held to its gates."""
+
+    kind: ClassVar[str] = "Model"
+    plural: ClassVar[str] = "models"
+    singular: ClassVar[str] = "model"
+    short_names: ClassVar[tuple[str, ...]] = ("pml",)
+    scope: ClassVar[Literal["Cluster", "Namespaced"]] = "Namespaced"
+    printer_columns: ClassVar[tuple[Column, ...]] = (
+        *condition_columns(),
+        Column(name="Active", path=".status.active.version", description="The version that predicts."),
+        AGE,
+        Column(
+            name="Accuracy",
+            type="number",
+            path=".status.active.metrics.accuracy",
+            description="Accuracy of the active version on held-out runs.",
+            priority=1,
+        ),
+        MESSAGE,
+    )
+
+    spec: ModelSpec
+    """What is predicted, from which data, how good it must be."""
+    status: ModelStatus = ModelStatus()
+    """Which version predicts, and how good it is; written by Pipewright."""

@@ -1,0 +1,263 @@
+"""Tenant: one team's share of the cluster, of a PostgreSQL server and of Vault."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from pipewright.api.meta import (
+    AGE,
+    MESSAGE,
+    Base,
+    Column,
+    Count,
+    DnsLabel,
+    Quantity,
+    Resource,
+    Rule,
+    Ruled,
+    Status,
+    condition_columns,
+    rules,
+)
+
+_RESERVED = "['default', 'pipewright-system']"
+_COUNTED = (
+    "['cpu', 'memory', 'ephemeral-storage', 'pods', 'services', 'secrets', 'configmaps',"
+    " 'replicationcontrollers', 'resourcequotas', 'persistentvolumeclaims',"
+    " 'services.loadbalancers',"
+    " 'services.nodeports', 'limits.cpu', 'limits.memory', 'limits.ephemeral-storage']"
+)
+_LIMITED = "['cpu', 'memory', 'ephemeral-storage']"
+
+_NOT_RESERVED = Rule(
+    cel=f"!(self.name in {_RESERVED}) && !self.name.startsWith('kube-')",
+    message="namespaces[].name must not be default, pipewright-system or kube-*: these belong to the cluster",
+    field_path=".name",
+)
+_OWN_NAME_NOT_RESERVED = Rule(
+    cel=f"has(self.spec.namespaces) || (!(self.metadata.name in {_RESERVED})"
+    " && !self.metadata.name.startsWith('kube-'))",
+    message="metadata.name is reserved and would name the namespace: choose another or set spec.namespaces",
+    field_path=".metadata.name",
+)
+_NAMESPACES_STAY = Rule(
+    cel="(has(self.spec.namespaces) ? self.spec.namespaces.map(n, n.name) : [self.metadata.name]) =="
+    " (has(oldSelf.spec.namespaces) ? oldSelf.spec.namespaces.map(n, n.name) : [oldSelf.metadata.name])",
+    message="spec.namespaces is immutable: create a new Tenant for another namespace",
+    field_path=".spec.namespaces",
+)
+_QUOTA_KEYS = Rule(
+    cel=f"self.all(key, key in {_COUNTED} || key.startsWith('requests.') || key.startsWith('count/')"
+    " || key.startsWith('hugepages-') || key.contains('.storageclass.storage.k8s.io/'))",
+    message="quota has a key that a ResourceQuota does not count: use for example requests.cpu,"
+    " limits.memory, pods or count/jobs.batch",
+)
+_LIMIT_KEYS = Rule(
+    cel=f"self.all(key, key in {_LIMITED})", message="keys must be cpu, memory or ephemeral-storage"
+)
+
+
+def _at_most(lower: str, upper: str) -> Rule:
+    """Return the rule that no quantity of the map ``lower`` exceeds the same key of ``upper``."""
+    exceeds = f"quantity(string(self.{lower}[key])).compareTo(quantity(string(self.{upper}[key]))) > 0"
+    return Rule(
+        cel=f"!has(self.{lower}) || !has(self.{upper})"
+        f" || self.{lower}.all(key, !(key in self.{upper} && {exceeds}))",
+        message=f"limits.{lower} must not exceed limits.{upper}",
+        field_path=f".{lower}",
+    )
+
+
+Quota = Annotated[dict[str, Quantity], Field(max_length=32), Ruled(_QUOTA_KEYS)]
+Limit = Annotated[dict[str, Quantity], Field(max_length=3), Ruled(_LIMIT_KEYS)]
+
+
+class TenantNamespace(Base):
+    """A namespace that the tenant owns."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_NOT_RESERVED))
+
+    name: DnsLabel
+    """The namespace's name; must not exist yet, and not be default, pipewright-system or kube-*."""
+
+
+class Limits(Base):
+    """Bounds of each container in the tenant's namespaces (a LimitRange)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            _at_most("defaultRequest", "default"),
+            _at_most("defaultRequest", "max"),
+            _at_most("default", "max"),
+        )
+    )
+
+    default: Limit | None = None
+    """Limits of a container that names none, by resource: cpu, memory, ephemeral-storage."""
+    default_request: Limit | None = None
+    """Requests of a container that names none, by resource: cpu, memory, ephemeral-storage."""
+    max: Limit | None = None
+    """The most that one container may have as its limit, by resource: cpu, memory, ephemeral-storage."""
+
+
+class Subject(Base):
+    """Somebody who gets access: a User, a Group, or a ServiceAccount of any namespace."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                cel="has(self.__namespace__) == (self.kind == 'ServiceAccount')",
+                message="namespace is required for a ServiceAccount and must be absent for a User or Group",
+                message_expression="self.kind == 'ServiceAccount'"
+                " ? 'namespace is required: it names where the ServiceAccount ' + self.name + ' lies'"
+                " : 'namespace must be absent: the ' + self.kind + ' ' + self.name + ' lies in none'",
+                field_path=".namespace",
+            ),
+            Rule(
+                cel="!self.name.startsWith('system:')",
+                message="name must not begin with system: as such users and groups belong to the cluster",
+                field_path=".name",
+            ),
+            Rule(
+                cel="self.kind != 'ServiceAccount' || self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+                message="name of a ServiceAccount must be the name of a Kubernetes object",
+                field_path=".name",
+            ),
+        )
+    )
+
+    kind: Literal["User", "Group", "ServiceAccount"]
+    """What the name names: User, Group or ServiceAccount."""
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """The name as the cluster's authentication gives it; never one that begins with system:."""
+    namespace: DnsLabel | None = None
+    """The ServiceAccount's namespace; required for a ServiceAccount, absent otherwise."""
+
+
+Subjects = Annotated[tuple[Subject, ...], Field(max_length=50)]
+
+
+class Access(Base):
+    """Who may do what in the tenant's namespaces."""
+
+    owners: Subjects = ()
+    """Those who may do everything in the namespaces, Secrets and Pipewright's kinds included."""
+    editors: Subjects = ()
+    """Those who may change workloads and Pipewright's kinds, but not who has access."""
+    viewers: Subjects = ()
+    """Those who may read everything but Secrets."""
+
+
+class Database(Base):
+    """The tenant's own PostgreSQL database."""
+
+    connection_limit: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many connections the tenant's logins may hold at once."""
+
+
+class TenantSpec(Base):
+    """What the tenant shall have."""
+
+    display_name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """A name for people; the object's name is used where it is absent."""
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
+    """What deleting the Tenant does to its data: Retain locks everything and keeps it, Delete removes it."""
+    namespaces: Annotated[tuple[TenantNamespace, ...], Field(min_length=1, max_length=1)] | None = None
+    """The tenant's namespaces, by default one that is named as the tenant; cannot be changed later."""
+    pod_security: Literal["restricted", "baseline", "privileged"] = "restricted"
+    """The Pod Security Standard that the namespaces enforce: restricted, baseline or privileged."""
+    quota: Quota | None = None
+    """The ResourceQuota of the namespaces by resource, e.g. requests.cpu, limits.memory, pods."""
+    limits: Limits | None = None
+    """Bounds and defaults of each container in the namespaces (a LimitRange)."""
+    access: Access = Access()
+    """Who may do what in the namespaces (RoleBindings)."""
+    database: Database = Database()
+    """The tenant's own PostgreSQL database; its connection lies in the Secret pipewright-database."""
+
+    def namespace_names(self, tenant: str) -> tuple[str, ...]:
+        """Return the names of the namespaces of the Tenant named ``tenant``."""
+        return tuple(namespace.name for namespace in self.namespaces) if self.namespaces else (tenant,)
+
+
+class NamespaceStatus(Base):
+    """A namespace that was created for the tenant."""
+
+    name: DnsLabel
+    """The namespace's name."""
+    uid: Annotated[str, Field(max_length=64)]
+    """The namespace's UID, by which it is known to be the tenant's."""
+
+
+class DatabaseStatus(Base):
+    """Where the tenant's database is."""
+
+    server: Annotated[str, Field(max_length=63)]
+    """The platform's name of the database server."""
+    name: Annotated[str, Field(max_length=63)]
+    """The database's name on that server."""
+    schema_version: Annotated[str, Field(max_length=64)] | None = None
+    """The revision to which Pipewright's schema in the database was migrated."""
+    credential_version: Count | None = None
+    """Counts the passwords that the tenant's login has had."""
+
+
+class VaultStatus(Base):
+    """Where the tenant's secrets are."""
+
+    path: Annotated[str, Field(max_length=255)]
+    """The path in Vault that the tenant's ServiceAccount may read and write."""
+    role: Annotated[str, Field(max_length=128)]
+    """The role to name when logging in to Vault with the ServiceAccount's token."""
+
+
+class TenantStatus(Status):
+    """What the tenant has."""
+
+    id: Annotated[str, Field(max_length=12)] | None = None
+    """The tenant's id, which names its database, logins and Vault path; never used twice."""
+    namespaces: Annotated[tuple[NamespaceStatus, ...], Field(max_length=16)] = ()
+    """The namespaces that exist."""
+    database: DatabaseStatus | None = None
+    """The database that exists."""
+    vault: VaultStatus | None = None
+    """The place in Vault that exists."""
+
+
+class Tenant(Resource):
+    """A team with its own namespace, access, quota, PostgreSQL database and place in Vault."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_OWN_NAME_NOT_RESERVED, _NAMESPACES_STAY))
+
+    kind: ClassVar[str] = "Tenant"
+    plural: ClassVar[str] = "tenants"
+    singular: ClassVar[str] = "tenant"
+    short_names: ClassVar[tuple[str, ...]] = ("ptn",)
+    scope: ClassVar[Literal["Cluster", "Namespaced"]] = "Cluster"
+    name_length: ClassVar[int] = 40
+    printer_columns: ClassVar[tuple[Column, ...]] = (
+        *condition_columns(),
+        Column(
+            name="Namespace", path=".status.namespaces[0].name", description="The tenant's first namespace."
+        ),
+        AGE,
+        Column(name="Id", path=".status.id", description="The tenant's id.", priority=1),
+        MESSAGE,
+    )
+
+    spec: TenantSpec = TenantSpec()
+    """What the tenant shall have."""
+    status: TenantStatus = TenantStatus()
+    """What the tenant has; written by Pipewright."""
+
+
+__all__ = [
+    "Access",
+    "Database",
+    "Limits",
+    "Subject",
+    "Tenant",
+    "TenantNamespace",
+    "TenantSpec",
+    "TenantStatus",
+]
