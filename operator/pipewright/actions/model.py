@@ -1,0 +1,127 @@
+"""Effects of the Model controller: attempts of trainings, and which version is active."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ml import contract
+from pipewright.runner_facts import TenantRef
+from pipewright.training_facts import Pointer, TrainingOutcome, TrainingPhase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginTraining:
+    """Export the data window to the artifact store, then write the attempt's intent to the journal."""
+
+    tenant: TenantRef
+    model_uid: str
+    attempt: int
+    recipe: str
+    since: datetime
+    at: datetime
+    """Now: the end of the window, and the attempt's start."""
+    integrations: tuple[str, ...] | None
+    """UIDs; None: all."""
+
+    def __str__(self) -> str:
+        return f"export the data window and begin training, attempt {self.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitTraining:
+    """Give the job of an attempt whose intent is written to the compute cluster."""
+
+    tenant: TenantRef
+    model_uid: str
+    attempt: int
+    job: contract.TrainingJob = field(hash=False)
+    phase: TrainingPhase
+
+    def __str__(self) -> str:
+        again = " again: the cluster has forgotten it" if self.phase == "Resubmitted" else ""
+        return f"submit training, attempt {self.attempt}{again}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopTraining:
+    """Ask the compute cluster to end a job."""
+
+    submission_id: str
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"stop training, attempt {self.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishTraining:
+    """Write an attempt's outcome to the journal."""
+
+    tenant: TenantRef
+    submission_id: str
+    attempt: int
+    outcome: TrainingOutcome
+    reason: str
+    """One word for programs, and after a colon a sentence."""
+    report: contract.Report | None = field(hash=False, repr=False)
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"note training, attempt {self.attempt}, as {self.outcome}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteModel:
+    """Make a version the active one, if the pointer is still the one that was seen."""
+
+    pointer: Pointer
+    expected: int | None
+    """The generation that was seen; None: no pointer was there."""
+
+    def __str__(self) -> str:
+        return f"promote version {self.pointer.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDefaultModel:
+    """Say whether the model is what `prediction` means in its namespace."""
+
+    model_uid: str
+    is_default: bool
+
+    def __str__(self) -> str:
+        return f"make the model {'the default' if self.is_default else 'not the default'} of its namespace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawModel:
+    """Take the pointer away: from now on nothing is predicted by this model."""
+
+    model_uid: str
+
+    def __str__(self) -> str:
+        return "withdraw the active version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteArtifacts:
+    """Delete the model's windows, versions and reports from the artifact store."""
+
+    tenant_id: str
+    model_uid: str
+
+    def __str__(self) -> str:
+        return "delete the model's files"
+
+
+ModelAction = (
+    BeginTraining
+    | SubmitTraining
+    | StopTraining
+    | FinishTraining
+    | PromoteModel
+    | SetDefaultModel
+    | WithdrawModel
+    | DeleteArtifacts
+)

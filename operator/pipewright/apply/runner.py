@@ -1,0 +1,43 @@
+"""The runner's actions as port calls: this match says which area does what; the areas say how."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from pipewright.actions import RunnerAction, integration, objects, run, workflow
+from pipewright.apply import integrations, runs
+from pipewright.ports import RunnerPorts
+
+
+async def perform(action: RunnerAction, *, ports: RunnerPorts, gateway_url: str) -> None:
+    """Do one action. `gateway_url` is the gateway's address as providers reach it."""
+    match action:
+        case objects.ApplyObject():
+            await ports.cluster.apply(action.manifest)
+        case objects.CreateObject():
+            await ports.cluster.create(action.manifest)
+        case objects.DeleteObject():
+            await ports.cluster.delete(action.ref, uid=action.uid)
+        case (
+            integration.IssueWebhookSecret()
+            | integration.ProjectWebhookSecret()
+            | integration.PublishRoute()
+            | integration.WithdrawRoute()
+            | integration.DeleteWebhookSecret()
+        ):
+            await integrations.perform(action, ports=ports, gateway_url=gateway_url)
+        case workflow.PublishTriggers():
+            await ports.triggers.publish(workflow_uid=action.workflow_uid, triggers=action.triggers)
+        case workflow.WithdrawTriggers():
+            await ports.triggers.withdraw(workflow_uid=action.workflow_uid)
+        case (
+            run.BeginRun()
+            | run.SkipStep()
+            | run.BeginStep()
+            | run.PerformStep()
+            | run.FinishStep()
+            | run.FinishRun()
+        ):
+            await runs.perform(action, ports=ports)
+        case _:
+            assert_never(action)

@@ -1,0 +1,95 @@
+"""The Model controller's actions as port calls.
+
+The order in time: window, intent, job, report, outcome, pointer. Killed between any two, the next pass finds
+the earlier one and goes on from there; a window without an intent is a file that goes with the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import assert_never
+
+from pipewright import errors
+from pipewright.actions import model
+from pipewright.ports.training import Artifacts, TrainingPorts
+from pipewright.training_facts import DataWindow, Training
+
+
+async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
+    """Do one action."""
+    match action:
+        case model.BeginTraining():
+            await _begin(action, ports)
+        case model.SubmitTraining():
+            await ports.compute.submit(
+                action.job, tenant_id=action.tenant.id, model_uid=action.model_uid
+            )
+            await ports.trainings.mark(
+                action.tenant, submission_id=action.job.submission_id, phase=action.phase
+            )
+        case model.StopTraining():
+            await ports.compute.stop(action.submission_id)
+        case model.FinishTraining():
+            await ports.trainings.finish(
+                action.tenant,
+                submission_id=action.submission_id,
+                outcome=action.outcome,
+                reason=action.reason,
+                report=action.report,
+                at=action.at,
+            )
+        case model.PromoteModel():
+            if not await ports.pointers.promote(action.pointer, expected=action.expected):
+                raise errors.Conflict(f"{action}: the active version changed meanwhile")
+        case model.SetDefaultModel():
+            await ports.pointers.set_default(model_uid=action.model_uid, is_default=action.is_default)
+        case model.WithdrawModel():
+            await ports.pointers.withdraw(model_uid=action.model_uid)
+        case model.DeleteArtifacts():
+            await ports.artifacts.delete(
+                folder(ports.artifacts, tenant_id=action.tenant_id, model_uid=action.model_uid)
+            )
+        case _:
+            assert_never(action)
+
+
+def folder(artifacts: Artifacts, *, tenant_id: str, model_uid: str) -> str:
+    """Where all files of a model lie."""
+    return artifacts.url_for(tenant_id, "models", model_uid)
+
+
+def submission_id(*, tenant_id: str, model_uid: str, window_sha256: str, attempt: int) -> str:
+    """The job's id: the same attempt at the same data is the same job, however often it is submitted."""
+    text = f"{tenant_id}|{model_uid}|{window_sha256}|{attempt}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+async def _begin(action: model.BeginTraining, ports: TrainingPorts) -> None:
+    found = await ports.windows.export(
+        action.tenant, since=action.since, until=action.at, integrations=action.integrations
+    )
+    home = (action.tenant.id, "models", action.model_uid)
+    window = DataWindow(
+        uri=ports.artifacts.url_for(*home, "windows", f"{found.sha256}.parquet"),
+        sha256=found.sha256,
+        rows=found.rows,
+    )
+    await ports.artifacts.put(window.uri, found.content)
+    place = (*home, "trainings", f"{action.attempt}-{action.recipe}")
+    training = Training(
+        submission_id=submission_id(
+            tenant_id=action.tenant.id,
+            model_uid=action.model_uid,
+            window_sha256=found.sha256,
+            attempt=action.attempt,
+        ),
+        attempt=action.attempt,
+        recipe=action.recipe,
+        phase="Intended",
+        window=window,
+        artifact_uri=ports.artifacts.url_for(*place, "model"),
+        report_uri=ports.artifacts.url_for(*place, "report.json"),
+        started_at=action.at,
+    )
+    if not await ports.trainings.begin(action.tenant, training, model_uid=action.model_uid):
+        raise errors.Conflict(f"attempt {action.attempt} was begun by somebody else: looking again")

@@ -1,0 +1,42 @@
+"""The names that several rooms must agree on. Every external name is a fixed prefix and the tenant's id.
+
+No text that a tenant chose is in a database's, role's, policy's or path's name. In a Vault policy a glob
+stands only after `<id>/`.
+"""
+
+from __future__ import annotations
+
+TENANT_LABEL = "pipewright.dev/tenant"
+ID_LABEL = "pipewright.dev/tenant-id"
+UID_LABEL = "pipewright.dev/tenant-uid"
+VERSION_ANNOTATION = "pipewright.dev/credential-version"
+"""On the connection Secret: which version of the credentials it holds."""
+FINALIZER = "pipewright.dev/cleanup"
+
+SYSTEM_NAMESPACE = "pipewright-system"
+CONNECTION_SECRET = "pipewright-database"  # noqa: S105 - the name of a Secret, not its value
+"""The Secret with the connection in each of a tenant's namespaces."""
+TENANT_SERVICE_ACCOUNT = "pipewright"
+"""The ServiceAccount in a tenant's namespaces whose tokens open the tenant's Vault path."""
+VAULT_AUDIENCE = "vault"
+"""The audience of a ServiceAccount token that logs in to Vault."""
+
+
+def vault_role(tenant_id: str) -> str:
+    """A tenant's Kubernetes-auth role in Vault, and its policy."""
+    return f"pipewright-tenant-{tenant_id}"
+
+
+def platform_path(tenant_id: str) -> str:
+    """Where the passwords of all logins of a tenant lie in Vault; the tenant cannot read it."""
+    return f"{tenant_id}/platform/database"
+
+
+def user_path(tenant_id: str) -> str:
+    """Where the tenant finds its own connection in Vault."""
+    return f"{tenant_id}/user/database"
+
+
+def bundle_context(tenant_id: str) -> str:
+    """What the gateway's sealed bundle of a tenant is bound to."""
+    return f"pipewright/tenant/{tenant_id}/gateway"

@@ -1,0 +1,172 @@
+"""What the runner's controllers need besides: the registry, the gateway's rows, journals, providers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
+from pipewright.runner_facts import (
+    AttemptPhase,
+    CredentialCheck,
+    Decision,
+    Performed,
+    Route,
+    RunJournal,
+    TenantRef,
+    Trigger,
+)
+
+if TYPE_CHECKING:
+    from connectors.manifest import Manifest
+
+
+class Directory(Protocol):
+    """Whose namespace it is."""
+
+    async def find(self, *, namespace: str) -> TenantRef | None:
+        """The tenant of the namespace that has this name now, found by its UID and never by a label."""
+        ...
+
+
+class Routes(Protocol):
+    """Where webhooks lead: rows of the platform database that the gateway follows."""
+
+    async def find(self, *, integration_uid: str) -> Route | None:
+        """The Integration's route."""
+        ...
+
+    async def publish(self, route: Route, *, sealed_secret: bytes) -> None:
+        """Write the whole route, whatever was there for this Integration."""
+        ...
+
+    async def withdraw(self, *, integration_uid: str) -> None:
+        """Delete it; absent already counts as done."""
+        ...
+
+
+class Triggers(Protocol):
+    """What starts workflows: rows of the platform database that the gateway follows."""
+
+    async def find(self, *, workflow_uid: str) -> Sequence[Trigger]:
+        """The workflow's triggers by position."""
+        ...
+
+    async def publish(self, *, workflow_uid: str, triggers: Sequence[Trigger]) -> None:
+        """Replace them all in one transaction."""
+        ...
+
+    async def withdraw(self, *, workflow_uid: str) -> None:
+        """Delete them all; absent already counts as done."""
+        ...
+
+
+class Journal(Protocol):
+    """Runs and their steps in the tenant's database. Writing the same row again changes nothing."""
+
+    async def read(self, tenant: TenantRef, *, run_uid: str) -> RunJournal | None:
+        """The run with all attempts of its steps."""
+        ...
+
+    async def begin(
+        self, tenant: TenantRef, *, run_uid: str, namespace: str, name: str, workflow_uid: str | None
+    ) -> None:
+        """Open the run."""
+        ...
+
+    async def finish(
+        self,
+        tenant: TenantRef,
+        *,
+        run_uid: str,
+        phase: Literal["Succeeded", "Failed", "Cancelled"],
+        reason: str,
+    ) -> None:
+        """Close the run; one that is closed stays as it is."""
+        ...
+
+    async def begin_step(self, tenant: TenantRef, *, run_uid: str, step: str, attempt: int) -> None:
+        """Write the intent."""
+        ...
+
+    async def finish_step(
+        self,
+        tenant: TenantRef,
+        *,
+        run_uid: str,
+        step: str,
+        attempt: int,
+        phase: AttemptPhase,
+        message: str = "",
+        outputs: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write the outcome, with the intent if there is none; an outcome that is there stays as it is."""
+        ...
+
+
+class Decisions(Protocol):
+    """What the gateway decided, in the tenant's database."""
+
+    async def find(
+        self,
+        tenant: TenantRef,
+        *,
+        namespace: str,
+        workflow: str,
+        revision: str,
+        integration: str,
+        delivery_id: str,
+    ) -> Decision | None:
+        """The decision that asked for a run: event and prediction as the trigger saw them."""
+        ...
+
+
+class Actions(Protocol):
+    """CI systems, by the connectors of the catalogue."""
+
+    @property
+    def connectors(self) -> Mapping[str, Manifest]:
+        """The catalogue by name."""
+        ...
+
+    async def check(
+        self, *, connector: str, config: Mapping[str, Any], credentials: Mapping[str, Secret]
+    ) -> CredentialCheck:
+        """Show the credentials to the provider. Never raises for its answer."""
+        ...
+
+    async def perform(
+        self,
+        *,
+        connector: str,
+        action: str,
+        config: Mapping[str, Any],
+        credentials: Mapping[str, Secret],
+        inputs: Mapping[str, str],
+    ) -> Performed:
+        """Perform an action once, repeating nothing by itself. Never raises for the provider's answer."""
+        ...
+
+
+class OwnSecrets(SecretStore, Protocol):
+    """The secret store where the runner also deletes: below `<tenant id>/platform/integrations/`."""
+
+    async def delete(self, path: str) -> None:
+        """Delete every version of one secret; absent already counts as done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerPorts:
+    """Everything the controllers of Integration, Workflow and WorkflowRun may reach."""
+
+    cluster: Cluster
+    directory: Directory
+    routes: Routes
+    triggers: Triggers
+    secrets: OwnSecrets
+    sealer: Sealer
+    journal: Journal
+    decisions: Decisions
+    actions: Actions

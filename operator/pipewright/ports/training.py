@@ -1,0 +1,185 @@
+"""What the Model controller needs: a compute cluster, an artifact store, and three sorts of rows.
+
+No credential of a database or of the store goes to the compute cluster: a job knows addresses only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from ml import contract
+from pipewright.ports.common import Cluster
+from pipewright.ports.runner import Directory
+from pipewright.runner_facts import TenantRef
+from pipewright.training_facts import (
+    ExportedWindow,
+    JobStatus,
+    Pointer,
+    Training,
+    TrainingOutcome,
+    TrainingPhase,
+)
+
+
+class Compute(Protocol):
+    """Runs training jobs; a job is known by its submission id, which the caller chose."""
+
+    async def submit(self, job: contract.TrainingJob, *, tenant_id: str, model_uid: str) -> None:
+        """Start the job; one that the cluster knows already, whatever became of it, is left alone."""
+        ...
+
+    async def status(self, submission_id: str) -> JobStatus | None:
+        """The job's state; None when the cluster does not know it (never submitted, or forgotten)."""
+        ...
+
+    async def stop(self, submission_id: str) -> None:
+        """Ask the job to end; one that has ended, or is not known, counts as done."""
+        ...
+
+
+class Artifacts(Protocol):
+    """Files of windows, models and reports. A file is there whole or not at all."""
+
+    def url_for(self, *parts: str) -> str:
+        """The address of a file or folder below the store. ValueError when a part is no plain name."""
+        ...
+
+    async def put(self, url: str, content: bytes) -> None:
+        """Write a file, whatever was there."""
+        ...
+
+    async def get(self, url: str) -> bytes | None:
+        """A file's content.
+
+        Raises:
+            BackendError: it is larger than any file of ours, or cannot be read.
+        """
+        ...
+
+    async def exists(self, url: str) -> bool:
+        """Whether anything lies at this address or below it."""
+        ...
+
+    async def delete(self, url: str) -> None:
+        """Delete the file, or everything below the folder; absent already counts as done."""
+        ...
+
+
+class Trainings(Protocol):
+    """The journal of trainings, in the tenant's database."""
+
+    async def latest(self, tenant: TenantRef, *, model_uid: str) -> Sequence[Training]:
+        """The model's last attempts, the newest first; as many as any decision needs."""
+        ...
+
+    async def begin(self, tenant: TenantRef, training: Training, *, model_uid: str) -> bool:
+        """Write the intent, before the job; False when this attempt is there already."""
+        ...
+
+    async def mark(self, tenant: TenantRef, *, submission_id: str, phase: TrainingPhase) -> None:
+        """Note how far an attempt is; a finished one stays as it is."""
+        ...
+
+    async def finish(
+        self,
+        tenant: TenantRef,
+        *,
+        submission_id: str,
+        outcome: TrainingOutcome,
+        reason: str,
+        report: contract.Report | None,
+        at: datetime,
+    ) -> None:
+        """Write how an attempt ended; an outcome that is there stays as it is."""
+        ...
+
+
+class Windows(Protocol):
+    """The tenant's history as training data, people as surrogates. `integrations`: UIDs; None: all."""
+
+    async def count(
+        self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
+    ) -> int:
+        """How many attempts with a known outcome (success or failure) began in [since, until)."""
+        ...
+
+    async def export(
+        self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
+    ) -> ExportedWindow:
+        """All attempts that began then, as Parquet; the same rows give the same bytes."""
+        ...
+
+
+class Pointers(Protocol):
+    """Which version of each model is active: rows of the platform database that the gateway follows."""
+
+    async def find(self, *, model_uid: str) -> Pointer | None:
+        """The model's pointer."""
+        ...
+
+    async def default_of(self, *, tenant_id: str, namespace: str, task: str) -> Pointer | None:
+        """The pointer of the model that is the default for a task in a namespace."""
+        ...
+
+    async def promote(self, pointer: Pointer, *, expected: int | None) -> bool:
+        """Write the pointer if it is still at generation `expected` (None: not there yet).
+
+        False: somebody else was first.
+
+        Raises:
+            Conflict: another model became the namespace's default meanwhile.
+        """
+        ...
+
+    async def set_default(self, *, model_uid: str, is_default: bool) -> None:
+        """Say whether the model is its namespace's default for its task.
+
+        Raises:
+            Conflict: another model became the default meanwhile.
+        """
+        ...
+
+    async def withdraw(self, *, model_uid: str) -> None:
+        """Delete the pointer; absent already counts as done."""
+        ...
+
+
+class TrainingPorts(Protocol):
+    """What the Model controller reaches; the runner's ports are these and more."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """The Kubernetes API."""
+        ...
+
+    @property
+    def directory(self) -> Directory:
+        """Whose namespace it is."""
+        ...
+
+    @property
+    def compute(self) -> Compute:
+        """Where jobs run."""
+        ...
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Where files lie."""
+        ...
+
+    @property
+    def trainings(self) -> Trainings:
+        """The journal."""
+        ...
+
+    @property
+    def windows(self) -> Windows:
+        """The history."""
+        ...
+
+    @property
+    def pointers(self) -> Pointers:
+        """What the gateway follows."""
+        ...

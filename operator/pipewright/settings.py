@@ -1,0 +1,159 @@
+"""The settings of one process: a YAML file, named by the one environment variable that is read here.
+
+Secrets are paths of files, as Kubernetes mounts them; `read_secret` reads one when it is needed. What is
+wrong is said with the field's name before anything starts.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+VARIABLE = "PIPEWRIGHT_SETTINGS"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names the file, the field and what to do."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Listen(_Part):
+    """Where this process serves: health and metrics (operator), or the REST API (gateway)."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)]
+
+
+class PlatformDatabase(_Part):
+    """The platform database, as this process's own login."""
+
+    dsn_file: Path
+
+
+class Server(_Part):
+    """A server for tenants' databases. The two logins are the provisioner's only."""
+
+    name: str
+    region: str = "local"
+    database_class: str = "standard"
+    host: str
+    port: int
+    provisioner_dsn_file: Path | None = None
+    migrator_dsn_file: Path | None = None
+
+
+class Vault(_Part):
+    """Vault (or OpenBao), by Kubernetes auth with this process's ServiceAccount token."""
+
+    address: str
+    role: str
+    jwt_file: Path
+    mount: str = "tenants"
+    transit: str = "transit"
+
+
+class Sealing(_Part):
+    """The gateway's public key (X25519, 32 raw bytes, base64)."""
+
+    public_key_file: Path
+
+
+class Gateway(_Part):
+    """The gateway's private key, its address as providers reach it, and its tokens' audience."""
+
+    private_key_file: Path | None = None
+    base_url: str
+    audience: str = "pipewright"
+
+
+class Ray(_Part):
+    """A Ray cluster's Jobs API."""
+
+    address: str
+    token_file: Path | None = None
+
+
+class Artifacts(_Part):
+    """Where data windows and model artifacts lie."""
+
+    url: str
+
+
+class Outbound(_Part):
+    """What connectors may reach although it is private, loopback or plain http: `host:port`."""
+
+    allow: tuple[str, ...] = ()
+
+
+class Settings(_Part):
+    """Everything that one process is told."""
+
+    component: Literal["provisioner", "runner", "gateway"]
+    controllers: tuple[Literal["tenant", "integration", "workflow", "workflowrun", "model"], ...] = ()
+    identity: str
+    system_namespace: str = "pipewright-system"
+    kubeconfig: Path | None = None
+    listen: Listen
+    platform_database: PlatformDatabase
+    servers: Annotated[tuple[Server, ...], Field(min_length=1)]
+    vault: Vault | None = None
+    sealing: Sealing | None = None
+    gateway: Gateway | None = None
+    ray: Ray | None = None
+    artifacts: Artifacts | None = None
+    outbound: Outbound = Outbound()
+    resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    otlp_endpoint: str | None = None
+
+
+def load() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: the variable is missing, or the file is not what it must be.
+    """
+    named = os.environ.get(VARIABLE)
+    if not named:
+        raise SettingsError(f"set {VARIABLE} to the path of this process's settings file")
+    return read(Path(named))
+
+
+def read(path: Path) -> Settings:
+    """The settings in a file.
+
+    Raises:
+        SettingsError: the file cannot be read, or a field is missing, unknown or out of bounds.
+    """
+    try:
+        return Settings.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as broken:
+        raise SettingsError(f"cannot read {path}: {broken.strerror}") from None
+    except yaml.YAMLError:
+        raise SettingsError(f"{path} is not YAML") from None
+    except pydantic.ValidationError as refused:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in refused.errors())
+        raise SettingsError(f"{path}: {wrong}") from None
+
+
+def read_secret(path: Path) -> str:
+    """The content of a mounted secret, without the line break at its end.
+
+    Raises:
+        SettingsError: the file cannot be read or is empty.
+    """
+    try:
+        text = path.read_text().strip()
+    except OSError as broken:
+        raise SettingsError(f"cannot read the secret file {path}: {broken.strerror}") from None
+    if not text:
+        raise SettingsError(f"the secret file {path} is empty")
+    return text

@@ -1,0 +1,75 @@
+"""Settings: read once, refused early, with the field's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipewright import settings
+
+GOOD: dict[str, Any] = {
+    "component": "provisioner",
+    "controllers": ["tenant"],
+    "identity": "provisioner-0",
+    "listen": {"port": 8080},
+    "platformDatabase": {"dsnFile": "/run/platform.dsn"},
+    "servers": [{"name": "main", "host": "db", "port": 5432}],
+}
+
+
+def written(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "settings.yaml"
+    merged = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    path.write_text(yaml.safe_dump(merged))
+    return path
+
+
+def test_a_small_file_is_enough(tmp_path: Path) -> None:
+    found = settings.read(written(tmp_path))
+    assert (found.component, found.system_namespace, found.servers[0].name) == (
+        "provisioner",
+        "pipewright-system",
+        "main",
+    )
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown component": ({"component": "other"}, "component"),
+    "a missing identity": ({"identity": None}, "identity"),
+    "an unknown field": ({"vauIt": {}}, "vauIt"),
+    "no server": ({"servers": []}, "servers"),
+    "a port that is none": ({"listen": {"port": 70000}}, r"listen\.port"),
+    "a period of nothing": ({"resyncSeconds": 0}, "resyncSeconds"),
+}
+
+
+@pytest.mark.parametrize("sentence", BAD)
+def test_what_is_wrong_is_named(sentence: str, tmp_path: Path) -> None:
+    changes, field = BAD[sentence]
+    with pytest.raises(settings.SettingsError, match=field):
+        settings.read(written(tmp_path, **changes))
+
+
+def test_a_missing_variable_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIPEWRIGHT_SETTINGS", raising=False)
+    with pytest.raises(settings.SettingsError, match="set PIPEWRIGHT_SETTINGS"):
+        settings.load()
+
+
+def test_a_missing_file_and_one_that_is_no_yaml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(settings.SettingsError, match=r"nowhere\.yaml"):
+        settings.read(tmp_path / "nowhere.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(settings.SettingsError, match="is not YAML"):
+        settings.read(tmp_path / "broken.yaml")
+
+
+def test_a_secret_file_is_read_without_its_line_break(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("value\n")
+    assert settings.read_secret(tmp_path / "s") == "value"
+    (tmp_path / "e").write_text("\n")
+    with pytest.raises(settings.SettingsError, match="is empty"):
+        settings.read_secret(tmp_path / "e")
