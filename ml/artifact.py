@@ -1,0 +1,167 @@
+"""A trained model as one file: compressed JSON with LightGBM's model texts and all that scoring needs.
+
+A data format, never pickle: reading it runs no code. Loading checks the digest first, then the format, then
+that the model was trained on the features this code computes. The same model always gives the same bytes.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ml import contract, features
+
+FORMAT = "pipewright-model/1"
+MAX_BYTES = 256 * 1024 * 1024
+"""A larger content is refused before it fills the memory."""
+
+Band = Literal["low", "medium", "high", "unsure"]
+
+
+class ArtifactRefused(ValueError):
+    """The file is not the model it should be; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Platt scaling: probability = 1 / (1 + exp(-(slope * logit + intercept)))."""
+
+    slope: float
+    intercept: float
+
+    def probability(self, logit: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The calibrated probability of failure for averaged logits."""
+        return 1 / (1 + np.exp(-np.clip(self.slope * logit + self.intercept, -30, 30)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """What a calibrated probability of failure is called."""
+
+    failure: float
+    """From here on the run is called a failure (band high); set for few false alarms."""
+    medium: float
+    """From here on the risk is above the usual failure rate (band medium)."""
+    unsure_low: float
+    unsure_high: float
+    """Strictly between these two it is nearer to a coin flip than the model is worth: band unsure."""
+
+    def band(self, probability: float, *, has_history: bool) -> Band:
+        """The band; unsure too where nothing is known of the pipeline yet: thresholds do not hold there."""
+        if not has_history or self.unsure_low < probability < self.unsure_high:
+            return "unsure"
+        if probability >= self.failure:
+            return "high"
+        return "medium" if probability >= self.medium else "low"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model with everything that scoring and lineage need."""
+
+    models: Sequence[str]
+    """LightGBM model texts; their raw scores are averaged."""
+    calibration: Calibration
+    thresholds: Thresholds
+    window_sha256: str
+    rows: int
+    data_from: str
+    data_to: str
+    metrics: contract.Metrics
+    """On the held-out runs, of exactly this model."""
+    task: str = "RunFailure"
+
+
+def dump(artifact: Artifact) -> bytes:
+    """The artifact's file: zlib over canonical JSON."""
+    content = {
+        "format": FORMAT,
+        "task": artifact.task,
+        "features": {"schema": features.SCHEMA, "names": list(features.NAMES)},
+        "models": list(artifact.models),
+        "calibration": dataclasses.asdict(artifact.calibration),
+        "thresholds": dataclasses.asdict(artifact.thresholds),
+        "window": {
+            "sha256": artifact.window_sha256,
+            "rows": artifact.rows,
+            "from": artifact.data_from,
+            "to": artifact.data_to,
+        },
+        "metrics": json.loads(contract.to_json(artifact.metrics)),
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return zlib.compress(text.encode(), 9)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 of the file, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(content: bytes, *, sha256: str) -> Artifact:
+    """The artifact in the file whose digest must be `sha256`. Raises ArtifactRefused."""
+    found = digest(content)
+    if found != sha256:
+        raise ArtifactRefused(
+            f"the model file's digest is {found[:12]}…, expected {sha256[:12]}…:"
+            " it was changed or cut short; train again or restore the file"
+        )
+    data = _parse(content)
+    _check_format(data)
+    try:
+        return _artifact(data)
+    except (KeyError, TypeError, contract.ContractError) as error:
+        raise ArtifactRefused(f"the model file is incomplete ({error}); train again") from None
+
+
+def _parse(content: bytes) -> Mapping[str, Any]:
+    try:
+        engine = zlib.decompressobj()
+        text = engine.decompress(content, MAX_BYTES)
+        if engine.unconsumed_tail or not engine.eof:
+            raise ArtifactRefused(f"the model file is cut short or larger than {MAX_BYTES} bytes unpacked")
+        data = json.loads(text)
+    except (zlib.error, ValueError) as error:
+        if isinstance(error, ArtifactRefused):
+            raise
+        raise ArtifactRefused("the model file is not compressed JSON; train again") from None
+    if not isinstance(data, dict):
+        raise ArtifactRefused("the model file is not a JSON object; train again")
+    return data
+
+
+def _check_format(data: Mapping[str, Any]) -> None:
+    if data.get("format") != FORMAT:
+        raise ArtifactRefused(f"the model file has the format {data.get('format')}, this code reads {FORMAT}")
+    schema = data.get("features", {}).get("schema")
+    if schema != features.SCHEMA:
+        raise ArtifactRefused(
+            f"the model was trained on the features {schema}, this code computes {features.SCHEMA};"
+            " train again"
+        )
+
+
+def _artifact(data: Mapping[str, Any]) -> Artifact:
+    models, window = data["models"], data["window"]
+    if not models or not all(isinstance(text, str) and text.startswith("tree") for text in models):
+        raise ArtifactRefused("the model file holds no LightGBM models; train again")
+    for part in ("calibration", "thresholds"):
+        if not all(isinstance(value, float | int) and math.isfinite(value) for value in data[part].values()):
+            raise ArtifactRefused(f"the model file's {part} are not numbers; train again")
+    return Artifact(
+        models=tuple(models),
+        calibration=Calibration(**data["calibration"]),
+        thresholds=Thresholds(**data["thresholds"]),
+        window_sha256=window["sha256"],
+        rows=window["rows"],
+        data_from=window["from"],
+        data_to=window["to"],
+        metrics=contract.from_json(contract.Metrics, json.dumps(data["metrics"])),
+        task=data["task"],
+    )

@@ -1,0 +1,253 @@
+"""What the Model controller and a training job say to each other: job, report, shape of the data window.
+
+The controller writes a `TrainingJob`, Ray runs `python -m ml.train` with it, and the job answers with a
+`Report`. Standard library only, so that the operator can import this without NumPy. JSON keys are camelCase,
+as in the custom resources; unknown keys are ignored, so that either side may be upgraded first.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+Outcome = Literal["Passed", "GatesFailed", "Failed"]
+
+JOB_VARIABLE = "PIPEWRIGHT_TRAINING_JOB"
+"""Environment variable with a `TrainingJob` as base64 of its JSON: the way in when there is no job file."""
+
+WINDOW_COLUMNS: Mapping[str, str] = {
+    "integration": "string",
+    "project": "string",
+    "pipeline": "string",
+    "run_id": "string",
+    "attempt": "int64",
+    "number": "int64",
+    "event": "string",
+    "branch": "string",
+    "actor": "string",
+    "sha": "string",
+    "outcome": "string",
+    "queued_at": "timestamp[us, tz=UTC]",
+    "started_at": "timestamp[us, tz=UTC]",
+    "finished_at": "timestamp[us, tz=UTC]",
+    "failed_jobs": "list<string>",
+    "jobs": "int64",
+}
+"""The data window (Parquet): one row for each ATTEMPT of a run, ordered by `started_at`; name → Arrow type.
+
+`outcome` is success, failure, cancel, error or skip. `finished_at` is null while the attempt runs."""
+
+HYPERPARAMETERS: Mapping[str, tuple[float, float, float]] = {
+    "num_leaves": (8, 2, 256),
+    "learning_rate": (0.03, 0.001, 0.5),
+    "num_trees": (400, 10, 2000),
+    "min_child_samples": (40, 1, 10000),
+    "lambda_l2": (5, 0, 1000),
+    "feature_fraction": (0.4, 0.05, 1),
+    "ensemble": (3, 1, 10),
+}
+"""Name → (default, least, most). LightGBM's names, except `ensemble`: how many models are averaged."""
+
+WHOLE = frozenset({"num_leaves", "num_trees", "min_child_samples", "ensemble"})
+"""The hyperparameters that are whole numbers."""
+
+
+class ContractError(ValueError):
+    """A job or report that cannot be read; the message names the field, what it is and what it must be."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """What a candidate must reach on the held-out runs to be promoted. None: not asked for. Shares, 0-1."""
+
+    max_false_positive_rate: float | None = None
+    """Share of passing runs that may be called failures."""
+    min_accuracy: float | None = None
+    min_gain_over_baseline: float | None = None
+    """Accuracy above the better baseline: 0.01 is one point."""
+    max_calibration_error: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not -1 <= value <= 1:
+                raise ContractError(
+                    f"gates.{_camel(field.name)} is {value}; it must be a share between 0 and 1"
+                )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """One training, complete in itself: a job knows no database and no credential, only these addresses."""
+
+    submission_id: str
+    window_uri: str
+    """Where the data window is read: file:// or a presigned http(s) GET."""
+    window_sha256: str
+    artifact_uri: str
+    """Where the model is written: file:// or a presigned http(s) PUT."""
+    report_uri: str
+    task: Literal["RunFailure"] = "RunFailure"
+    seed: int = 0
+    holdout: float = 0.25
+    """Share of the newest runs that is kept for the test and never trained on."""
+    gates: Gates = dataclasses.field(default_factory=Gates)
+    hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.submission_id:
+            raise ContractError("submissionId is empty; it names the training and must be set")
+        if not re.fullmatch("[0-9a-f]{64}", self.window_sha256):
+            raise ContractError("windowSha256 must be the 64 hexadecimal digits of the data window's SHA-256")
+        if not 0.05 <= self.holdout <= 0.5:
+            raise ContractError(f"holdout is {self.holdout}; it must be a share between 0.05 and 0.5")
+        if not 0 <= self.seed < 2**31:
+            raise ContractError(f"seed is {self.seed}; it must be between 0 and 2147483647")
+        for name in ("window_uri", "artifact_uri", "report_uri"):
+            _check_uri(_camel(name), getattr(self, name))
+        for name, value in self.hyperparameters.items():
+            _check_hyperparameter(name, value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """How a predictor did on the held-out runs; the positive class is failure. None: nothing to divide by."""
+
+    accuracy: float
+    false_positive_rate: float | None
+    """Share of the passed runs that were called failures."""
+    recall: float | None
+    """Share of the failures that were called failures."""
+    precision: float | None
+    auc: float | None
+    brier: float
+    calibration_error: float
+    """Expected calibration error over ten bins of equal width."""
+    first_failure_recall: float | None
+    """Recall among failures whose line of work was not red before: the hard ones."""
+    coverage: float
+    """Share of the runs for which the answer was not "unsure"."""
+    selective_accuracy: float | None
+    """Accuracy among those."""
+    rows: int
+    failures: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The answer to a `TrainingJob`; written for every end of a training, also for a failed one."""
+
+    submission_id: str
+    outcome: Outcome
+    reason: str
+    """A sentence for the user: what passed, or which gate, its value and its limit, or what went wrong."""
+    metrics: Metrics | None = None
+    baselines: Mapping[str, Metrics] = dataclasses.field(default_factory=dict)
+    """`alwaysPass` and `lastOutcome` (of the same branch, else the same pipeline) on the same runs."""
+    artifact_sha256: str | None = None
+    artifact_bytes: int = 0
+    rows: int = 0
+    """Attempts with a known outcome in the data window."""
+    data_from: str | None = None
+    data_to: str | None = None
+    """Start of the oldest and of the newest of these rows, RFC 3339."""
+    trained_at: str | None = None
+    duration_seconds: float = 0.0
+
+
+def to_json(value: TrainingJob | Report | Metrics | Gates) -> str:
+    """The value as JSON, always the same text for the same value."""
+    return json.dumps(
+        _encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def from_json(kind: type[T], text: str | bytes) -> T:
+    """Read a value of `kind` from JSON. Raises ContractError that names the field."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ContractError(f"{kind.__name__} is not JSON: {error}") from None
+    value = _decode(kind, data, where="")
+    assert isinstance(value, kind)
+    return value
+
+
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {
+            _camel(field.name): _encode(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    return value
+
+
+def _decode(kind: Any, value: Any, *, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, value, where=where)
+    if origin is types.UnionType:
+        return None if value is None else _decode(args[0], value, where=where)
+    if origin is Literal:
+        return _expect(value in args, value, where=where, wanted=" or ".join(map(str, args)))
+    if origin is Mapping:
+        _expect(isinstance(value, dict), value, where=where, wanted="an object")
+        return {key: _decode(args[1], item, where=f"{where}.{key}") for key, item in value.items()}
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float:
+        return _expect(number and math.isfinite(value), value, where=where, wanted="a number")
+    if kind is int:
+        return _expect(number and isinstance(value, int), value, where=where, wanted="a whole number")
+    return _expect(isinstance(value, str), value, where=where, wanted="a string")
+
+
+def _decode_dataclass(kind: Any, value: Any, *, where: str) -> Any:
+    _expect(isinstance(value, dict), value, where=where or kind.__name__, wanted="an object")
+    hints, found = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        name = f"{where}.{_camel(field.name)}".lstrip(".")
+        if _camel(field.name) in value:
+            found[field.name] = _decode(hints[field.name], value[_camel(field.name)], where=name)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ContractError(f"{name} is missing in {kind.__name__}")
+    return kind(**found)
+
+
+def _expect(fits: bool, value: Any, *, where: str, wanted: str) -> Any:
+    if not fits:
+        # The type, not the value: an address in the wrong field may carry a signature.
+        raise ContractError(f"{where} is of the wrong kind ({type(value).__name__}); it must be {wanted}")
+    return value
+
+
+def _check_uri(name: str, uri: str) -> None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+        return
+    if parts.scheme in ("http", "https") and parts.hostname and not parts.username:
+        return
+    raise ContractError(f"{name} must be file:///absolute/path or an http(s) address without a user name")
+
+
+def _check_hyperparameter(name: str, value: float) -> None:
+    if name not in HYPERPARAMETERS:
+        raise ContractError(
+            f"hyperparameters.{name} is unknown; known are {', '.join(sorted(HYPERPARAMETERS))}"
+        )
+    _, least, most = HYPERPARAMETERS[name]
+    if not least <= value <= most:
+        raise ContractError(f"hyperparameters.{name} is {value:g}; it must be between {least:g} and {most:g}")
+    if name in WHOLE and value != int(value):
+        raise ContractError(f"hyperparameters.{name} is {value:g}; it must be a whole number")
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)

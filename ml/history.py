@@ -1,0 +1,138 @@
+"""What is remembered of finished runs: for each line of work, its last outcomes.
+
+A run belongs to a few lines (its pipeline, its branch, …). When it finishes, its outcome is inserted into
+each of them; when another starts, the lines say what was known. The gateway keeps a line as one row of the
+tenant's database, training replays them from the data window: the rules are here, once.
+Only success and failure are outcomes; a cancelled or skipped run says nothing about the code.
+"""
+
+import bisect
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+LIMIT = 50
+"""How many outcomes a line remembers."""
+
+SCOPES = ("pipeline", "branch", "event", "actor", "project", "commit")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One finished attempt of a run. Times are seconds since the epoch."""
+
+    run: str
+    attempt: int
+    sha: str
+    started_at: float
+    finished_at: float
+    failed: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What is known of an attempt at the moment when it starts. Times are seconds since the epoch.
+
+    `branch`, `actor` and `sha` are empty where the provider does not tell; `actor` is a surrogate id.
+    """
+
+    project: str
+    pipeline: str
+    event: str
+    branch: str
+    actor: str
+    sha: str
+    run_id: str
+    attempt: int
+    started_at: float
+    queued_at: float | None = None
+
+
+def lines(run: Run) -> dict[str, str]:
+    """The lines of work that the run belongs to: scope → key. A scope whose name is unknown is left out.
+
+    A key is the JSON text of the names that make it up, so that no two different lists share a key.
+    `commit` joins sibling pipelines and earlier attempts on the same revision.
+    """
+    names = {
+        "pipeline": (run.project, run.pipeline),
+        "branch": (run.project, run.pipeline, run.branch),
+        "event": (run.project, run.pipeline, run.event),
+        "actor": (run.project, run.actor),
+        "project": (run.project,),
+        "commit": (run.project, run.sha),
+    }
+    return {
+        scope: json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+        for scope, parts in names.items()
+        if parts[-1]
+    }
+
+
+def insert(history: Sequence[Outcome], outcome: Outcome) -> tuple[Outcome, ...]:
+    """The line with `outcome` in its place; the same outcome again changes nothing, whatever the order.
+
+    A line is sorted by the time of finish, then run and attempt, holds one outcome for each attempt (the one
+    inserted last wins) and the last `LIMIT` of them.
+    """
+    kept = [known for known in history if known.run != outcome.run or known.attempt != outcome.attempt]
+    bisect.insort(kept, outcome, key=_order)
+    return tuple(kept[-LIMIT:])
+
+
+def visible(history: Sequence[Outcome], *, at: float) -> Sequence[Outcome]:
+    """The outcomes known at the time `at`: those that had finished by then. The line must be sorted."""
+    if not history or history[-1].finished_at <= at:
+        return history
+    return history[: bisect.bisect_right(history, at, key=lambda known: known.finished_at)]
+
+
+def known(run: Run, lines: Mapping[str, Sequence[Outcome]]) -> dict[str, Sequence[Outcome]]:
+    """All lines of a run as they were known when it started, scope by scope.
+
+    Earlier attempts of the run itself stand in the `commit` line only: a re-run is judged by what its branch
+    and pipeline did before, and by its first attempt apart from that. So a flaky test on a green branch looks
+    unlike a branch that is broken.
+    """
+    seen = {scope: visible(outcomes, at=run.started_at) for scope, outcomes in lines.items()}
+    if run.attempt == 1:
+        return seen
+    return {
+        scope: outcomes if scope == "commit" else [each for each in outcomes if each.run != run.run_id]
+        for scope, outcomes in seen.items()
+    }
+
+
+def next_attempt(run: Run, *, at: float) -> Run:
+    """The re-run of a finished attempt, starting at `at`; score it with lines that hold the failed attempt.
+
+    P(a re-run would pass) = 1 - P(failure) of this run.
+    """
+    return dataclasses.replace(run, attempt=run.attempt + 1, started_at=at, queued_at=None)
+
+
+def encode(history: Sequence[Outcome]) -> str:
+    """The line as compact JSON, as the tenant's database keeps it."""
+    rows = [[o.run, o.attempt, o.sha, o.started_at, o.finished_at, int(o.failed)] for o in history]
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+
+
+def decode(text: str | bytes | Sequence[Sequence[object]]) -> tuple[Outcome, ...]:
+    """The line from its JSON, or from the lists that a JSON column was read into. Raises ValueError."""
+    rows = json.loads(text) if isinstance(text, str | bytes) else text
+    try:
+        return tuple(_outcome(*row) for row in rows)
+    except TypeError as error:
+        raise ValueError(
+            f"a row of a line of work is not [run, attempt, sha, started, finished, failed]: {error}"
+        ) from None
+
+
+def _outcome(run: str, attempt: int, sha: str, started_at: float, finished_at: float, failed: int) -> Outcome:
+    return Outcome(
+        run=run, attempt=attempt, sha=sha, started_at=started_at, finished_at=finished_at, failed=bool(failed)
+    )
+
+
+def _order(outcome: Outcome) -> tuple[float, str, int]:
+    return outcome.finished_at, outcome.run, outcome.attempt

@@ -1,0 +1,225 @@
+"""The training job: `python -m ml.train [job.json]`, run by Ray: a data window in, a model and a report out.
+
+window → digest → replay → time-ordered split → fit → test against two baselines → gates → artifact → report.
+The artifact is exactly the model that was tested: its metrics are not those of a sibling. Exit code 0 means
+that a report says Passed or GatesFailed; a training that could not be done reports Failed and exits with 1.
+"""
+
+import argparse
+import base64
+import binascii
+import dataclasses
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+from ml import artifact, contract, evaluate, fit, replay, transfer, window
+from ml.contract import Gates, Metrics, Report, TrainingJob
+from ml.replay import Dataset
+
+MIN_ROWS = 200
+"""Labelled attempts below which nothing can be learned, split and tested."""
+MIN_FAILURES = 10
+"""Failures (and passes) that the training part needs."""
+VALIDATION = 0.2
+"""Share of the rows before the test part that chooses trees, calibration and thresholds."""
+
+
+class TrainingFailed(Exception):
+    """The data cannot be trained on; the message is for the user."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training found: the file, its metrics, the baselines on the same runs, what it was made of."""
+
+    content: bytes
+    metrics: Metrics
+    baselines: dict[str, Metrics]
+    rows: int
+    data_from: str
+    data_to: str
+
+
+def main(argv: list[str]) -> int:
+    """The command: the job from a file or from the environment; messages go to the job's log."""
+    parser = argparse.ArgumentParser(prog="python -m ml.train", description=__doc__)
+    parser.add_argument("job", nargs="?", type=Path, help=f"file with the job; else ${contract.JOB_VARIABLE}")
+    try:
+        job = contract.from_json(contract.TrainingJob, _job_text(parser.parse_args(argv).job))
+    except (contract.ContractError, OSError) as error:
+        sys.stderr.write(f"no training: {error}\n")
+        return 2
+    report = run(job)
+    sys.stdout.write(f"{report.outcome}: {report.reason}\n")
+    return 1 if report.outcome == "Failed" else 0
+
+
+def run(job: TrainingJob) -> Report:
+    """Do the job and write its report. Raises TransferFailed if the report itself cannot be written."""
+    started = time.monotonic()
+    try:
+        report = _train_and_store(job)
+    except (TrainingFailed, window.WindowRefused, transfer.TransferFailed) as error:
+        report = Report(submission_id=job.submission_id, outcome="Failed", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - the controller must learn of every end; the log has the rest
+        sys.excepthook(type(error), error, error.__traceback__)
+        reason = f"training ended unexpectedly ({type(error).__name__}); the job's log has the details"
+        report = Report(submission_id=job.submission_id, outcome="Failed", reason=reason)
+    report = dataclasses.replace(
+        report,
+        trained_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        duration_seconds=round(time.monotonic() - started, 3),
+    )
+    transfer.put(job.report_uri, contract.to_json(report).encode())
+    return report
+
+
+def train(content: bytes, job: TrainingJob) -> Trained:
+    """Train on a data window: pure but for LightGBM. Raises TrainingFailed and WindowRefused."""
+    data = replay.dataset(window.read(content, sha256=job.window_sha256))
+    known, test = split(data, holdout=job.holdout)
+    fitted = fit.fit(
+        known.x,
+        known.failed,
+        validation=int(len(known) * VALIDATION),
+        hyperparameters=job.hyperparameters,
+        seed=job.seed,
+        target=target_rate(job.gates),
+    )
+    metrics = measure(fitted, test)
+    span = replay.rfc3339(data.started_at[0]), replay.rfc3339(data.started_at[-1])
+    file = artifact.Artifact(
+        models=fitted.models,
+        calibration=fitted.calibration,
+        thresholds=fitted.thresholds,
+        window_sha256=job.window_sha256,
+        rows=len(data),
+        data_from=span[0],
+        data_to=span[1],
+        metrics=metrics,
+    )
+    return Trained(
+        content=artifact.dump(file),
+        metrics=metrics,
+        baselines=evaluate.baselines(failed=test.failed, red_before=test.red_before),
+        rows=len(data),
+        data_from=span[0],
+        data_to=span[1],
+    )
+
+
+def split(data: Dataset, *, holdout: float) -> tuple[Dataset, Dataset]:
+    """(to learn from, to test on): one cut in time, and before it only outcomes known by then.
+
+    Raises TrainingFailed when either part is too small or of one kind.
+    """
+    if len(data) < MIN_ROWS:
+        raise TrainingFailed(
+            f"the data window holds {len(data)} runs that passed or failed, training needs {MIN_ROWS}:"
+            " wait for more runs, import the history or choose a longer window"
+        )
+    cut = len(data) - round(len(data) * holdout)
+    order = np.arange(len(data))
+    # A run that started before the cut but finished after it was not known at the cut.
+    known = data.take((order < cut) & (data.finished_at <= data.started_at[cut]))
+    test = data.take(order >= cut)
+    validation = int(len(known) * VALIDATION)
+    _need("the oldest runs", known.failed[: -fit.CALIBRATION * validation], least=MIN_FAILURES)
+    _need("the runs that calibrate the model", known.failed[-validation:], least=2)
+    _need("the newest runs, kept for the test,", test.failed, least=1)
+    return known, test
+
+
+def target_rate(gates: Gates) -> float:
+    """The false positive rate to aim at: well below the gate, because thresholds drift by a point or two."""
+    if gates.max_false_positive_rate is None:
+        return fit.TARGET_FALSE_POSITIVE_RATE
+    return min(fit.TARGET_FALSE_POSITIVE_RATE, max(0.0, 0.6 * gates.max_false_positive_rate))
+
+
+def measure(fitted: fit.Fitted, test: Dataset) -> Metrics:
+    """The model's metrics on the test part."""
+    boosters = [lgb.Booster(model_str=text) for text in fitted.models]
+    probability = fitted.calibration.probability(fit.logit(boosters, test.x))
+    limits = fitted.thresholds
+    bands = [
+        limits.band(float(chance), has_history=bool(known))
+        for chance, known in zip(probability, test.has_history, strict=True)
+    ]
+    return evaluate.metrics(
+        failed=test.failed,
+        probability=probability,
+        flagged=probability >= limits.failure,
+        red_before=test.red_before,
+        unsure=np.array([band == "unsure" for band in bands]),
+    )
+
+
+def missed_gates(gates: Gates, metrics: Metrics, baselines: dict[str, Metrics]) -> list[str]:
+    """A sentence for each gate that the model does not pass: the gate, its value, its limit."""
+    name, best = max(baselines.items(), key=lambda item: item[1].accuracy)
+    gain = metrics.accuracy - best.accuracy
+    rate = metrics.false_positive_rate or 0.0
+    rules = [
+        ("false positive rate", rate, "at most", gates.max_false_positive_rate),
+        ("accuracy", metrics.accuracy, "at least", gates.min_accuracy),
+        (f"gain over the baseline {name}", gain, "at least", gates.min_gain_over_baseline),
+        ("calibration error", metrics.calibration_error, "at most", gates.max_calibration_error),
+    ]
+    missed = []
+    for gate, value, word, limit in rules:
+        if limit is not None and (value > limit if word == "at most" else value < limit):
+            missed.append(f"{gate} is {value:.4f}, must be {word} {limit:g}")
+    return missed
+
+
+def _train_and_store(job: TrainingJob) -> Report:
+    found = train(transfer.get(job.window_uri), job)
+    missed = missed_gates(job.gates, found.metrics, found.baselines)
+    # Stored also when a gate was missed: a person may look at it, only promotion is refused.
+    transfer.put(job.artifact_uri, found.content)
+    best = max(each.accuracy for each in found.baselines.values())
+    passed = f"all gates passed: accuracy {found.metrics.accuracy:.4f}, the better baseline has {best:.4f}"
+    return Report(
+        submission_id=job.submission_id,
+        outcome="GatesFailed" if missed else "Passed",
+        reason="; ".join(missed) or passed,
+        metrics=found.metrics,
+        baselines=found.baselines,
+        artifact_sha256=artifact.digest(found.content),
+        artifact_bytes=len(found.content),
+        rows=found.rows,
+        data_from=found.data_from,
+        data_to=found.data_to,
+    )
+
+
+def _need(part: str, failed: fit.Flags, *, least: int) -> None:
+    failures = int(failed.sum())
+    if min(failures, len(failed) - failures) < least:
+        raise TrainingFailed(
+            f"{part} have {failures} failures and {len(failed) - failures} passes;"
+            f" at least {least} of each are needed: choose a longer data window"
+        )
+
+
+def _job_text(path: Path | None) -> bytes:
+    if path is not None:
+        return path.read_bytes()
+    try:
+        text = base64.b64decode(os.environ[contract.JOB_VARIABLE], validate=True)
+    except KeyError:
+        raise contract.ContractError(f"name a job file or set {contract.JOB_VARIABLE}") from None
+    except binascii.Error:
+        raise contract.ContractError(f"{contract.JOB_VARIABLE} is not base64") from None
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""The words between the Model controller and a training job."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml import contract
+from ml.contract import ContractError, Gates, Metrics, Report, TrainingJob
+
+ROOT = Path(__file__).parents[3]
+
+JOB = {
+    "submissionId": "a1",
+    "task": "RunFailure",
+    "windowUri": "file:///data/window.parquet",
+    "windowSha256": "0" * 64,
+    "artifactUri": "https://store.example/model?signature=secret",
+    "reportUri": "http://127.0.0.1:9/report?signature=secret",
+    "seed": 3,
+    "holdout": 0.25,
+    "gates": {"maxFalsePositiveRate": 0.05},
+    "hyperparameters": {"num_leaves": 8, "learning_rate": 0.03},
+}
+
+
+def test_a_job_survives_json() -> None:
+    job = contract.from_json(TrainingJob, json.dumps(JOB))
+    assert job.gates == Gates(max_false_positive_rate=0.05)
+    assert job.hyperparameters == {"num_leaves": 8, "learning_rate": 0.03}
+    assert contract.from_json(TrainingJob, contract.to_json(job)) == job
+
+
+def test_a_report_survives_json() -> None:
+    metrics = Metrics(
+        accuracy=0.9, false_positive_rate=0.03, recall=0.5, precision=None, auc=0.8, brier=0.1,
+        calibration_error=0.02, first_failure_recall=None, coverage=0.95, selective_accuracy=0.92,
+        rows=100, failures=20,
+    )  # fmt: skip
+    report = Report(
+        submission_id="a1",
+        outcome="GatesFailed",
+        reason="accuracy is 0.9000, must be at least 0.95",
+        metrics=metrics,
+        baselines={"alwaysPass": metrics, "lastOutcome": metrics},
+        artifact_sha256="f" * 64,
+        artifact_bytes=12,
+        rows=400,
+        data_from="2026-01-01T00:00:00Z",
+        data_to="2026-02-01T00:00:00Z",
+        trained_at="2026-02-01T00:00:10Z",
+        duration_seconds=4.2,
+    )
+    text = contract.to_json(report)
+    assert contract.from_json(Report, text) == report
+    assert json.loads(text)["baselines"]["alwaysPass"]["falsePositiveRate"] == 0.03
+
+
+def test_an_unknown_key_is_ignored_so_that_either_side_may_be_newer() -> None:
+    assert contract.from_json(TrainingJob, json.dumps({**JOB, "later": 1})).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"submissionId": ""}, "submissionId is empty"),
+        ({"windowSha256": "abc"}, "windowSha256 must be the 64"),
+        ({"windowSha256": 5}, "windowSha256 is of the wrong kind .int.; it must be a string"),
+        ({"holdout": 0.9}, "holdout is 0.9; it must be a share between"),
+        ({"seed": 1.5}, "seed is of the wrong kind"),
+        ({"seed": True}, "seed is of the wrong kind"),
+        ({"seed": -1}, "seed is -1"),
+        ({"task": "Weather"}, "task is of the wrong kind .str.; it must be RunFailure"),
+        ({"windowUri": "s3://bucket/key"}, "windowUri must be file:///"),
+        ({"windowUri": "file://host/key"}, "windowUri must be file:///"),
+        ({"artifactUri": "https://user:word@store/x"}, "artifactUri must be file:///"),
+        ({"gates": {"minAccuracy": "high"}}, "gates.minAccuracy is of the wrong kind"),
+        ({"gates": {"minAccuracy": 85}}, "gates.minAccuracy is 85"),
+        ({"gates": []}, "gates is of the wrong kind .list.; it must be an object"),
+        ({"hyperparameters": {"depth": 3}}, "hyperparameters.depth is unknown; known are ensemble"),
+        ({"hyperparameters": {"num_leaves": 1}}, "hyperparameters.num_leaves is 1; it must be between 2 and"),
+        ({"hyperparameters": {"num_leaves": 8.5}}, "hyperparameters.num_leaves is 8.5; it must be a whole"),
+        ({"hyperparameters": {"num_leaves": "8"}}, "hyperparameters.num_leaves is of the wrong kind"),
+    ],
+)
+def test_a_bad_job_is_refused_by_name(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        contract.from_json(TrainingJob, json.dumps({**JOB, **change}))
+
+
+def test_a_missing_field_is_named() -> None:
+    short = {key: value for key, value in JOB.items() if key != "reportUri"}
+    with pytest.raises(ContractError, match="reportUri is missing in TrainingJob"):
+        contract.from_json(TrainingJob, json.dumps(short))
+
+
+def test_text_that_is_not_json_is_refused() -> None:
+    with pytest.raises(ContractError, match="TrainingJob is not JSON"):
+        contract.from_json(TrainingJob, b"{")
+
+
+def test_no_message_repeats_a_signed_address() -> None:
+    with pytest.raises(ContractError) as caught:
+        contract.from_json(TrainingJob, json.dumps({**JOB, "windowUri": "ftp://a/?signature=secret"}))
+    assert "secret" not in str(caught.value)
+
+
+def test_the_contract_imports_without_numpy() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import ml.contract; print('numpy' in sys.modules)"
+    out = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "False"
