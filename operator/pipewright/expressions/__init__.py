@@ -1,0 +1,179 @@
+"""Expressions: the Common Expression Language wherever a user or a connector writes a condition or a value.
+
+An environment says what an expression may name. Compile once, bind the values once for any number of
+expressions, ask:
+
+    conditions = expressions.conditions("pipelinerun.finished")
+    condition = conditions.condition("event.outcome == 'failure' && prediction.retry.probability > 0.7")
+    condition.holds(expressions.bind_event(conditions, event, prediction))
+
+Everything that can be known without the values is an `ExpressionError` with line and column at compile time:
+syntax, undeclared names, unknown fields, wrong types, too high a cost. What is known only with them is an
+`EvaluationError`. Nothing else comes out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+from pipewright import events
+from pipewright.expressions import cost, types
+from pipewright.expressions.engine import (
+    MAX_EXPRESSION,
+    Condition,
+    Environment,
+    EvaluationError,
+    ExpressionError,
+    Program,
+    Scope,
+    untyped,
+)
+from pipewright.expressions.templates import Template, text_of
+from pipewright.expressions.types import StepResult
+
+__all__ = [
+    "MAX_EXPRESSION",
+    "Condition",
+    "Environment",
+    "EvaluationError",
+    "ExpressionError",
+    "Program",
+    "Scope",
+    "StepResult",
+    "Template",
+    "answers",
+    "bind_answer",
+    "bind_event",
+    "bind_input",
+    "bind_payload",
+    "bind_result",
+    "bind_step",
+    "conditions",
+    "inputs",
+    "outputs",
+    "payloads",
+    "steps",
+    "text_of",
+]
+
+_PAYLOAD: Final = cost.Bounds(dyn_size=1024 * 1024, dyn_items=10_000, made=32 * 1024 * 1024, cost=50_000_000)
+"""Whole request bodies, seen only by the manifests that the platform ships."""
+_INPUT: Final = cost.Bounds(made=1024 * 1024, cost=5_000_000)
+"""Inputs and settings, seen only by those manifests too."""
+
+
+@cache
+def conditions(event_type: events.EventType) -> Environment:
+    """For a trigger's `if`: `event` (typed for this type of event) and `prediction`."""
+    return Environment({"event": event_type, "prediction": "Prediction"})
+
+
+def bind_event(environment: Environment, event: events.Event, prediction: events.Prediction | None) -> Scope:
+    """The scope of `conditions(event.type)`. Without a prediction all of its fields are null."""
+    return environment.bind(event=types.event_message(event), prediction=types.prediction_message(prediction))
+
+
+@cache
+def steps(event_type: events.EventType) -> Environment:
+    """For a step's `if` and `with`: as `conditions`, and `steps`, the results of earlier steps by name."""
+    return Environment({"event": event_type, "prediction": "Prediction", "steps": "map(string, Step)"})
+
+
+def bind_step(
+    environment: Environment,
+    event: events.Event,
+    prediction: events.Prediction | None,
+    results: Mapping[str, StepResult],
+) -> Scope:
+    """The scope of `steps(event.type)`.
+
+    Raises:
+        EvaluationError: an output is longer than expressions may handle.
+    """
+    limits = environment.bounds
+    for name, result in results.items():
+        if len(result.outputs) > limits.items or any(
+            len(text.encode()) > limits.text for text in result.outputs.values()
+        ):
+            raise EvaluationError(f"the outputs of step {name} are too big for expressions")
+    return environment.bind(
+        event=types.event_message(event),
+        prediction=types.prediction_message(prediction),
+        steps={name: types.step_message(result) for name, result in results.items()},
+    )
+
+
+@cache
+def outputs() -> Environment:
+    """For a step's `outputs`: `result`, untyped, what the action gave."""
+    return Environment({"result": "dyn"})
+
+
+def bind_result(result: Any) -> Scope:
+    """The scope of `outputs()`.
+
+    Raises:
+        EvaluationError: the result is too big or no JSON.
+    """
+    environment = outputs()
+    return environment.bind(result=_bounded(result, environment))
+
+
+@cache
+def inputs() -> Environment:
+    """For a connector's requests: `input` (an action's inputs) and `config` (the integration's)."""
+    return Environment({"input": "map(string, dyn)", "config": "map(string, dyn)"}, bounds=_INPUT)
+
+
+def bind_input(values: Mapping[str, Any], config: Mapping[str, Any]) -> Scope:
+    """The scope of `inputs()`.
+
+    Raises:
+        EvaluationError: a value is too big or no JSON.
+    """
+    environment = inputs()
+    return environment.bind(
+        input=_bounded(dict(values), environment), config=_bounded(dict(config), environment)
+    )
+
+
+def _bounded(value: Any, environment: Environment) -> Any:
+    clean = untyped(value, max_items=environment.bounds.dyn_items)
+    if len(json.dumps(clean, ensure_ascii=False).encode()) > environment.bounds.dyn_size:
+        raise EvaluationError(f"a value has more than {environment.bounds.dyn_size // 1024} KiB")
+    return clean
+
+
+@cache
+def answers() -> Environment:
+    """For a connector's outputs: `body` (JSON) and `status` of a provider's answer."""
+    return Environment({"body": "dyn", "status": "int"}, bounds=_PAYLOAD)
+
+
+def bind_answer(body: Any, status: int) -> Scope:
+    """The scope of `answers()`.
+
+    Raises:
+        EvaluationError: the body is nested too deeply or has too many entries.
+    """
+    return answers().bind(body=untyped(body, max_items=_PAYLOAD.dyn_items), status=status)
+
+
+@cache
+def payloads() -> Environment:
+    """For a connector's mapping: `body` (JSON), `headers` (lower-case names), `lookup` (its tables)."""
+    return Environment({"body": "dyn", "headers": "map(string, string)", "lookup": "dyn"}, bounds=_PAYLOAD)
+
+
+def bind_payload(body: Any, headers: Mapping[str, str], lookup: Mapping[str, Any]) -> Scope:
+    """The scope of `payloads()`; `lookup` is the manifest's own and clean.
+
+    Raises:
+        EvaluationError: the body is nested too deeply or has too many entries.
+    """
+    clean = untyped(body, max_items=_PAYLOAD.dyn_items)
+    clean_headers = untyped(dict(headers), max_items=_PAYLOAD.dyn_items)
+    return payloads().bind(body=clean, headers=clean_headers, lookup=dict(lookup))

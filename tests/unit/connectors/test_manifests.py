@@ -1,0 +1,186 @@
+"""Manifests: all that we ship load, and one that is wrong anywhere is refused with the place named."""
+
+import json
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from connectors import catalogue, manifest, verify
+from connectors.manifest import ConfigError, ManifestError
+
+FOLDER = Path(str(resources.files("connectors")))
+FILES = sorted((FOLDER / "catalogue").glob("*.yaml"))
+SCHEMA = json.loads((FOLDER / "schema.json").read_text())
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_every_verification_that_the_schema_offers_is_implemented() -> None:
+    kinds = SCHEMA["properties"]["webhook"]["properties"]["verify"]["properties"]["kind"]["enum"]
+    assert sorted(kinds) == sorted(verify.SCHEMES)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_shipped_manifest_is_valid_and_loads(file: Path) -> None:
+    jsonschema.validate(yaml.safe_load(file.read_text()), SCHEMA)
+    assert catalogue.load()[file.stem].name == file.stem
+
+
+def github() -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load((FOLDER / "catalogue" / "github.yaml").read_text())
+    return data
+
+
+def change(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
+    def apply(data: dict[str, Any]) -> None:
+        at: Any = data
+        for part in path[:-1]:
+            at = at[part]
+        if to is None:
+            del at[path[-1]]
+        else:
+            at[path[-1]] = to
+
+    return apply
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "another version": (change("apiVersion", to="connector/v2"), "$.apiVersion"),
+    "an unknown field": (change("colour", to="red"), "'colour'"),
+    "no check": (change("check", to=None), "'check' is a required property"),
+    "an unknown verification": (change("webhook", "verify", "kind", to="none"), "$.webhook.verify.kind"),
+    "a header that is none": (change("webhook", "deliveryHeader", to="X Y"), "$.webhook.deliveryHeader"),
+    "a path that is none": (change("check", "get", to="rate_limit"), "$.check.get"),
+    "a path with a query": (change("check", "get", to="/rate_limit?x=1"), "$.check.get"),
+    "a token that no credential has": (change("http", "auth", "field", to="key"), "http.auth.field"),
+    "a mapping that does not compile": (
+        change("webhook", "events", 0, "map", "sha", to="body.workflow_run."),
+        "webhook.events[0].map.sha: line 1, column 19",
+    ),
+    "a mapping of something unknown": (
+        change("webhook", "events", 0, "map", "sha", to="payload.sha"),
+        "webhook.events[0].map.sha: line 1, column 8: nothing is called 'payload.sha' here;",
+    ),
+    "a condition that is no bool": (
+        change("webhook", "events", 1, "when", to="body.action"),
+        "webhook.events[1].when: line 1, column 1: must be true or false",
+    ),
+    "a path over something unknown": (
+        change("actions", "comment", "post", to="/repos/${{ inputs.project }}"),
+        "actions.comment.post: line 1, column 18: nothing is called 'inputs.project'",
+    ),
+    "an action of two methods": (change("actions", "comment", "get", to="/x"), "$.actions.comment"),
+    "an input without a type": (
+        change("actions", "comment", "input", "properties", "body", to={"description": "x"}),
+        "$.actions.comment.input.properties.body",
+    ),
+    "a pattern that is none": (
+        change("config", "properties", "baseUrl", "pattern", to="["),
+        "the schema of config",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "place"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_manifest_is_refused_with_the_place(
+    spoil: Callable[[dict[str, Any]], None], place: str
+) -> None:
+    data = github()
+    spoil(data)
+    with pytest.raises(ManifestError) as refused:
+        manifest.parse(yaml.safe_dump(data), where="github.yaml")
+    assert str(refused.value).startswith("github.yaml: ")
+    assert place in str(refused.value)
+
+
+def test_what_is_no_yaml_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"x\.yaml: not YAML"):
+        manifest.parse("a: [", where="x.yaml")
+
+
+GITHUB = catalogue.load()["github"]
+
+
+def test_settings_get_their_defaults() -> None:
+    assert GITHUB.configure({}) == {"baseUrl": "https://api.github.com"}
+    assert GITHUB.configure({"baseUrl": "https://git.example.com/api/v3"}) == {
+        "baseUrl": "https://git.example.com/api/v3"
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"baseUrl": 1}, "baseUrl must be of type string"),
+        ({"baseUrl": "ftp://x"}, "baseUrl must match"),
+        ({"baseUrl": "https://user:hunter2@x"}, "baseUrl must match"),
+        ({"url": "https://x"}, "url is not known; known are baseUrl"),
+    ],
+)
+def test_wrong_settings_are_named_without_their_values(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        GITHUB.configure(config)
+    assert message in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_actions_inputs_are_known_before_it_runs() -> None:
+    comment = GITHUB.actions["comment"]
+    assert comment.problems(["project", "sha", "body"]) == ()
+    assert comment.problems(["project", "text"]) == (
+        "sha is required",
+        "body is required",
+        "text is not an input of comment",
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"project": "acme", "run": "1"}, "project must match"),
+        ({"project": "acme/shop/x", "run": "1"}, "project must match"),
+        ({"project": "acme/shop", "run": "1/cancel"}, "run must match"),
+        ({"project": "acme/shop"}, "run is required"),
+        ({"project": "acme/shop", "run": 1}, "run must be of type string"),
+    ],
+)
+def test_wrong_inputs_are_named(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GITHUB.actions["rerun-failed-jobs"].parse(inputs)
+
+
+def test_rendered_texts_become_what_the_schema_wants() -> None:
+    data = github()
+    data["actions"]["comment"]["input"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "count": {"type": "integer", "description": "x"},
+            "share": {"type": "number", "description": "x"},
+            "loud": {"type": "boolean", "description": "x"},
+            "text": {"type": "string", "description": "x"},
+        },
+    }
+    action = manifest.parse(yaml.safe_dump(data), where="x").actions["comment"]
+    assert action.parse({"count": "3", "share": "0.5", "loud": "true", "text": "7"}) == {
+        "count": 3,
+        "share": 0.5,
+        "loud": True,
+        "text": "7",
+    }
+    with pytest.raises(ConfigError, match="count must be of type integer"):
+        action.parse({"count": "three"})
+
+
+def test_only_what_rules_read_of_a_body_is_handed_to_them() -> None:
+    assert GITHUB.webhook is not None
+    reads = GITHUB.webhook.reads["workflow_job"]
+    assert set(reads) == {"action", "repository", "workflow_job"}
+    assert set(reads["repository"]) == {"full_name"}
