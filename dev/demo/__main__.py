@@ -1,0 +1,62 @@
+"""`make demo`: exit code 0 only when every step was verified by reading it back. KEEP=1 leaves it running."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from dev import places
+from dev.demo import steps, table
+from dev.demo.scene import ProviderClient, Scene
+from dev.problem import Problem
+from dev.progress import Progress
+from dev.stack import Stack
+
+
+def play(scene: Scene) -> steps.Findings:
+    """The whole demo. Raises Problem at the first thing that is not as it should be."""
+    findings, provider = steps.Findings(), ProviderClient(scene.stack)
+    steps.tenants(scene, findings)
+    steps.integration(scene, provider)
+    steps.history(scene, provider, findings)
+    steps.model(scene, findings)
+    steps.workflow(scene)
+    steps.heal(scene, provider, findings)
+    steps.isolation(scene, findings)
+    return findings
+
+
+def main() -> int:
+    """Start the stack, play, show the table, and stop the stack unless it is to be kept."""
+    parser = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", default=os.environ.get("KEEP") == "1")
+    keep = parser.parse_args().keep
+    progress = Progress()
+    stack = Stack(places.state(), progress=progress)
+    if stack.status():
+        sys.stderr.write("A stack runs already: `make down` first, so that the demo starts from nothing.\n")
+        return 1
+    verified = False
+    try:
+        stack.up()
+        findings = play(Scene(stack=stack, progress=progress))
+        verified = True
+    except Problem as problem:
+        sys.stderr.write(f"\nNot verified: {problem}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped.\n")
+    if verified:
+        print(table.render(findings))
+        if keep:
+            print(table.further(kubeconfig=str(stack.parts.cluster().kubectl.kubeconfig)))
+        else:
+            print("Look around with: make demo KEEP=1")
+    if not keep:
+        stack.down()
+        progress.say("stack stopped; the logs stay in .pipewright/logs")
+    return 0 if verified else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
