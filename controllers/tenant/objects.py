@@ -1,0 +1,204 @@
+"""Builders of a Tenant's objects in Kubernetes: what they need in, a manifest out.
+
+Names are fixed, so a namespace holds at most one of each and what the spec no longer asks for is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pipewright import names
+from pipewright.api.v1alpha1.tenant import Limits, Subject, Tenant
+from pipewright.fields import stamped
+from pipewright.plan import Manifest, Ref
+
+RBAC = "rbac.authorization.k8s.io"
+
+NAME = "pipewright"
+"""The name of what a namespace has one of: ResourceQuota and LimitRange."""
+DNS_PORT = 53
+
+KINDS = {
+    "NamespacesReady": ("ResourceQuota", "LimitRange", "ServiceAccount"),
+    "NetworkReady": ("NetworkPolicy",),
+    "AccessReady": ("RoleBinding",),
+}
+"""Condition → the kinds that serve it in a namespace."""
+
+ROLES = {"owners": "pipewright-owner", "editors": "pipewright-editor", "viewers": "pipewright-viewer"}
+"""List in `spec.access` → shipped ClusterRole."""
+SYSTEM_ROLES = {
+    "provisioner": "pipewright-tenant-connection",
+    "runner": "pipewright-tenant-credentials",
+}
+"""ServiceAccount of ours → shipped ClusterRole that it has in each tenant's namespace, and only there."""
+
+
+class Builder(Protocol):
+    """Builds what a namespace needs for one condition."""
+
+    def __call__(self, tenant: Tenant, *, tenant_id: str, namespace: str) -> Sequence[Manifest]:
+        """The manifests."""
+        ...
+
+
+def namespace(tenant: Tenant, *, tenant_id: str, name: str) -> Manifest:
+    """The namespace, with the Pod Security Standard that it enforces."""
+    level = tenant.spec.pod_security
+    labels = {
+        **_labels(tenant, tenant_id),
+        "pod-security.kubernetes.io/enforce": level,
+        "pod-security.kubernetes.io/warn": level,
+        "pod-security.kubernetes.io/audit": level,
+    }
+    metadata = {"name": name, "labels": labels}
+    return stamped({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+def in_namespace(tenant: Tenant, *, tenant_id: str, namespace: str) -> Sequence[Manifest]:
+    """Quota, limits and the ServiceAccount whose tokens open the tenant's Vault path."""
+    return tuple(
+        manifest
+        for manifest in (
+            _quota(tenant, tenant_id, namespace),
+            _limits(tenant, tenant_id, namespace),
+            _object(
+                tenant,
+                tenant_id,
+                "v1",
+                "ServiceAccount",
+                namespace,
+                names.TENANT_SERVICE_ACCOUNT,
+                automountServiceAccountToken=False,
+            ),
+        )
+        if manifest is not None
+    )
+
+
+def network(tenant: Tenant, *, tenant_id: str, namespace: str) -> Sequence[Manifest]:
+    """Deny by default; allow DNS and the tenant's own namespaces."""
+    own = [{"namespaceSelector": {"matchLabels": {names.UID_LABEL: tenant.uid}}}]
+    dns = [
+        {
+            "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
+            "ports": [{"protocol": protocol, "port": DNS_PORT} for protocol in ("UDP", "TCP")],
+        }
+    ]
+    policies: Mapping[str, Mapping[str, Any]] = {
+        "pipewright-default-deny": {"policyTypes": ["Ingress", "Egress"]},
+        "pipewright-allow-dns": {"policyTypes": ["Egress"], "egress": dns},
+        "pipewright-same-tenant": {
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": own}],
+            "egress": [{"to": own}],
+        },
+    }
+    return tuple(
+        _object(
+            tenant,
+            tenant_id,
+            "networking.k8s.io/v1",
+            "NetworkPolicy",
+            namespace,
+            name,
+            spec={"podSelector": {}, **spec},
+        )
+        for name, spec in policies.items()
+    )
+
+
+def access(tenant: Tenant, *, tenant_id: str, namespace: str) -> Sequence[Manifest]:
+    """RoleBindings of the people in the spec, and of our own two processes in this namespace."""
+    people = {
+        f"pipewright-{group}": (role, [_subject(subject) for subject in getattr(tenant.spec.access, group)])
+        for group, role in ROLES.items()
+    }
+    ours = {
+        f"pipewright-{account}": (
+            role,
+            [{"kind": "ServiceAccount", "name": account, "namespace": names.SYSTEM_NAMESPACE}],
+        )
+        for account, role in SYSTEM_ROLES.items()
+    }
+    return tuple(
+        _object(
+            tenant,
+            tenant_id,
+            f"{RBAC}/v1",
+            "RoleBinding",
+            namespace,
+            name,
+            roleRef={"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
+            subjects=subjects,
+        )
+        for name, (role, subjects) in {**people, **ours}.items()
+        if subjects
+    )
+
+
+def possible(namespace: str) -> Sequence[Ref]:
+    """Every object that any spec could ask for in a namespace: what is read at each look."""
+    bindings = [f"pipewright-{name}" for name in (*ROLES, *SYSTEM_ROLES)]
+    policies = ["pipewright-default-deny", "pipewright-allow-dns", "pipewright-same-tenant"]
+    kinds = [
+        ("v1", "ResourceQuota", NAME),
+        ("v1", "LimitRange", NAME),
+        ("v1", "ServiceAccount", names.TENANT_SERVICE_ACCOUNT),
+        *((f"{RBAC}/v1", "RoleBinding", name) for name in bindings),
+        *(("networking.k8s.io/v1", "NetworkPolicy", name) for name in policies),
+    ]
+    return tuple(
+        Ref(api_version=version, kind=kind, namespace=namespace, name=name) for version, kind, name in kinds
+    )
+
+
+def namespace_ref(name: str) -> Ref:
+    """Names a namespace."""
+    return Ref(api_version="v1", kind="Namespace", name=name)
+
+
+def connection_ref(namespace: str) -> Ref:
+    """Names the connection Secret."""
+    return Ref(api_version="v1", kind="Secret", namespace=namespace, name=names.CONNECTION_SECRET)
+
+
+def our_binding_ref(namespace: str) -> Ref:
+    """Names the binding that lets the provisioner see the connection Secret."""
+    return Ref(
+        api_version=f"{RBAC}/v1", kind="RoleBinding", namespace=namespace, name="pipewright-provisioner"
+    )
+
+
+def _labels(tenant: Tenant, tenant_id: str) -> dict[str, str]:
+    return {names.TENANT_LABEL: tenant.name, names.ID_LABEL: tenant_id, names.UID_LABEL: tenant.uid}
+
+
+def _object(
+    tenant: Tenant, tenant_id: str, version: str, kind: str, namespace: str, name: str, **body: Any
+) -> Manifest:
+    metadata = {"name": name, "namespace": namespace, "labels": _labels(tenant, tenant_id)}
+    return stamped({"apiVersion": version, "kind": kind, "metadata": metadata, **body})
+
+
+def _quota(tenant: Tenant, tenant_id: str, namespace: str) -> Manifest | None:
+    if not tenant.spec.quota:
+        return None
+    hard = dict(tenant.spec.quota)
+    return _object(tenant, tenant_id, "v1", "ResourceQuota", namespace, NAME, spec={"hard": hard})
+
+
+def _limits(tenant: Tenant, tenant_id: str, namespace: str) -> Manifest | None:
+    limits: Limits | None = tenant.spec.limits
+    if limits is None:
+        return None
+    named = {"default": limits.default, "defaultRequest": limits.default_request, "max": limits.max}
+    item = {"type": "Container", **{key: dict(value) for key, value in named.items() if value}}
+    return _object(tenant, tenant_id, "v1", "LimitRange", namespace, NAME, spec={"limits": [item]})
+
+
+def _subject(subject: Subject) -> dict[str, str]:
+    if subject.kind == "ServiceAccount":
+        return {"kind": subject.kind, "name": subject.name, "namespace": subject.namespace or ""}
+    return {"apiGroup": RBAC, "kind": subject.kind, "name": subject.name}

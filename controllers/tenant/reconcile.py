@@ -1,0 +1,89 @@
+"""A Tenant from wish to fact. Look, think, do, say: each once, in that order.
+
+Killed anywhere in here, the next pass ends in the same state: it believes the world, not its notes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from controllers.tenant import plan
+from controllers.tenant.observe import observe
+from pipewright import conditions
+from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
+from pipewright.apply import apply, provisioner
+from pipewright.facts import SecretAccess
+from pipewright.outcome import Outcome
+from pipewright.plan import Results
+
+if TYPE_CHECKING:
+    from pipewright.ports import Clock, ProvisionerPorts
+
+
+async def reconcile(
+    tenant: Tenant, *, ports: ProvisionerPorts, clock: Clock, server: str
+) -> Outcome[TenantStatus]:
+    """One pass. `server` is the database server that a new tenant is placed on.
+
+    Raises:
+        Unreachable: the API server or the registry did not answer; nothing was done.
+    """
+    observed = await observe(tenant, ports=ports)
+    think = plan.plan_teardown if tenant.deleting else plan.plan_tenant
+    wanted = think(tenant, observed)
+    results = await apply(wanted, partial(provisioner.perform, ports=ports, server=server))
+    return Outcome(
+        status=status(tenant, observed, wanted, results, clock=clock),
+        results=results,
+        next_look=wanted.check_after,
+        finished=tenant.deleting and wanted.is_empty and not wanted.facts,
+    )
+
+
+def status(
+    tenant: Tenant, observed: plan.Observed, wanted: plan.Plan, results: Results, *, clock: Clock
+) -> TenantStatus:
+    """What we tell others: a projection of what was seen and what came of the plan."""
+    registration = observed.registration
+    bound = registration.namespaces if registration else {}
+    return TenantStatus(
+        observed_generation=tenant.generation,
+        conditions=conditions.project(
+            tenant.status.conditions,
+            types=plan.CONDITIONS,
+            plan=wanted,
+            results=results,
+            generation=tenant.generation,
+            now=clock.now(),
+        ),
+        id=registration.id if registration else None,
+        namespaces=tuple(
+            NamespaceStatus(name=name, uid=found["metadata"]["uid"])
+            for name, found in observed.namespaces.items()
+            if found is not None and bound.get(name) == found["metadata"]["uid"]
+        ),
+        database=_database(tenant, observed),
+        vault=_vault(observed),
+    )
+
+
+def _database(tenant: Tenant, observed: plan.Observed) -> DatabaseStatus | None:
+    registration, database, version = observed.registration, observed.database, observed.credential_version
+    if isinstance(database, plan.Unknown):
+        return tenant.status.database
+    if registration is None or database is None:
+        return None
+    return DatabaseStatus(
+        server=registration.server,
+        name=database.name,
+        schema_version=database.schema_version,
+        credential_version=version if isinstance(version, int) else None,
+    )
+
+
+def _vault(observed: plan.Observed) -> VaultStatus | None:
+    registration = observed.registration
+    if registration is None or not isinstance(observed.secret_access, SecretAccess):
+        return None
+    return VaultStatus(path=f"{registration.id}/user", role=observed.secret_access.role)

@@ -1,0 +1,165 @@
+"""The composition root of an operator process: settings → backends → queue → handlers → kopf.
+
+One image, two Deployments: `component` in the settings says whether this process is the provisioner or the
+runner. Imported by nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import kopf
+
+import provisioner
+import runner
+from pipewright import settings as configuration
+from pipewright.backends import kubernetes
+from pipewright.ports import SystemClock
+from pipewright.runtime import health, leader, logs, tracing, watch
+from pipewright.runtime.drive import Driver
+from pipewright.runtime.events import Events
+from pipewright.runtime.metrics import Metrics
+from pipewright.runtime.queue import WorkQueue
+from pipewright.runtime.streams import Streams
+from pipewright.settings import Settings, SettingsError
+
+log = logs.get(__name__)
+
+CONCURRENCY = 16
+"""Reconciles at a time; a lane (tenant) gets at most three quarters of them."""
+
+COMPOSE = {"provisioner": provisioner.compose, "runner": runner.compose}
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Whether this replica watches, or stands by for the Lease."""
+
+    watching: asyncio.Event
+
+
+async def run(settings: Settings) -> None:
+    """Serve until a signal, a dead watcher or a lost Lease ends it.
+
+    Raises:
+        LeaseLost: another replica took over.
+    """
+    clock, metrics, phase = SystemClock(), Metrics(), _Phase(asyncio.Event())
+    async with AsyncExitStack() as resources:
+        client = await kubernetes.connect(settings.kubeconfig)
+        resources.push_async_callback(client.close)
+        plain = kubernetes.KubernetesCluster(client)
+        cluster = tracing.traced(plain, "cluster", metrics=metrics)
+        queue, registry = WorkQueue(metrics=metrics), kopf.OperatorRegistry()
+        part = await COMPOSE[settings.component](
+            settings, cluster=cluster, clock=clock, metrics=metrics, resources=resources
+        )
+        for register in part.handlers:
+            register(registry, queue=queue)
+        streams = Streams(part.watched, metrics=metrics)
+        watch.login(registry, kubeconfig=settings.kubeconfig, streams=streams)
+        events = Events(
+            cluster, component=settings.component, instance=settings.identity, clock=clock, metrics=metrics
+        )
+        driver = Driver(
+            cluster=cluster,
+            queue=queue,
+            controllers=part.controllers,
+            events=events,
+            clock=clock,
+            metrics=metrics,
+        )
+        server = _health(settings, queue, streams, metrics, phase)
+        await server.start()
+        resources.push_async_callback(server.stop)
+        lease = leader.Leader(
+            plain,
+            name=f"pipewright-{settings.component}",
+            namespace=settings.system_namespace,
+            identity=settings.identity,
+            clock=clock,
+            metrics=metrics,
+        )
+        await lease.acquire()
+        phase.watching.set()
+        settings_of_kopf = watch.configure(labelled=part.labelled)
+        await _lead(
+            queue.run(driver.drive, concurrency=CONCURRENCY),
+            watch.operate(registry, settings_of_kopf, streams=streams, stop=asyncio.Event()),
+            lease.hold(),
+            queue=queue,
+        )
+        await lease.release()
+
+
+async def _lead(
+    working: Awaitable[None], watching: Awaitable[None], holding: Awaitable[None], *, queue: WorkQueue
+) -> None:
+    """Work while the watchers run and the Lease is held.
+
+    When kopf ends (a signal, a dead watcher) the workers may finish what they do; a lost Lease ends them at
+    once, because somebody else works from then on.
+    """
+    work, watch_, hold = (asyncio.ensure_future(part) for part in (working, watching, holding))
+    try:
+        await asyncio.wait((work, watch_, hold), return_when=asyncio.FIRST_COMPLETED)
+        queue.stop()
+        if not hold.done():
+            await work
+        for task in (hold, watch_, work):
+            if task.done():
+                task.result()
+    finally:
+        for task in (work, watch_, hold):
+            task.cancel()
+        await asyncio.gather(work, watch_, hold, return_exceptions=True)
+
+
+def _health(
+    settings: Settings, queue: WorkQueue, streams: Streams, metrics: Metrics, phase: _Phase
+) -> health.HealthServer:
+    return health.HealthServer(
+        host=settings.listen.host,
+        port=settings.listen.port,
+        metrics=metrics,
+        live={
+            "queue": health.queue_moves(queue),
+            "streams": health.streams_deliver(
+                streams, watching=phase.watching.is_set, limit=watch.DEAD_AFTER
+            ),
+        },
+        ready={"listed": health.all_listed(streams, watching=phase.watching.is_set)},
+    )
+
+
+def main() -> int:
+    """The process's exit code: 0 after a clean stop, 1 when it must be started again, 2 for bad settings."""
+    try:
+        settings = configuration.load()
+    except SettingsError as wrong:
+        sys.stderr.write(f"pipewright: {wrong}\n")
+        return 2
+    logs.configure(component=settings.component)
+    tracing.configure(component=settings.component, endpoint=settings.otlp_endpoint)
+    try:
+        asyncio.run(run(settings))
+    except leader.LeaseLost as lost:
+        log.error("lease lost", cause=str(lost))
+        return 1
+    except Exception as broken:  # noqa: BLE001 - the border: logged without the text of foreign exceptions
+        log.error("ended", **logs.describe(broken))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    tracing.flush()
+    sys.stdout.flush()
+    # threads of hvac calls that hang must not keep a process alive that has lost its Lease
+    os._exit(code)

@@ -1,0 +1,268 @@
+"""The Cluster port on a real API server, by the official client's asyncio half.
+
+Objects go in and out as plain dictionaries. Paths are computed from a small table of the kinds that we
+touch instead of by discovery: no request at start, no cache file, and a kind that is not in the table is a
+mistake that shows in the first test.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client as api
+from kubernetes.aio import config
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.dynamic import DynamicClient, Resource
+
+from pipewright import errors
+from pipewright.plan import Manifest, Ref
+
+FIELD_MANAGER = "pipewright"
+REQUEST_TIMEOUT_S = 30.0
+CONNECTIONS = 64
+PAGE = 500
+_OVERLOADED = {408, 429, 500, 502, 503, 504}
+
+_CLUSTER_SCOPED = {"Namespace", "Tenant"}
+_PLURALS = {
+    "ConfigMap": "configmaps",
+    "ControllerRevision": "controllerrevisions",
+    "Event": "events",
+    "Integration": "integrations",
+    "Lease": "leases",
+    "LimitRange": "limitranges",
+    "Model": "models",
+    "Namespace": "namespaces",
+    "NetworkPolicy": "networkpolicies",
+    "ResourceQuota": "resourcequotas",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+    "Secret": "secrets",
+    "ServiceAccount": "serviceaccounts",
+    "SubjectAccessReview": "subjectaccessreviews",
+    "Tenant": "tenants",
+    "TokenReview": "tokenreviews",
+    "Workflow": "workflows",
+    "WorkflowRun": "workflowruns",
+}
+_CLUSTER_SCOPED |= {"SubjectAccessReview", "TokenReview"}
+
+
+async def connect(kubeconfig: Path | None) -> api.ApiClient:
+    """A client for the cluster that `kubeconfig` names; None: the cluster this process runs in."""
+    configuration = api.Configuration()
+    if kubeconfig is None:
+        config.load_incluster_config(client_configuration=configuration)
+    else:
+        await config.load_kube_config(
+            config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
+        )
+    configuration.connection_pool_maxsize = CONNECTIONS
+    return api.ApiClient(configuration=configuration)
+
+
+class KubernetesCluster:
+    """`pipewright.ports.Cluster` on an API server."""
+
+    def __init__(self, client: api.ApiClient, *, field_manager: str = FIELD_MANAGER) -> None:
+        self._dynamic = DynamicClient(client)
+        self._field_manager = field_manager
+
+    async def get(self, ref: Ref) -> Manifest | None:
+        """The object as the API server has it now; a quorum read."""
+        try:
+            found: Manifest = await self._request("get", _path(ref), what=f"read {ref}")
+            return found
+        except _NotFound:
+            return None
+
+    async def list(
+        self,
+        *,
+        api_version: str,
+        kind: str,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Sequence[Manifest]:
+        """All objects of a kind (in a namespace, with these labels), read in pages."""
+        path = _collection(api_version, kind, namespace)
+        selector = ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items()))
+        found: list[Manifest] = []
+        token: str | None = None
+        while True:
+            page = await self._request(
+                "get", path, what=f"list {kind}", limit=PAGE, label_selector=selector or None, _continue=token
+            )
+            # the items of a list do not say what they are
+            found += [{"apiVersion": api_version, "kind": kind, **item} for item in page["items"]]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
+
+    async def apply(self, manifest: Manifest, *, subresource: str | None = None) -> Manifest:
+        """Server-side apply under our field manager, forced: we own what we name."""
+        ref = Ref.of(manifest)
+        path = _path(ref) + (f"/{subresource}" if subresource else "")
+        try:
+            applied: Manifest = await self._request(
+                "patch",
+                path,
+                what=f"apply {ref}",
+                body=dict(manifest),
+                content_type="application/apply-patch+yaml",
+                field_manager=self._field_manager,
+                force_conflicts=True,
+            )
+            return applied
+        except _NotFound:
+            raise errors.Waiting(
+                "NotFound", f"{ref}: its namespace or the object itself is not there"
+            ) from None
+
+    async def create(self, manifest: Manifest) -> bool:
+        """Create the object; False when one of that name is there already (it is left alone)."""
+        ref = Ref.of(manifest)
+        try:
+            await self._request(
+                "post",
+                _collection(ref.api_version, ref.kind, ref.namespace),
+                what=f"create {ref}",
+                body=dict(manifest),
+                field_manager=self._field_manager,
+            )
+        except _AlreadyExists:
+            return False
+        except _NotFound:
+            raise errors.Waiting("NotFound", f"{ref}: its namespace is not there") from None
+        return True
+
+    async def review(self, manifest: Manifest) -> Manifest:
+        """Ask a question by creating a review object (TokenReview, SubjectAccessReview); its answer."""
+        ref_path = _collection(manifest["apiVersion"], manifest["kind"], None)
+        answer: Manifest = await self._request(
+            "post", ref_path, what=f"ask {manifest['kind']}", body=dict(manifest)
+        )
+        return answer
+
+    async def delete(self, ref: Ref, *, uid: str) -> None:
+        """Delete the object if it still has this UID; done already counts as done."""
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        try:
+            await self._request(
+                "delete", _path(ref), what=f"delete {ref}", body=body, propagation_policy="Background"
+            )
+        except _NotFound:
+            return
+        except errors.Conflict:
+            # another object of that name: ours is gone, and this one is not ours to delete
+            return
+
+    async def set_finalizers(self, ref: Ref, *, finalizers: Sequence[str], resource_version: str) -> None:
+        """Replace the object's finalizers, if it is still at this version."""
+        body = {"metadata": {"resourceVersion": resource_version, "finalizers": list(finalizers)}}
+        try:
+            await self._request(
+                "patch",
+                _path(ref),
+                what=f"set the finalizers of {ref}",
+                body=body,
+                content_type="application/merge-patch+json",
+                field_manager=self._field_manager,
+            )
+        except _NotFound:
+            return
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """PUT the object as it is; its resourceVersion makes it a compare-and-swap (leases use this)."""
+        ref = Ref.of(manifest)
+        try:
+            stored: Manifest = await self._request(
+                "put", _path(ref), what=f"replace {ref}", body=dict(manifest)
+            )
+            return stored
+        except _NotFound:
+            raise errors.Conflict(f"{ref} is gone") from None
+
+    async def _request(self, method: str, path: str, *, what: str, **options: Any) -> Any:
+        body = options.pop("body", None)
+        try:
+            response = await self._dynamic.request(
+                method, path, body=body, serialize=False, _request_timeout=REQUEST_TIMEOUT_S, **options
+            )
+            return await response.json()
+        except ApiException as refused:
+            raise _translated(refused, what) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as broken:
+            raise errors.Unreachable(
+                f"{what}: the API server did not answer ({type(broken).__name__})"
+            ) from None
+        except json.JSONDecodeError:
+            raise errors.Unreachable(f"{what}: the API server's answer was cut short") from None
+
+
+class _NotFound(Exception):
+    """404, of the object or of what it lies in."""
+
+
+class _AlreadyExists(Exception):
+    """409 AlreadyExists."""
+
+
+def _translated(refused: ApiException, what: str) -> Exception:
+    status = _status(refused)
+    reason, message = str(status.get("reason", "")), str(status.get("message", ""))[:500]
+    match refused.status:
+        case 404:
+            return _NotFound()
+        case 409 if reason == "AlreadyExists":
+            return _AlreadyExists()
+        case 409:
+            return errors.Conflict(f"{what}: the object changed meanwhile")
+        case 401:
+            return errors.Forbidden(f"{what}: the API server does not accept our token")
+        case 403 if "being terminated" in message:
+            return errors.Waiting("Terminating", f"{what}: the namespace is being deleted")
+        case 403 if "exceeded quota" in message:
+            return errors.Stalled("QuotaExceeded", f"{what}: {message}")
+        case 403:
+            return errors.Forbidden(f"{what}: the API server forbids it: {message}")
+        case 422 if "metadata.uid" in message:
+            # we named the object that we mean by its UID, and another one has its name now
+            return errors.Conflict(f"{what}: another object has this name now")
+        case 400 | 422:
+            return errors.Stalled("Refused", f"{what}: the API server refused the object: {message}")
+        case code if code in _OVERLOADED:
+            return errors.Unreachable(f"{what}: the API server answered {code}")
+        case code:
+            return errors.BackendError(f"{what}: the API server answered {code}")
+
+
+def _status(refused: ApiException) -> Mapping[str, Any]:
+    """The `Status` object of an error answer. Its message names fields, and for a Secret no values."""
+    try:
+        status = json.loads(refused.body or "{}")
+    except (TypeError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def _collection(api_version: str, kind: str, namespace: str | None) -> str:
+    group, _, version = api_version.rpartition("/")
+    plural = _PLURALS[kind]
+    resource = Resource(
+        prefix="apis" if group else "api",
+        group=group,
+        api_version=version,
+        kind=kind,
+        namespaced=kind not in _CLUSTER_SCOPED,
+        name=plural,
+    )
+    return str(resource.path(namespace=namespace))
+
+
+def _path(ref: Ref) -> str:
+    return f"{_collection(ref.api_version, ref.kind, ref.namespace)}/{ref.name}"

@@ -1,0 +1,240 @@
+"""In-memory answers to the ports, held to the same contract tests as the real backends.
+
+They keep the rules that callers rely on (UIDs, preconditions, finalizers, check-and-set), not more: no
+validation, no admission, no defaulting. A behaviour is proved on the real servers.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pipewright import errors, names
+from pipewright.plan import Manifest, Ref
+from pipewright.ports import Secret, SecretAccess
+
+
+class MemoryCluster:
+    """`pipewright.ports.Cluster` in a dictionary. `writes` counts what changed something."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Ref, dict[str, Any]] = {}
+        self._version = 0
+        self.writes: list[str] = []
+
+    async def get(self, ref: Ref) -> Manifest | None:
+        """The object as it is now."""
+        found = self._objects.get(ref)
+        return copy.deepcopy(found) if found is not None else None
+
+    async def list(
+        self,
+        *,
+        api_version: str,
+        kind: str,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Sequence[Manifest]:
+        """All objects of a kind (in a namespace, with these labels)."""
+        wanted = (labels or {}).items()
+        return [
+            copy.deepcopy(found)
+            for ref, found in sorted(self._objects.items(), key=lambda item: str(item[0]))
+            if (ref.api_version, ref.kind) == (api_version, kind)
+            and namespace in (None, ref.namespace)
+            and wanted <= found["metadata"].get("labels", {}).items()
+        ]
+
+    async def apply(self, manifest: Manifest, *, subresource: str | None = None) -> Manifest:
+        """Merge the fields that the manifest names; lists are replaced."""
+        ref = Ref.of(manifest)
+        found = self._objects.get(ref)
+        if found is None and subresource is not None:
+            raise errors.Waiting("NotFound", f"{ref}: its namespace or the object itself is not there")
+        if found is None:
+            self._require_namespace(ref)
+            found = self._new(manifest)
+        wanted_uid = manifest["metadata"].get("uid")
+        if wanted_uid is not None and wanted_uid != found["metadata"]["uid"]:
+            raise errors.Conflict(f"apply {ref}: the object changed meanwhile")
+        before = copy.deepcopy(found)
+        if subresource is None:
+            _merge(found, manifest)
+        else:
+            found[subresource] = copy.deepcopy(dict(manifest[subresource]))
+        return self._store(ref, found, before=before, verb="apply")
+
+    async def create(self, manifest: Manifest) -> bool:
+        """Create the object; False when one of that name is there already."""
+        ref = Ref.of(manifest)
+        if ref in self._objects:
+            return False
+        self._require_namespace(ref)
+        made = self._new(manifest)
+        _merge(made, manifest)
+        self._store(ref, made, before=None, verb="create")
+        return True
+
+    async def delete(self, ref: Ref, *, uid: str) -> None:
+        """Delete if the UID is the same; with finalizers it only begins to go."""
+        found = self._objects.get(ref)
+        if found is None or found["metadata"]["uid"] != uid:
+            return
+        if found["metadata"].get("finalizers"):
+            found["metadata"].setdefault("deletionTimestamp", _stamp())
+        else:
+            del self._objects[ref]
+        self.writes.append(f"delete {ref}")
+
+    async def set_finalizers(self, ref: Ref, *, finalizers: Sequence[str], resource_version: str) -> None:
+        """Replace the finalizers, if the object is still at this version."""
+        found = self._objects.get(ref)
+        if found is None:
+            return
+        if found["metadata"]["resourceVersion"] != resource_version:
+            raise errors.Conflict(f"set the finalizers of {ref}: the object changed meanwhile")
+        found["metadata"]["finalizers"] = list(finalizers)
+        self._touch(found)
+        self.writes.append(f"finalizers {ref}")
+        if not finalizers and "deletionTimestamp" in found["metadata"]:
+            del self._objects[ref]
+
+    def _require_namespace(self, ref: Ref) -> None:
+        home = Ref(api_version="v1", kind="Namespace", name=ref.namespace or "")
+        if ref.namespace is not None and home not in self._objects:
+            raise errors.Waiting("NotFound", f"{ref}: its namespace or the object itself is not there")
+
+    def _new(self, manifest: Manifest) -> dict[str, Any]:
+        metadata = {"uid": str(uuid.uuid4()), "creationTimestamp": _stamp(), "generation": 1}
+        return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata}
+
+    def _store(
+        self, ref: Ref, found: dict[str, Any], *, before: dict[str, Any] | None, verb: str
+    ) -> Manifest:
+        if before != found or ref not in self._objects:
+            if before is not None and before.get("spec") != found.get("spec") and ref in self._objects:
+                found["metadata"]["generation"] += 1
+            self._touch(found)
+            self.writes.append(f"{verb} {ref}")
+        self._objects[ref] = found
+        return copy.deepcopy(found)
+
+    def _touch(self, found: dict[str, Any]) -> None:
+        self._version += 1
+        found["metadata"]["resourceVersion"] = str(self._version)
+
+
+class MemorySecretStore:
+    """`pipewright.ports.SecretStore` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, list[dict[str, Secret]]] = {}
+        self._owners: dict[str, str] = {}
+
+    async def version(self, path: str) -> int | None:
+        """The current version."""
+        return len(self._versions[path]) if path in self._versions else None
+
+    async def read(self, path: str) -> Mapping[str, Secret] | None:
+        """The fields of the current version."""
+        return dict(self._versions[path][-1]) if path in self._versions else None
+
+    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
+        """Write if nothing is there."""
+        if path in self._versions:
+            return False
+        self._owners[path] = owner
+        self._versions[path] = [dict(fields)]
+        return True
+
+    async def write(self, path: str, fields: Mapping[str, Secret]) -> None:
+        """Write a new version."""
+        self._versions.setdefault(path, []).append(dict(fields))
+
+    async def purge(self, tenant_id: str, *, owner: str) -> None:
+        """Delete everything below the tenant's path."""
+        paths = [path for path in self._versions if path.startswith(f"{tenant_id}/")]
+        for path in paths:
+            found = self._owners.get(path, owner)
+            if found != owner:
+                raise errors.OwnedByOther(f"the secret {path} belongs to the Tenant with UID {found}")
+        for path in paths:
+            del self._versions[path]
+
+    async def delete(self, path: str) -> None:
+        """Delete one secret."""
+        self._versions.pop(path, None)
+
+
+class MemoryGrants:
+    """`pipewright.ports.SecretGrants` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._granted: dict[str, SecretAccess] = {}
+
+    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess:
+        """What policy and role ought to be."""
+        return SecretAccess(
+            role=names.vault_role(tenant_id),
+            policy=f"{tenant_id}/user/*",
+            namespaces=tuple(sorted(namespaces)),
+            service_accounts=(names.TENANT_SERVICE_ACCOUNT,),
+            policies=(names.vault_role(tenant_id),),
+        )
+
+    async def find(self, tenant_id: str) -> SecretAccess | None:
+        """Policy and role as they stand."""
+        return self._granted.get(tenant_id)
+
+    async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
+        """Write both."""
+        self._granted[tenant_id] = self.wanted(tenant_id, namespaces=namespaces)
+
+    async def revoke(self, tenant_id: str) -> None:
+        """Remove both."""
+        self._granted.pop(tenant_id, None)
+
+
+class MemoryDataKeys:
+    """`pipewright.ports.DataKeys` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[str, str]] = {}
+
+    async def create(self, tenant_id: str) -> tuple[str, Secret]:
+        """A new data key."""
+        key = base64.b64encode(os.urandom(32)).decode()
+        wrapped = f"memory:v1:{uuid.uuid4()}"
+        self._keys.setdefault(tenant_id, {})[wrapped] = key
+        return wrapped, Secret(key)
+
+    async def open(self, tenant_id: str, wrapped: str) -> Secret:
+        """Unwrap."""
+        key = self._keys.get(tenant_id, {}).get(wrapped)
+        if key is None:
+            raise errors.Stalled(
+                "DataKeyLost",
+                f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key",
+            )
+        return Secret(key)
+
+    async def destroy(self, tenant_id: str) -> None:
+        """Forget the tenant's keys."""
+        self._keys.pop(tenant_id, None)
+
+
+def _merge(found: dict[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key, value in wanted.items():
+        if isinstance(value, Mapping):
+            _merge(found.setdefault(key, {}), value)
+        else:
+            found[key] = copy.deepcopy(value)
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

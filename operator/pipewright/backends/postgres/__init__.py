@@ -1,0 +1,13 @@
+"""PostgreSQL behind the ports: the registry in the platform database, tenants' databases and their logins.
+
+The provisioner's login has CREATEDB and CREATEROLE, is no superuser, and stays out of a tenant's database
+after hand-over. What it makes is named by prefix + id only, and carries the Tenant's UID as a COMMENT.
+"""
+
+from pipewright.backends.postgres.databases import PostgresDatabases
+from pipewright.backends.postgres.logins import PostgresLogins
+from pipewright.backends.postgres.registry import PostgresRegistry
+from pipewright.backends.postgres.server import Server
+from pipewright.store.pools import Pools
+
+__all__ = ["Pools", "PostgresDatabases", "PostgresLogins", "PostgresRegistry", "Server"]

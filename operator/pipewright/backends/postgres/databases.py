@@ -1,0 +1,175 @@
+"""Tenants' databases: cloned from the template, closed to everybody else, migrated, dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import psycopg
+
+from pipewright import errors
+from pipewright.backends.postgres import server as servers
+from pipewright.backends.postgres.server import Server, execute
+from pipewright.ports import LOGINS, Database, Login
+from pipewright.store import connect, roles, schema, trouble
+
+_FIND = """
+SELECT shobj_description(oid, 'pg_database'), datconnlimit, datallowconn,
+    NOT has_database_privilege('public', oid, 'CONNECT, TEMPORARY')
+FROM pg_database WHERE datname = %s
+"""
+
+
+class PostgresDatabases:
+    """`ports.Databases` on one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def find(self, tenant_id: str) -> Database | None:
+        """What the server has for this tenant. The schema's version is read inside, as the migrator."""
+        name = roles.database(tenant_id)
+        async with self._server.provisioner() as conn:
+            row = await (await conn.execute(_FIND, [name])).fetchone()
+            if row is None:
+                return None
+            found = await servers.existing_roles(conn, tenant_id)
+        comment, limit, open_to_connections, closed = row
+        uid = servers.read_mark(comment).get("uid")
+        version = await self._version(name) if open_to_connections and uid else None
+        return Database(
+            name=name,
+            owner_uid=uid,
+            connection_limit=limit,
+            schema_version=version,
+            current=version == schema.head("tenant"),
+            closed_to_public=closed,
+            logins={
+                purpose: Login(enabled=role["enabled"], version=role.get("version"))
+                for purpose in LOGINS
+                if (role := found.get(roles.login(tenant_id, purpose)))
+            },
+        )
+
+    async def create(self, tenant_id: str, *, uid: str, connection_limit: int) -> None:
+        """Clone from the template and hand over; each step looks first, so a half-done one is finished.
+
+        Nobody can connect before the database is closed to PUBLIC, and the mark comes last: a database
+        without one is half-done.
+        """
+        name = roles.database(tenant_id)
+        async with self._server.provisioner() as conn:
+            if not await servers.require_owner(conn, tenant_id, uid=uid):
+                await _clone(conn, name, connection_limit=connection_limit)
+            async with conn.transaction():
+                await make_roles(conn, tenant_id, uid=uid)
+                await open_to_tenant(conn, tenant_id)
+            await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+            await execute(conn, f"ALTER DATABASE {{}} CONNECTION LIMIT {connection_limit:d}", name)
+            async with self._server.provisioner(name) as inside:
+                await _hand_over(inside, tenant_id)
+            await execute(conn, "COMMENT ON DATABASE {} IS {mark}", name, mark=servers.mark(uid))
+
+    async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
+        """Set CONNECTION LIMIT."""
+        async with self._server.provisioner() as conn:
+            await execute(
+                conn, f"ALTER DATABASE {{}} CONNECTION LIMIT {connection_limit:d}", roles.database(tenant_id)
+            )
+
+    async def migrate(self, tenant_id: str) -> None:
+        """Upgrade the schema `pipewright` to this release's version, as the migrator."""
+        dsn, name = self._server.migrator_dsn, roles.database(tenant_id)
+        await asyncio.to_thread(schema.upgrade, "tenant", dsn, database=name)
+
+    async def drop(self, tenant_id: str, *, uid: str) -> None:
+        """Drop database and roles after reading the owner live; what is gone already counts as done."""
+        name = roles.database(tenant_id)
+        async with self._server.provisioner() as conn:
+            if await servers.require_owner(conn, tenant_id, uid=uid):
+                await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+                await execute(conn, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+            found = await servers.existing_roles(conn, tenant_id)
+            for role in roles.all_roles(tenant_id):
+                if role in found and found[role].get("uid", uid) == uid:
+                    await execute(conn, "DROP ROLE IF EXISTS {}", role)
+
+    async def _version(self, name: str) -> str | None:
+        where = f"server {self._server.name}, database {name}"
+        info = schema.migrator(self._server.migrator_dsn, database=name)
+        connection = await connect.connect(info, where=where)
+        try:
+            with trouble.translated(where):
+                return await schema.version(connection)
+        finally:
+            await connection.close()
+
+
+async def _clone(conn: psycopg.AsyncConnection, name: str, *, connection_limit: int) -> None:
+    # WAL_LOG: the template is small, and FILE_COPY forces two checkpoints.
+    statement = (
+        f"CREATE DATABASE {{}} TEMPLATE {{}} STRATEGY WAL_LOG ALLOW_CONNECTIONS false"
+        f" CONNECTION LIMIT {connection_limit:d}"
+    )
+    # Another process may be first: what is missing then is added by the steps that follow.
+    with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+        await execute(conn, statement, name, roles.TEMPLATE)
+
+
+async def make_roles(conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str) -> None:
+    """The owner of `app` and the logins, which stay disabled until they have passwords."""
+    found = await servers.existing_roles(conn, tenant_id)
+    for role in roles.all_roles(tenant_id):
+        if role in found and found[role].get("uid", uid) != uid:
+            raise errors.OwnedByOther(f"role {role} belongs to another Tenant")
+        if role not in found:
+            # NOINHERIT: an `app` login can only act as the owner, so all that it makes is the owner's.
+            inherit = "NOINHERIT" if role in _app_logins(tenant_id) else "INHERIT"
+            await execute(conn, f"CREATE ROLE {{}} NOLOGIN {inherit}", role)
+        if "uid" not in found.get(role, {}):
+            await execute(conn, "COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid))
+    owner = roles.app_owner(tenant_id)
+    for role in _app_logins(tenant_id):
+        await execute(conn, "GRANT {} TO {}", owner, role)
+        await execute(conn, "ALTER ROLE {} SET role = {owner}", role, owner=owner)
+        await execute(conn, "ALTER ROLE {} SET search_path = app, history", role)
+    for purpose, group in roles.MEMBERSHIP.items():
+        await execute(conn, "GRANT {} TO {}", group, roles.login(tenant_id, purpose))
+    await execute(conn, "GRANT {} TO {}", roles.READER, owner)
+    await execute(conn, "ALTER ROLE {} SET search_path = history, app", roles.login(tenant_id, "readonly"))
+    for purpose in ("ingest", "runner"):
+        await execute(conn, "ALTER ROLE {} SET search_path = pg_catalog", roles.login(tenant_id, purpose))
+
+
+async def open_to_tenant(conn: psycopg.AsyncConnection, tenant_id: str) -> None:
+    """CONNECT for this tenant's logins and the migrator; temporary tables for who needs them."""
+    name = roles.database(tenant_id)
+    await execute(conn, "REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
+    for role in (*(roles.login(tenant_id, purpose) for purpose in LOGINS), roles.MIGRATOR):
+        await execute(conn, "GRANT CONNECT ON DATABASE {} TO {}", name, role)
+    for role in (roles.app_owner(tenant_id), roles.login(tenant_id, "ingest")):
+        await execute(conn, "GRANT TEMPORARY ON DATABASE {} TO {}", name, role)
+
+
+async def _hand_over(inside: psycopg.AsyncConnection, tenant_id: str) -> None:
+    """Make the schema `app` for its owner. Only a member can: the provisioner is one in this transaction."""
+    owner, readonly = roles.app_owner(tenant_id), roles.login(tenant_id, "readonly")
+    member = "GRANT {} TO CURRENT_USER"
+    if connect.has_membership_options(inside):
+        member += " WITH INHERIT TRUE, SET TRUE"
+    async with inside.transaction():
+        await execute(inside, member, owner)
+        await execute(inside, "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", roles.APP, owner)
+        await execute(inside, "GRANT USAGE ON SCHEMA {} TO {}", roles.APP, readonly)
+        await execute(
+            inside,
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}",
+            owner,
+            roles.APP,
+            readonly,
+        )
+        await execute(inside, "REVOKE {} FROM CURRENT_USER", owner)
+
+
+def _app_logins(tenant_id: str) -> tuple[str, str]:
+    return roles.login(tenant_id, "app_a"), roles.login(tenant_id, "app_b")

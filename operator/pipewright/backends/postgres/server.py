@@ -1,0 +1,96 @@
+"""One PostgreSQL server of tenants as the provisioner reaches it, and the marks of our objects on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pipewright import errors
+from pipewright.ports import Secret
+from pipewright.store import connect, roles, trouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where tenants' databases lie. Host and port are what tenants use; the DSNs are ours."""
+
+    name: str
+    host: str
+    port: int
+    provisioner_dsn: Secret = field(repr=False)
+    migrator_dsn: Secret = field(repr=False)
+
+    @asynccontextmanager
+    async def provisioner(self, database: str = "postgres") -> AsyncIterator[psycopg.AsyncConnection]:
+        """An autocommit connection as the provisioner; psycopg's exceptions leave the block translated.
+
+        Opened for each use: provisioning is rare, and a session in a database is in the way of its drop.
+        """
+        where = f"server {self.name}, database {database}"
+        info = connect.conninfo(
+            self.provisioner_dsn, dbname=database, application_name="pipewright-provisioner"
+        )
+        connection = await connect.connect(info, where=where)
+        try:
+            with trouble.translated(where):
+                yield connection
+        finally:
+            await connection.close()
+
+
+def mark(uid: str, **more: int) -> str:
+    """The COMMENT of a database or role of ours: whose it is."""
+    return json.dumps({"uid": uid, **more}, separators=(",", ":"))
+
+
+def read_mark(comment: str | None) -> dict[str, Any]:
+    """What a COMMENT says; empty when there is none, or it is not one of ours."""
+    try:
+        found = json.loads(comment or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+async def require_owner(conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str) -> bool:
+    """Whether the tenant's database is there: read live, before every change. An unmarked one is half-done.
+
+    Raises:
+        OwnedByOther: it carries another UID.
+    """
+    exists, owner = await owner_uid(conn, tenant_id)
+    if owner not in (None, uid):
+        raise errors.OwnedByOther(f"database {roles.database(tenant_id)} belongs to another Tenant")
+    return exists
+
+
+async def owner_uid(conn: psycopg.AsyncConnection, tenant_id: str) -> tuple[bool, str | None]:
+    """Whether the tenant's database is there, and the UID in its COMMENT."""
+    cursor = await conn.execute(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        [roles.database(tenant_id)],
+    )
+    row = await cursor.fetchone()
+    return row is not None, None if row is None else read_mark(row[0]).get("uid")
+
+
+async def existing_roles(conn: psycopg.AsyncConnection, tenant_id: str) -> dict[str, dict[str, Any]]:
+    """The tenant's roles that exist, with their marks and `enabled`."""
+    cursor = await conn.execute(
+        "SELECT rolname, rolcanlogin, shobj_description(oid, 'pg_authid') FROM pg_roles"
+        " WHERE rolname = ANY(%s)",
+        [list(roles.all_roles(tenant_id))],
+    )
+    return {name: {**read_mark(comment), "enabled": enabled} async for name, enabled, comment in cursor}
+
+
+async def execute(conn: psycopg.AsyncConnection, statement: str, *names: str, **values: str | int) -> None:
+    """A statement whose `{}` are identifiers and whose `{name}` are literals: DDL takes no parameters."""
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    await conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names), **literals))

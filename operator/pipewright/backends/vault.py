@@ -1,0 +1,330 @@
+"""The secret ports on Vault (or OpenBao: the API is the one they share), by hvac.
+
+hvac is synchronous, so its calls run in threads. One token is shared by all calls of the process: got by
+Kubernetes auth with this process's own ServiceAccount token, renewed by logging in again shortly before it
+ends or when Vault refuses it, one login at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hvac
+import requests
+from hvac import exceptions as vault_errors
+
+from pipewright import errors, names
+from pipewright.ports import Secret, SecretAccess
+
+TENANT_TOKEN_TTL_S = 900
+TIMEOUT_S = 10.0
+_RENEW_BEFORE_S = 60.0
+
+T = TypeVar("T")
+
+
+class VaultSession:
+    """A logged-in client for one process identity."""
+
+    def __init__(self, *, address: str, role: str, jwt_file: Path) -> None:
+        self._client = hvac.Client(url=address, timeout=TIMEOUT_S)
+        self._role = role
+        self._jwt_file = jwt_file
+        self._login = asyncio.Lock()
+        self._expires_at = 0.0
+
+    async def call(self, what: str, request: Callable[[hvac.Client], T]) -> T:
+        """Run `request` with a valid token, once more after a fresh login if Vault refuses the token.
+
+        Raises:
+            Unreachable: Vault is down, sealed or starting.
+            Forbidden: the policy of this identity does not allow it.
+        """
+        await self._ensure_token(stale=None)
+        token = self._client.token
+        try:
+            return await self._run(what, request)
+        except errors.Forbidden:
+            # a revoked token and a missing right look the same: a new token tells them apart
+            await self._ensure_token(stale=token)
+            return await self._run(what, request)
+
+    async def _ensure_token(self, *, stale: str | None) -> None:
+        async with self._login:
+            fresh = time.monotonic() < self._expires_at and self._client.token != stale
+            if fresh:
+                return
+            answer = await self._run(f"log in to Vault as {self._role}", self._log_in)
+            self._expires_at = time.monotonic() + max(5.0, answer["auth"]["lease_duration"] - _RENEW_BEFORE_S)
+
+    def _log_in(self, client: hvac.Client) -> Any:
+        jwt = self._jwt_file.read_text().strip()
+        return client.auth.kubernetes.login(role=self._role, jwt=jwt)
+
+    async def _run(self, what: str, request: Callable[[hvac.Client], T]) -> T:
+        try:
+            return await asyncio.to_thread(request, self._client)
+        except vault_errors.InvalidPath:
+            raise
+        except vault_errors.InvalidRequest:
+            raise
+        except (vault_errors.Forbidden, vault_errors.Unauthorized):
+            raise errors.Forbidden(f"{what}: Vault forbids it to {self._role}") from None
+        except vault_errors.VaultError as refused:
+            raise errors.Unreachable(f"{what}: Vault answered {type(refused).__name__}") from None
+        except (requests.RequestException, OSError) as broken:
+            raise errors.Unreachable(f"{what}: Vault did not answer ({type(broken).__name__})") from None
+
+
+class VaultSecretStore:
+    """`pipewright.ports.SecretStore` on a KV version 2 mount."""
+
+    def __init__(self, session: VaultSession, *, mount: str) -> None:
+        self._session = session
+        self._mount = mount
+
+    async def version(self, path: str) -> int | None:
+        """The current version, from the metadata; None when there is none or it is deleted."""
+        metadata = await self._metadata(path)
+        return None if metadata is None else _live_version(metadata)
+
+    async def read(self, path: str) -> Mapping[str, Secret] | None:
+        """The fields of the current version."""
+        try:
+            answer = await self._session.call(
+                f"read {path}",
+                lambda client: client.secrets.kv.v2.read_secret_version(
+                    path, mount_point=self._mount, raise_on_deleted_version=True
+                ),
+            )
+        except vault_errors.InvalidPath:
+            return None
+        return {name: Secret(value) for name, value in answer["data"]["data"].items()}
+
+    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
+        """Write by check-and-set if nothing is there, marked with the owner's UID. False: something is."""
+        metadata = await self._metadata(path)
+        if metadata is not None and _live_version(metadata) is not None:
+            return False
+        if _owner(metadata) != owner:
+            # the mark goes first: a secret without an owner would be nobody's to purge
+            await self._session.call(
+                f"mark {path}",
+                lambda client: client.secrets.kv.v2.update_metadata(
+                    path, mount_point=self._mount, custom_metadata={"tenant-uid": owner}
+                ),
+            )
+        expected = 0 if metadata is None else int(metadata["current_version"])
+        try:
+            await self._put(path, fields, cas=expected)
+        except vault_errors.InvalidRequest:
+            return False
+        return True
+
+    async def write(self, path: str, fields: Mapping[str, Secret]) -> None:
+        """Write a new version."""
+        await self._put(path, fields, cas=None)
+
+    async def purge(self, tenant_id: str, *, owner: str) -> None:
+        """Delete every version of everything below the tenant's path."""
+        for path in await self._below(f"{tenant_id}/"):
+            found = _owner(await self._metadata(path))
+            if found not in (None, owner):
+                raise errors.OwnedByOther(f"the secret {path} belongs to the Tenant with UID {found}")
+            await self.delete(path)
+
+    async def delete(self, path: str) -> None:
+        """Delete every version of one secret; absent already counts as done."""
+        await self._session.call(
+            f"delete {path}",
+            lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
+                path, mount_point=self._mount
+            ),
+        )
+
+    async def _put(self, path: str, fields: Mapping[str, Secret], *, cas: int | None) -> None:
+        await self._session.call(
+            f"write {path}",
+            lambda client: client.secrets.kv.v2.create_or_update_secret(
+                path,
+                secret={name: value.reveal() for name, value in fields.items()},
+                cas=cas,
+                mount_point=self._mount,
+            ),
+        )
+
+    async def _metadata(self, path: str) -> Mapping[str, Any] | None:
+        try:
+            answer = await self._session.call(
+                f"read the metadata of {path}",
+                lambda client: client.secrets.kv.v2.read_secret_metadata(path, mount_point=self._mount),
+            )
+        except vault_errors.InvalidPath:
+            return None
+        metadata: Mapping[str, Any] = answer["data"]
+        return metadata
+
+    async def _below(self, folder: str) -> list[str]:
+        try:
+            answer = await self._session.call(
+                f"list {folder}",
+                lambda client: client.secrets.kv.v2.list_secrets(folder, mount_point=self._mount),
+            )
+        except vault_errors.InvalidPath:
+            return []
+        found: list[str] = []
+        for name in answer["data"]["keys"]:
+            found += await self._below(folder + name) if name.endswith("/") else [folder + name]
+        return found
+
+
+class VaultGrants:
+    """`pipewright.ports.SecretGrants`: one policy and one Kubernetes-auth role per tenant."""
+
+    def __init__(self, session: VaultSession, *, mount: str) -> None:
+        self._session = session
+        self._mount = mount
+
+    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess:
+        """What policy and role ought to be."""
+        return SecretAccess(
+            role=names.vault_role(tenant_id),
+            policy=_policy(self._mount, tenant_id),
+            namespaces=tuple(sorted(namespaces)),
+            service_accounts=(names.TENANT_SERVICE_ACCOUNT,),
+            policies=(names.vault_role(tenant_id),),
+        )
+
+    async def find(self, tenant_id: str) -> SecretAccess | None:
+        """Policy and role as they stand; None when either is missing."""
+        name = names.vault_role(tenant_id)
+        try:
+            policy = await self._session.call(
+                f"read policy {name}", lambda client: client.sys.read_acl_policy(name)
+            )
+            role = await self._session.call(
+                f"read role {name}", lambda client: client.auth.kubernetes.read_role(name)
+            )
+        except vault_errors.InvalidPath:
+            return None
+        return SecretAccess(
+            role=name,
+            policy=policy["data"]["policy"],
+            namespaces=tuple(sorted(role["bound_service_account_namespaces"])),
+            service_accounts=tuple(role["bound_service_account_names"]),
+            policies=tuple(role["token_policies"]),
+        )
+
+    async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
+        """Write both; the policy first, so that a role never points to nothing."""
+        name, wanted = names.vault_role(tenant_id), self.wanted(tenant_id, namespaces=namespaces)
+        await self._session.call(
+            f"write policy {name}",
+            lambda client: client.sys.create_or_update_acl_policy(name, policy=wanted.policy),
+        )
+        await self._session.call(
+            f"write role {name}",
+            lambda client: client.auth.kubernetes.create_role(
+                name,
+                bound_service_account_names=list(wanted.service_accounts),
+                bound_service_account_namespaces=list(wanted.namespaces),
+                audience=names.VAULT_AUDIENCE,
+                ttl=TENANT_TOKEN_TTL_S,
+                max_ttl=TENANT_TOKEN_TTL_S,
+                policies=list(wanted.policies),
+            ),
+        )
+
+    async def revoke(self, tenant_id: str) -> None:
+        """Remove the role first, so that nobody logs in any more, then the policy."""
+        name = names.vault_role(tenant_id)
+        await self._session.call(
+            f"delete role {name}", lambda client: client.auth.kubernetes.delete_role(name)
+        )
+        await self._session.call(f"delete policy {name}", lambda client: client.sys.delete_acl_policy(name))
+
+
+class VaultDataKeys:
+    """`pipewright.ports.DataKeys` on the transit engine: one named key per tenant."""
+
+    def __init__(self, session: VaultSession, *, transit: str) -> None:
+        self._session = session
+        self._transit = transit
+
+    async def create(self, tenant_id: str) -> tuple[str, Secret]:
+        """A new 256-bit data key: wrapped text, and the key itself (base64)."""
+        await self._session.call(
+            f"create the transit key of {tenant_id}",
+            lambda client: client.secrets.transit.create_key(tenant_id, mount_point=self._transit),
+        )
+        answer = await self._session.call(
+            f"create a data key for {tenant_id}",
+            lambda client: client.secrets.transit.generate_data_key(
+                tenant_id, key_type="plaintext", mount_point=self._transit
+            ),
+        )
+        return answer["data"]["ciphertext"], Secret(answer["data"]["plaintext"])
+
+    async def open(self, tenant_id: str, wrapped: str) -> Secret:
+        """Unwrap."""
+        try:
+            answer = await self._session.call(
+                f"unwrap the data key of {tenant_id}",
+                lambda client: client.secrets.transit.decrypt_data(
+                    tenant_id, ciphertext=wrapped, mount_point=self._transit
+                ),
+            )
+        except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
+            raise errors.Stalled(
+                "DataKeyLost",
+                f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key",
+            ) from None
+        return Secret(answer["data"]["plaintext"])
+
+    async def destroy(self, tenant_id: str) -> None:
+        """Delete the tenant's transit key: what it wrapped is unreadable from then on."""
+        try:
+            await self._session.call(
+                f"allow the deletion of transit key {tenant_id}",
+                lambda client: client.secrets.transit.update_key_configuration(
+                    tenant_id, deletion_allowed=True, mount_point=self._transit
+                ),
+            )
+            await self._session.call(
+                f"delete transit key {tenant_id}",
+                lambda client: client.secrets.transit.delete_key(tenant_id, mount_point=self._transit),
+            )
+        except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
+            return  # there is none (any more)
+
+
+def _policy(mount: str, tenant_id: str) -> str:
+    # the glob stands only after `<id>/user/`: a fixed-length id, then the tenant's own folder
+    everything = '["create", "read", "update", "patch", "delete"]'
+    return "\n".join(
+        (
+            f'path "{mount}/data/{tenant_id}/user/*" {{ capabilities = {everything} }}',
+            f'path "{mount}/metadata/{tenant_id}/user/*" {{ capabilities = ["read", "list", "delete"] }}',
+            f'path "{mount}/delete/{tenant_id}/user/*" {{ capabilities = ["update"] }}',
+            f'path "{mount}/undelete/{tenant_id}/user/*" {{ capabilities = ["update"] }}',
+            f'path "{mount}/destroy/{tenant_id}/user/*" {{ capabilities = ["update"] }}',
+        )
+    )
+
+
+def _owner(metadata: Mapping[str, Any] | None) -> str | None:
+    custom = (metadata or {}).get("custom_metadata") or {}
+    owner = custom.get("tenant-uid")
+    return str(owner) if owner else None
+
+
+def _live_version(metadata: Mapping[str, Any]) -> int | None:
+    current = int(metadata["current_version"])
+    version = (metadata.get("versions") or {}).get(str(current))
+    if version is None or version.get("destroyed") or version.get("deletion_time"):
+        return None
+    return current

@@ -1,0 +1,113 @@
+"""Decisions, and the outbox of WorkflowRuns that they want created.
+
+A decision and its outbox row are one statement in the delivery's transaction, so neither is without the
+other. Whoever dispatches claims rows within a transaction of its own: others skip them meanwhile, and a
+crash gives them back. The run's name is a hash of the decision's key, so a run created twice is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from pipewright.store import rows
+from pipewright.store.records import Decision, Waiting
+
+
+async def record(
+    conn: psycopg.AsyncConnection, decision: Decision, *, manifest: Mapping[str, Any] | None = None
+) -> bool:
+    """Keep a decision; False when it was known.
+
+    `manifest` is the WorkflowRun named `decision.run_name`, for the outbox.
+    """
+    wanted = None if manifest is None else Jsonb(dict(manifest))
+    cursor = await conn.execute(_RECORD, rows.values(decision) | {"manifest": wanted})
+    return await cursor.fetchone() == (1,)
+
+
+async def page(
+    conn: psycopg.AsyncConnection,
+    *,
+    namespace: str,
+    workflow: str,
+    limit: int = 50,
+    before: int | None = None,
+) -> list[Decision]:
+    """A workflow's decisions, newest first; `before` is the id of the last one on the page before."""
+    async with conn.cursor(row_factory=class_row(Decision)) as cursor:
+        await cursor.execute(_PAGE, [namespace, workflow, before, limit])
+        return await cursor.fetchall()
+
+
+async def find(
+    conn: psycopg.AsyncConnection,
+    *,
+    namespace: str,
+    workflow: str,
+    revision: str,
+    integration: str,
+    delivery_id: str,
+) -> Decision | None:
+    """The newest decision of this key. `integration` is its UID, or its name as the event has it."""
+    async with conn.cursor(row_factory=class_row(Decision)) as cursor:
+        await cursor.execute(_FIND, [namespace, workflow, revision, delivery_id, integration, integration])
+        return await cursor.fetchone()
+
+
+async def claim_outbox(conn: psycopg.AsyncConnection, *, now: datetime, limit: int = 20) -> list[Waiting]:
+    """Rows that are due, oldest first, locked until the caller's transaction ends; others skip them."""
+    async with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        await cursor.execute(_CLAIM, [now, limit])
+        return await cursor.fetchall()
+
+
+async def mark_dispatched(conn: psycopg.AsyncConnection, outbox_id: int, *, at: datetime) -> None:
+    """The run is there."""
+    await conn.execute(
+        "UPDATE pipewright.outbox SET dispatched_at = %s, attempts = attempts + 1, last_error = NULL"
+        " WHERE id = %s",
+        [at, outbox_id],
+    )
+
+
+async def mark_failed(conn: psycopg.AsyncConnection, outbox_id: int, *, error: str, due_at: datetime) -> None:
+    """The run could not be created: `error` is safe to show, and it is due again later."""
+    await conn.execute(
+        "UPDATE pipewright.outbox SET attempts = attempts + 1, last_error = %s, due_at = %s WHERE id = %s",
+        [error, due_at, outbox_id],
+    )
+
+
+_RECORD = f"""
+WITH decided AS (
+    {rows.insert("decisions", Decision, without=["id"])} ON CONFLICT DO NOTHING RETURNING *
+), waiting AS (
+    INSERT INTO pipewright.outbox (workflow_uid, integration, delivery_id, revision, namespace, run_name,
+        manifest, created_at, due_at)
+    SELECT workflow_uid, integration, delivery_id, revision, namespace, run_name, %(manifest)s::jsonb,
+        decided_at, decided_at
+    FROM decided WHERE %(manifest)s::jsonb IS NOT NULL
+)
+SELECT count(*)::integer FROM decided
+"""  # noqa: S608 - names are ours
+_PAGE = f"""
+SELECT {rows.columns(Decision)} FROM pipewright.decisions
+WHERE namespace = %s AND workflow = %s AND id < coalesce(%s, 9223372036854775807)
+ORDER BY id DESC LIMIT %s
+"""  # noqa: S608 - names are ours
+_FIND = f"""
+SELECT {rows.columns(Decision)} FROM pipewright.decisions
+WHERE namespace = %s AND workflow = %s AND revision = %s AND delivery_id = %s
+    AND (integration::text = %s OR event ->> 'integration' = %s)
+ORDER BY id DESC LIMIT 1
+"""  # noqa: S608 - names are ours
+_CLAIM = f"""
+SELECT {rows.columns(Waiting)} FROM pipewright.outbox WHERE dispatched_at IS NULL AND due_at <= %s
+ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - names are ours

@@ -1,0 +1,238 @@
+"""History in a tenant's database, as deliveries tell it: people, runs, jobs, raw events, lines of work.
+
+Everything of one delivery belongs in one transaction, in this order: `record_delivery` (False: seen before,
+stop), `store_event`, `surrogates`, `upsert_runs` or `upsert_jobs`, lines, predictions, decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from pipewright.records import JobRecord, RunRecord
+from pipewright.store import merge
+from pipewright.store.records import Delivery, Run
+
+Record = TypeVar("Record", RunRecord, JobRecord)
+
+MANY = 200
+"""From so many rows on, a batch locks the whole integration instead of each run."""
+
+
+async def record_delivery(conn: psycopg.AsyncConnection, delivery: Delivery) -> bool:
+    """Note a delivery; False when it was noted before. A concurrent one waits until this transaction ends."""
+    cursor = await conn.execute(
+        "INSERT INTO pipewright.deliveries (integration, delivery_id, received_at, event)"
+        " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        [delivery.integration, delivery.delivery_id, delivery.received_at, delivery.event],
+    )
+    return cursor.rowcount == 1
+
+
+async def store_event(
+    conn: psycopg.AsyncConnection, delivery: Delivery, *, body: bytes, headers: Mapping[str, str]
+) -> None:
+    """Keep the raw body, compressed and encrypted, in its day's partition (UTC; made when missing)."""
+    day = delivery.received_at.astimezone(UTC).date()
+    await conn.execute("SELECT pipewright.ensure_events_partition(%s)", [day])
+    await conn.execute(
+        "INSERT INTO pipewright.events (integration, delivery_id, received_at, event_name, body, headers)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        [
+            delivery.integration,
+            delivery.delivery_id,
+            delivery.received_at,
+            delivery.event,
+            body,
+            Jsonb(dict(headers)),
+        ],
+    )
+
+
+async def surrogates(
+    conn: psycopg.AsyncConnection, *, provider: str, logins: Collection[str]
+) -> dict[str, str]:
+    """Login → surrogate, allotted where it is new. `provider` says whose they are, such as github."""
+    wanted = sorted({login for login in logins if login})
+    if not wanted:
+        return {}
+    await conn.execute(
+        "INSERT INTO pipewright.actors (provider, login)"
+        " SELECT %s, new.login FROM unnest(%s::text[]) AS new (login)"
+        " WHERE NOT EXISTS (SELECT FROM pipewright.actors WHERE provider = %s AND login = new.login)"
+        " ORDER BY new.login ON CONFLICT DO NOTHING",
+        [provider, wanted, provider],
+    )
+    cursor = await conn.execute(
+        "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)",
+        [provider, wanted],
+    )
+    return {login: surrogate async for login, surrogate in cursor}
+
+
+async def upsert_runs(
+    conn: psycopg.AsyncConnection,
+    records: Sequence[RunRecord],
+    *,
+    integration: str,
+    seen_at: datetime,
+    actors: Mapping[str, str],
+) -> None:
+    """Merge runs into what is known, in one statement unless a run comes twice; call it in a transaction.
+
+    `actors` is what `surrogates` returned for the records' logins: no login is written.
+    """
+    await lock_runs(conn, integration, {record.id for record in records})
+    for wave in _waves(records, key=lambda record: (record.id, record.attempt)):
+        rows = [run_row(record, integration=integration, seen_at=seen_at, actors=actors) for record in wave]
+        await conn.execute(_UPSERT_RUNS, [Jsonb(rows)])
+    await _derive_jobs(conn, integration, [(record.id, record.attempt) for record in records])
+
+
+async def upsert_jobs(
+    conn: psycopg.AsyncConnection, records: Sequence[JobRecord], *, integration: str, seen_at: datetime
+) -> None:
+    """Merge jobs into what is known, and their runs' `jobs` and `failed_jobs`; call it in a transaction."""
+    await lock_runs(conn, integration, {record.run for record in records})
+    for wave in _waves(records, key=lambda record: record.id):
+        rows = [job_row(record, integration=integration, seen_at=seen_at) for record in wave]
+        await conn.execute(_UPSERT_JOBS, [Jsonb(rows)])
+    await _derive_jobs(conn, integration, [(record.run, record.attempt) for record in records])
+
+
+async def find_runs(
+    conn: psycopg.AsyncConnection, *, integration: str, attempts: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], Run]:
+    """What is known of these attempts, by (run id, attempt)."""
+    ids, numbers = _columns(attempts)
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_FIND_RUNS, [ids, numbers, integration])
+        found = [Run(**row | {"failed_jobs": tuple(row["failed_jobs"])}) async for row in cursor]
+    return {(run.provider_id, run.attempt): run for run in found}
+
+
+async def lock_runs(conn: psycopg.AsyncConnection, integration: str, run_ids: Collection[str]) -> None:
+    """Until the transaction ends, nobody else writes these runs or their jobs.
+
+    A run's failed jobs are derived from rows that two deliveries may write at once, some before their run is
+    known, so row locks are not enough. Many runs are one lock on the integration: locks are shared memory.
+    """
+    if len(run_ids) > MANY:
+        await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [integration])
+        return
+    await conn.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, 0))", [integration])
+    names = sorted(f"{integration}/{run_id}" for run_id in run_ids)
+    await conn.execute(
+        "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT hashtextextended(name, 1) AS hash"
+        " FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted",
+        [names],
+    )
+
+
+def run_row(
+    record: RunRecord, *, integration: str, seen_at: datetime, actors: Mapping[str, str]
+) -> dict[str, Any]:
+    """A run's columns, as `merge.RUN_COLUMNS` names them, in JSON's types; `actor` is the surrogate."""
+    return {
+        "integration": integration,
+        "provider_id": record.id,
+        "attempt": record.attempt,
+        "project": record.project,
+        "pipeline": record.pipeline,
+        "number": record.number,
+        "trigger": record.trigger,
+        "branch": record.branch,
+        "sha": record.sha,
+        "actor": actors.get(record.actor),
+        "phase": record.phase,
+        "outcome": record.outcome,
+        "queued_at": _moment(record.queued_at),
+        "started_at": _moment(record.started_at),
+        "finished_at": _moment(record.finished_at),
+        "url": record.url,
+        "seen_at": _moment(seen_at),
+    }
+
+
+def job_row(record: JobRecord, *, integration: str, seen_at: datetime) -> dict[str, Any]:
+    """A job's columns, as `merge.JOB_COLUMNS` names them, in JSON's types."""
+    return {
+        "integration": integration,
+        "provider_id": record.id,
+        "run_id": record.run,
+        "attempt": record.attempt,
+        "project": record.project,
+        "pipeline": record.pipeline,
+        "name": record.name,
+        "branch": record.branch,
+        "sha": record.sha,
+        "phase": record.phase,
+        "outcome": record.outcome,
+        "runner": record.runner,
+        "labels": list(record.labels),
+        "queued_at": _moment(record.queued_at),
+        "started_at": _moment(record.started_at),
+        "finished_at": _moment(record.finished_at),
+        "seen_at": _moment(seen_at),
+    }
+
+
+async def _derive_jobs(
+    conn: psycopg.AsyncConnection, integration: str, attempts: Iterable[tuple[str, int]]
+) -> None:
+    ids, numbers = _columns(attempts)
+    await conn.execute(_DERIVE_JOBS, {"integration": integration, "ids": ids, "attempts": numbers})
+
+
+def _waves(records: Sequence[Record], *, key: Any) -> list[list[Record]]:
+    """The records in as many lists as the most frequent key has records: each list holds a key once."""
+    waves: list[list[Record]] = []
+    seen: dict[Any, int] = {}
+    for record in records:
+        at = seen[key(record)] = seen.get(key(record), -1) + 1
+        if at == len(waves):
+            waves.append([])
+        waves[at].append(record)
+    return waves
+
+
+def _columns(attempts: Iterable[tuple[str, int]]) -> tuple[list[str], list[int]]:
+    pairs = sorted(set(attempts))
+    return [run_id for run_id, _ in pairs], [attempt for _, attempt in pairs]
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _recordset(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+
+
+_RUN_SOURCE = merge.with_actors(
+    f"jsonb_to_recordset(%s) AS new ({_recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
+)
+_UPSERT_RUNS = merge.upsert("runs", merge.RUN_COLUMNS, merge.RUN_KEY, source=_RUN_SOURCE)
+_UPSERT_JOBS = merge.upsert(
+    "jobs",
+    merge.JOB_COLUMNS,
+    merge.JOB_KEY,
+    source=f"jsonb_to_recordset(%s) AS new ({_recordset(merge.JOB_COLUMNS)})",
+)
+_DERIVE_JOBS = merge.derive_jobs(
+    attempts="unnest(%(ids)s::text[], %(attempts)s::integer[]) AS wanted (run_id, attempt)"
+)
+_FIND_RUNS = """
+SELECT r.integration::text, r.provider_id, r.attempt, r.project, r.pipeline, r.number, r.trigger, r.branch,
+    r.sha, coalesce(a.surrogate, '') AS actor, r.phase, r.outcome, r.queued_at, r.started_at, r.finished_at,
+    r.url, r.failed_jobs, r.jobs, r.seen_at
+FROM unnest(%s::text[], %s::integer[]) AS wanted (run_id, attempt)
+JOIN pipewright.runs r
+    ON r.integration = %s AND r.provider_id = wanted.run_id AND r.attempt = wanted.attempt
+LEFT JOIN pipewright.actors a ON a.id = r.actor
+"""

@@ -1,0 +1,1 @@
+"""Revisions of a platform database, oldest first. Alembic loads them by path."""

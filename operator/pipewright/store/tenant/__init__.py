@@ -1,0 +1,1 @@
+"""The tenant database's script tree."""

@@ -1,0 +1,1 @@
+"""Revisions of a tenant database, oldest first. Alembic loads them by path."""

@@ -1,0 +1,82 @@
+"""Composes the provisioner: the Tenant controller with the rights to make and take away tenants' places."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+
+from controllers.tenant import handlers
+from controllers.tenant.reconcile import reconcile
+from pipewright import names
+from pipewright.api.v1alpha1 import Tenant
+from pipewright.backends import postgres, sealing, vault
+from pipewright.ports import Clock, Cluster, ProvisionerPorts, Secret
+from pipewright.runtime import tracing
+from pipewright.runtime.drive import Controller
+from pipewright.runtime.metrics import Metrics
+from pipewright.runtime.part import Part
+from pipewright.settings import Server, Settings, SettingsError, read_secret
+
+
+async def compose(
+    settings: Settings, *, cluster: Cluster, clock: Clock, metrics: Metrics, resources: AsyncExitStack
+) -> Part:
+    """The provisioner's controllers on real backends.
+
+    Raises:
+        SettingsError: a part of the settings that the provisioner needs is missing.
+    """
+    ports = await _ports(settings, cluster=cluster, metrics=metrics, resources=resources)
+    tenants = Controller(
+        kind=Tenant,
+        reconcile=partial(reconcile, ports=ports, clock=clock, server=settings.servers[0].name),
+        finalizer=names.FINALIZER,
+        resync=timedelta(seconds=settings.resync_seconds),
+    )
+    return Part(
+        controllers=(tenants,),
+        handlers=(handlers.register,),
+        watched=(Tenant.plural, "namespaces"),
+        labelled={("v1", "namespaces"): names.TENANT_LABEL},
+    )
+
+
+async def _ports(
+    settings: Settings, *, cluster: Cluster, metrics: Metrics, resources: AsyncExitStack
+) -> ProvisionerPorts:
+    if settings.vault is None or settings.sealing is None:
+        raise SettingsError("the provisioner needs `vault` and `sealing` in its settings")
+    pools = postgres.Pools()
+    resources.push_async_callback(pools.close)
+    server = _server(settings.servers[0])
+    session = vault.VaultSession(
+        address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
+    )
+    mount, transit = settings.vault.mount, settings.vault.transit
+    traced = partial(tracing.traced, metrics=metrics)
+    return ProvisionerPorts(
+        cluster=cluster,
+        registry=traced(
+            postgres.PostgresRegistry(pools, dsn=Secret(read_secret(settings.platform_database.dsn_file))),
+            "registry",
+        ),
+        databases=traced(postgres.PostgresDatabases(server), "databases"),
+        logins=traced(postgres.PostgresLogins(server), "logins"),
+        secrets=traced(vault.VaultSecretStore(session, mount=mount), "secrets"),
+        grants=traced(vault.VaultGrants(session, mount=mount), "grants"),
+        data_keys=traced(vault.VaultDataKeys(session, transit=transit), "data_keys"),
+        sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
+    )
+
+
+def _server(server: Server) -> postgres.Server:
+    if server.provisioner_dsn_file is None or server.migrator_dsn_file is None:
+        raise SettingsError(f"servers.{server.name} needs provisionerDsnFile and migratorDsnFile")
+    return postgres.Server(
+        name=server.name,
+        host=server.host,
+        port=server.port,
+        provisioner_dsn=Secret(read_secret(server.provisioner_dsn_file)),
+        migrator_dsn=Secret(read_secret(server.migrator_dsn_file)),
+    )

@@ -1,0 +1,371 @@
+"""Tenants' databases and logins: one suite for memory and for the real server."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from dev import parts
+from pipewright import errors
+from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryServer
+from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
+from pipewright.ports import LOGINS, Databases, Logins, Secret
+from pipewright.store import roles, schema
+
+PASSWORDS = {purpose: Secret(f"canary-{purpose}") for purpose in LOGINS}
+
+
+@dataclass
+class World:
+    """Both ports on one server, and a tenant that has nothing yet."""
+
+    databases: Databases
+    logins: Logins
+    id: str
+    uid: str
+
+    async def create(self) -> None:
+        await self.databases.create(self.id, uid=self.uid, connection_limit=20)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def world(request: pytest.FixtureRequest):
+    made = World(
+        MemoryDatabases(server := MemoryServer()), MemoryLogins(server), roles.new_id(), str(uuid4())
+    )
+    if request.param == "postgres":
+        real = request.getfixturevalue("tenant_server")
+        made = World(PostgresDatabases(real), PostgresLogins(real), made.id, made.uid)
+    yield made
+    await made.databases.drop(made.id, uid=made.uid)
+
+
+async def test_a_database_that_was_never_created_is_absent(world: World) -> None:
+    assert await world.databases.find(world.id) is None
+
+
+async def test_a_created_database_is_marked_closed_current_and_without_enabled_logins(world: World) -> None:
+    await world.create()
+    found = await world.databases.find(world.id)
+    assert found
+    assert (found.name, found.owner_uid, found.connection_limit) == (f"pw_{world.id}", world.uid, 20)
+    assert (found.closed_to_public, found.current) == (True, True)
+    assert set(found.logins) == set(LOGINS)
+    assert not any(login.enabled for login in found.logins.values())
+
+
+async def test_creating_again_changes_nothing_but_the_limit(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    before = await world.databases.find(world.id)
+    await world.create()
+    assert await world.databases.find(world.id) == before
+
+
+async def test_a_database_of_another_tenant_is_never_touched(world: World) -> None:
+    await world.create()
+    before = await world.databases.find(world.id)
+    stranger = str(uuid4())
+    with pytest.raises(errors.OwnedByOther, match=f"pw_{world.id} belongs to another Tenant"):
+        await world.databases.create(world.id, uid=stranger, connection_limit=1)
+    with pytest.raises(errors.OwnedByOther):
+        await world.databases.drop(world.id, uid=stranger)
+    with pytest.raises(errors.OwnedByOther):
+        await world.logins.disable(world.id, uid=stranger)
+    assert await world.databases.find(world.id) == before
+
+
+async def test_the_connection_limit_follows(world: World) -> None:
+    await world.create()
+    await world.databases.limit_connections(world.id, connection_limit=7)
+    found = await world.databases.find(world.id)
+    assert found
+    assert found.connection_limit == 7
+
+
+async def test_migrating_a_current_database_changes_nothing(world: World) -> None:
+    await world.create()
+    before = await world.databases.find(world.id)
+    await world.databases.migrate(world.id)
+    assert await world.databases.find(world.id) == before
+
+
+async def test_set_logins_are_enabled_at_their_version(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=4)
+    found = await world.databases.find(world.id)
+    assert found
+    assert {(login.enabled, login.version) for login in found.logins.values()} == {(True, 4)}
+
+
+async def test_rotation_may_set_one_login_alone(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    await world.logins.set(world.id, passwords={"app_b": Secret("canary-next")}, version=2)
+    found = await world.databases.find(world.id)
+    assert found
+    assert (found.logins["app_a"].version, found.logins["app_b"].version) == (1, 2)
+
+
+async def test_logins_without_a_database_wait_for_it(world: World) -> None:
+    with pytest.raises(errors.Conflict, match="it is created first"):
+        await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+
+
+async def test_disabled_logins_keep_their_version_and_can_be_enabled_again(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    await world.logins.disable(world.id, uid=world.uid)
+    found = await world.databases.find(world.id)
+    assert found
+    assert {(login.enabled, login.version) for login in found.logins.values()} == {(False, 1)}
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    found = await world.databases.find(world.id)
+    assert found
+    assert all(login.enabled for login in found.logins.values())
+
+
+async def test_dropping_twice_is_once_and_disabling_nothing_is_nothing(world: World) -> None:
+    await world.create()
+    for _ in range(2):
+        await world.databases.drop(world.id, uid=world.uid)
+    await world.logins.disable(world.id, uid=world.uid)
+    assert await world.databases.find(world.id) is None
+
+
+async def test_a_dropped_database_can_be_created_again(world: World) -> None:
+    await world.create()
+    await world.databases.drop(world.id, uid=world.uid)
+    await world.create()
+    found = await world.databases.find(world.id)
+    assert found
+    assert found.owner_uid == world.uid
+
+
+@pytest.mark.parametrize("purpose", LOGINS)
+async def test_a_login_is_named_by_prefix_id_and_purpose(world: World, purpose: str) -> None:
+    assert world.logins.username(world.id, purpose) == f"pw_{world.id}_{purpose}"
+    assert world.logins.connection(world.id).database == f"pw_{world.id}"
+
+
+# --- what only a real server can show -------------------------------------------------------------------
+
+
+@pytest.fixture
+async def real(tenant_server: Server):
+    made = World(
+        PostgresDatabases(tenant_server), PostgresLogins(tenant_server), roles.new_id(), str(uuid4())
+    )
+    yield made
+    await made.databases.drop(made.id, uid=made.uid)
+
+
+async def _roles(admin: psycopg.AsyncConnection, tenant_id: str) -> set[str]:
+    cursor = await admin.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE %s", [f"pw_{tenant_id}%"])
+    return {name async for (name,) in cursor}
+
+
+@pytest.fixture
+async def admin(postgres_server: parts.Database):
+    async with await psycopg.AsyncConnection.connect(
+        postgres_server.admin_dsn, autocommit=True
+    ) as connection:
+        yield connection
+
+
+CRASHES = {
+    "after CREATE DATABASE": ["CREATE DATABASE {db} TEMPLATE pipewright_template ALLOW_CONNECTIONS false"],
+    "after CREATE DATABASE, open to all": ["CREATE DATABASE {db} TEMPLATE pipewright_template"],
+    "after a role": [
+        "CREATE DATABASE {db} TEMPLATE pipewright_template ALLOW_CONNECTIONS false",
+        "CREATE ROLE {db}_app NOLOGIN",
+    ],
+    "before the database": ["CREATE ROLE {db}_app NOLOGIN", "CREATE ROLE {db}_app_a NOLOGIN"],
+}
+
+
+@pytest.mark.parametrize("statements", CRASHES.values(), ids=CRASHES.keys())
+async def test_a_half_done_creation_shows_and_is_finished(
+    real: World, tenant_server: Server, statements: list[str]
+) -> None:
+    async with tenant_server.provisioner() as provisioner:
+        for statement in statements:
+            await provisioner.execute(statement.format(db=f"pw_{real.id}"))
+    half = await real.databases.find(real.id)
+    assert half is None or half.owner_uid is None
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    found = await real.databases.find(real.id)
+    assert found
+    assert (found.owner_uid, found.closed_to_public, found.current) == (real.uid, True, True)
+    dsn = f"{_dsn(real, 'app_a')} password=canary-app_a"
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as app:
+        await app.execute("CREATE TABLE finished (id int)")
+
+
+async def test_an_unmarked_half_done_database_can_be_dropped(
+    real: World, tenant_server: Server, admin: psycopg.AsyncConnection
+) -> None:
+    async with tenant_server.provisioner() as provisioner:
+        await provisioner.execute(f"CREATE DATABASE pw_{real.id} TEMPLATE pipewright_template")
+    await real.databases.drop(real.id, uid=real.uid)
+    assert await real.databases.find(real.id) is None
+
+
+async def test_two_creations_at_once_make_one_database(real: World) -> None:
+    outcomes = await asyncio.gather(real.create(), real.create(), return_exceptions=True)
+    assert all(outcome is None or isinstance(outcome, errors.BackendError) for outcome in outcomes)
+    await real.create()
+    found = await real.databases.find(real.id)
+    assert found
+    assert found.owner_uid == real.uid
+
+
+async def test_dropping_leaves_no_role_behind(real: World, admin: psycopg.AsyncConnection) -> None:
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    assert len(await _roles(admin, real.id)) == 6
+    await real.databases.drop(real.id, uid=real.uid)
+    assert await _roles(admin, real.id) == set()
+
+
+async def test_a_drop_ends_sessions_that_are_in_the_way(real: World) -> None:
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    dsn = f"{_dsn(real, 'app_a')} password=canary-app_a"
+    session = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+    await real.databases.drop(real.id, uid=real.uid)
+    with pytest.raises(psycopg.OperationalError):
+        await session.execute("SELECT 1")
+
+
+async def test_disabling_ends_open_sessions_and_refuses_new_ones(real: World) -> None:
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    dsn = f"{_dsn(real, 'ingest')} password=canary-ingest"
+    session = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+    await real.logins.disable(real.id, uid=real.uid)
+    with pytest.raises(psycopg.OperationalError):
+        await session.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        await psycopg.AsyncConnection.connect(dsn)
+
+
+async def test_the_server_keeps_a_verifier_and_the_password_opens(
+    real: World, admin: psycopg.AsyncConnection
+) -> None:
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    cursor = await admin.execute(
+        "SELECT rolpassword FROM pg_authid WHERE rolname LIKE %s AND rolcanlogin", [f"pw_{real.id}%"]
+    )
+    stored = [password async for (password,) in cursor]
+    assert len(stored) == 5
+    assert all(password.startswith("SCRAM-SHA-256$") for password in stored)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        await psycopg.AsyncConnection.connect(f"{_dsn(real, 'app_a')} password=wrong")
+
+
+async def test_no_trouble_repeats_a_password(tenant_server: Server) -> None:
+    dead = Server(
+        name="main",
+        host="127.0.0.1",
+        port=1,
+        provisioner_dsn=Secret("postgresql://pipewright_provisioner:canary@127.0.0.1:1/postgres"),
+        migrator_dsn=Secret("postgresql://pipewright_migrator:canary@127.0.0.1:1/postgres"),
+    )
+    wrong = Server(
+        name="main",
+        host=tenant_server.host,
+        port=tenant_server.port,
+        provisioner_dsn=Secret(
+            f"postgresql://pipewright_provisioner:canary@{tenant_server.host}:{tenant_server.port}/postgres"
+        ),
+        migrator_dsn=Secret(
+            f"postgresql://pipewright_migrator:canary@{tenant_server.host}:{tenant_server.port}/postgres"
+        ),
+    )
+    for server, kind in ((dead, errors.Unreachable), (wrong, errors.Forbidden)):
+        for attempt in (
+            PostgresDatabases(server).find("aaaaaaaaaaaa"),
+            PostgresDatabases(server).migrate("aaaaaaaaaaaa"),
+        ):
+            with pytest.raises(kind) as caught:
+                await attempt
+            assert "canary" not in f"{caught.value!r} {caught.value.message}"
+        assert "canary" not in repr(server)
+
+
+async def _set_back(server: Server, tenant_id: str) -> None:
+    """Make the schema what the release before its last revision left."""
+    info = schema.migrator(server.migrator_dsn, database=f"pw_{tenant_id}")
+    async with await psycopg.AsyncConnection.connect(info, autocommit=True) as owner:
+        await owner.execute(
+            "DROP VIEW history.runs, history.jobs, history.predictions, history.decisions,"
+            " history.workflow_runs, history.run_steps"
+        )
+        await owner.execute("UPDATE pipewright.schema_version SET version_num = 't0003'")
+
+
+async def test_a_database_of_an_older_release_shows_and_is_migrated(
+    real: World, tenant_server: Server
+) -> None:
+    await real.create()
+    await _set_back(tenant_server, real.id)
+    old = await real.databases.find(real.id)
+    assert old
+    assert (old.schema_version, old.current) == ("t0003", False)
+    await asyncio.gather(*(real.databases.migrate(real.id) for _ in range(3)))
+    new = await real.databases.find(real.id)
+    assert new
+    assert new.current
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    dsn = f"{_dsn(real, 'readonly')} password=canary-readonly"
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as reader:
+        await reader.execute("SELECT * FROM history.runs")
+
+
+async def test_a_failed_migration_leaves_the_schema_as_it_was(real: World, tenant_server: Server) -> None:
+    await real.create()
+    await _set_back(tenant_server, real.id)
+    info = schema.migrator(tenant_server.migrator_dsn, database=f"pw_{real.id}")
+    async with await psycopg.AsyncConnection.connect(info, autocommit=True) as owner:
+        await owner.execute("CREATE VIEW history.run_steps AS SELECT 1 AS in_the_way")
+        with pytest.raises(errors.BackendError, match="42P07"):
+            await real.databases.migrate(real.id)
+        cursor = await owner.execute("SELECT to_regclass('history.runs')")
+        assert await cursor.fetchone() == (None,)
+    found = await real.databases.find(real.id)
+    assert found
+    assert found.schema_version == "t0003"
+
+
+async def test_figures(real: World, capsys: pytest.CaptureFixture[str]) -> None:
+    figures: list[str] = []
+
+    async def timed(name: str, work: Awaitable[object]) -> None:
+        began = time.perf_counter()
+        await work
+        figures.append(f"{name} {(time.perf_counter() - began) * 1000:.0f} ms")
+
+    await timed("create", real.create())
+    await timed("create again", real.create())
+    await timed("migrate (current)", real.databases.migrate(real.id))
+    await timed("set logins", real.logins.set(real.id, passwords=PASSWORDS, version=1))
+    await timed("find", real.databases.find(real.id))
+    await timed("disable", real.logins.disable(real.id, uid=real.uid))
+    await timed("drop", real.databases.drop(real.id, uid=real.uid))
+    with capsys.disabled():
+        print(f"\n  a tenant's database: {', '.join(figures)}")
+    assert len(figures) == 7
+
+
+def _dsn(world: World, purpose: str) -> str:
+    where = world.logins.connection(world.id)
+    return (
+        f"host={where.host} port={where.port} dbname={where.database} user={roles.login(world.id, purpose)}"
+    )

@@ -1,0 +1,103 @@
+"""An empty server becomes Pipewright's, once or again, and its schemas migrate."""
+
+from collections.abc import Mapping
+
+import psycopg
+import pytest
+
+from dev import parts
+from pipewright import errors
+from pipewright.store import bootstrap, roles, schema
+
+_STATE = """
+SELECT 'role', rolname, (rolsuper, rolcanlogin, rolcreatedb, rolcreaterole, rolinherit)::text
+FROM pg_roles WHERE rolname LIKE 'pipewright%'
+UNION ALL SELECT 'database', datname, (datallowconn, datistemplate, datacl)::text
+FROM pg_database WHERE datname NOT LIKE 'pw!_%' ESCAPE '!'
+UNION ALL SELECT 'member', roleid::regrole::text || ' of ' || member::regrole::text, admin_option::text
+FROM pg_auth_members WHERE member::regrole::text LIKE 'pipewright%'
+ORDER BY 1, 2, 3
+"""
+
+
+def _state(admin_dsn: str) -> list[tuple[str, str, str]]:
+    with psycopg.connect(admin_dsn) as admin:
+        return [tuple(row) for row in admin.execute(_STATE)]
+
+
+def _passwords(platform_logins: Mapping[str, str]) -> dict[str, str]:
+    return {
+        login: str(psycopg.conninfo.conninfo_to_dict(dsn)["password"])
+        for login, dsn in platform_logins.items()
+    }
+
+
+def test_running_it_again_changes_nothing(
+    postgres_server: parts.Database, platform_logins: Mapping[str, str]
+) -> None:
+    before = _state(postgres_server.admin_dsn)
+    bootstrap.bootstrap(postgres_server.admin_dsn, passwords=_passwords(platform_logins))
+    assert _state(postgres_server.admin_dsn) == before
+
+
+def test_a_forgotten_password_is_named(postgres_server: parts.Database) -> None:
+    with pytest.raises(ValueError, match="pipewright_gateway"):
+        bootstrap.bootstrap(
+            postgres_server.admin_dsn, passwords=dict.fromkeys(roles.PLATFORM_LOGINS[:3], "x")
+        )
+
+
+def test_a_login_that_is_no_superuser_is_refused(
+    platform_logins: Mapping[str, str],
+) -> None:
+    with pytest.raises(errors.Forbidden, match="superuser"):
+        bootstrap.bootstrap(
+            platform_logins["pipewright_provisioner"], passwords=dict.fromkeys(roles.PLATFORM_LOGINS, "x")
+        )
+
+
+def test_a_dead_server_is_unreachable_and_no_password_is_repeated() -> None:
+    with pytest.raises(errors.Unreachable) as caught:
+        bootstrap.bootstrap(
+            "postgresql://postgres:canary@127.0.0.1:1/postgres",
+            passwords=dict.fromkeys(roles.PLATFORM_LOGINS, "canary"),
+        )
+    assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize(("tree", "database"), [("platform", "pipewright")])
+def test_everything_of_ours_has_one_owner(
+    postgres_server: parts.Database, platform_logins: Mapping[str, str], tree: schema.Tree, database: str
+) -> None:
+    dsn = psycopg.conninfo.make_conninfo(postgres_server.admin_dsn, dbname=database)
+    with psycopg.connect(dsn) as admin:
+        owners = admin.execute(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class"
+            " WHERE relnamespace = 'pipewright'::regnamespace"
+        ).fetchall()
+        version = admin.execute("SELECT version_num FROM pipewright.schema_version").fetchone()
+    assert owners == [("pipewright_owner",)]
+    assert version == (schema.head(tree),)
+
+
+def test_a_clone_has_the_templates_schema_and_owner(place, postgres_server: parts.Database) -> None:
+    dsn = psycopg.conninfo.make_conninfo(postgres_server.admin_dsn, dbname=f"pw_{place.id}")
+    with psycopg.connect(dsn) as admin:
+        owners = admin.execute(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class"
+            " WHERE relnamespace IN ('pipewright'::regnamespace, 'history'::regnamespace)"
+        ).fetchall()
+        version = admin.execute("SELECT version_num FROM pipewright.schema_version").fetchone()
+        everybody = admin.execute(
+            "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE pronamespace = 'pipewright'::regnamespace"
+            " AND has_function_privilege('public', p.oid, 'EXECUTE')"
+        ).fetchall()
+    assert owners == [("pipewright_owner",)]
+    assert version == (schema.head("tenant"),)
+    assert everybody == []
+
+
+def test_an_upgrade_waits_for_no_lock_forever(place, tenant_server) -> None:
+    info = schema.migrator(tenant_server.migrator_dsn, database=f"pw_{place.id}")
+    with psycopg.connect(info) as conn:
+        assert conn.execute("SELECT current_setting('lock_timeout')").fetchone() == ("10s",)

@@ -1,0 +1,364 @@
+"""What a Tenant needs done, as a table of sentences: (what was seen) → (what is planned)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controllers.tenant import objects
+from controllers.tenant.plan import Observed, Plan, Unknown, plan_teardown, plan_tenant
+from pipewright.api.v1alpha1 import Tenant
+from pipewright.facts import LOGINS, Database, Login, Registration, SecretAccess
+
+UID = "11111111-2222-3333-4444-555555555555"
+ID = "abcdefghjkmn"
+NAMESPACE_UID = "namespace-uid"
+ACCESS = SecretAccess(
+    role="pipewright-tenant-abcdefghjkmn",
+    policy="…",
+    namespaces=("team-a",),
+    service_accounts=("pipewright",),
+    policies=("pipewright-tenant-abcdefghjkmn",),
+)
+
+
+def tenant(*, deleting: bool = False, **spec: Any) -> Tenant:
+    metadata = {"name": "team-a", "uid": UID, "generation": 1}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return Tenant.parse({"metadata": metadata, "spec": spec})
+
+
+REGISTRATION = Registration(
+    id=ID,
+    uid=UID,
+    name="team-a",
+    server="main",
+    state="Active",
+    namespaces={"team-a": NAMESPACE_UID},
+    bundle_version=1,
+    bundle_key="key",
+)
+DATABASE = Database(
+    name=f"pw_{ID}",
+    owner_uid=UID,
+    connection_limit=20,
+    schema_version="0001",
+    current=True,
+    closed_to_public=True,
+    logins={purpose: Login(enabled=True, version=1) for purpose in LOGINS},
+)
+
+
+def there(manifest: Any, *, uid: str = "some-uid") -> Any:
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
+
+
+def complete(subject: Tenant) -> Observed:
+    """Everything is as the spec asks."""
+    namespace = there(objects.namespace(subject, tenant_id=ID, name="team-a"), uid=NAMESPACE_UID)
+    children: dict[Any, Any] = dict.fromkeys(objects.possible("team-a"))
+    for build in (objects.in_namespace, objects.network, objects.access):
+        for manifest in build(subject, tenant_id=ID, namespace="team-a"):
+            children[act_ref(manifest)] = there(manifest)
+    secret = {"metadata": {"annotations": {"pipewright.dev/credential-version": "1"}}}
+    return Observed(
+        gateway_key="key",
+        registration=REGISTRATION,
+        namespaces={"team-a": namespace},
+        children=children,
+        connections={"team-a": secret},
+        database=DATABASE,
+        credential_version=1,
+        secret_access=ACCESS,
+        wanted_access=ACCESS,
+    )
+
+
+def act_ref(manifest: Any) -> Any:
+    from pipewright.plan import Ref
+
+    return Ref.of(manifest)
+
+
+PLAIN = tenant()
+COMPLETE = complete(PLAIN)
+RICH = tenant(
+    quota={"pods": "10", "requests.cpu": "2"},
+    limits={"default": {"cpu": "500m"}},
+    access={"owners": [{"kind": "User", "name": "ada"}], "viewers": [{"kind": "Group", "name": "all"}]},
+)
+
+
+def sentences(plan: Plan) -> list[str]:
+    return [str(action) for action in plan]
+
+
+PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
+    "a new tenant is registered before anything is named after it": (
+        PLAIN,
+        Observed(gateway_key="key"),
+        ["register tenant team-a"],
+    ),
+    "nothing to do is an empty plan": (PLAIN, COMPLETE, []),
+    "quota, limits and people are an empty plan too when they are there": (RICH, complete(RICH), []),
+    "a registered tenant gets its namespace, its database and its way into Vault side by side": (
+        PLAIN,
+        Observed(
+            gateway_key="key",
+            registration=replace(
+                REGISTRATION, state="Provisioning", namespaces={}, bundle_version=None, bundle_key=None
+            ),
+            namespaces={"team-a": None},
+            wanted_access=ACCESS,
+        ),
+        [
+            "create Namespace team-a",
+            "issue database credentials",
+            f"create database for tenant {ID}",
+            "grant access to the tenant's Vault path",
+        ],
+    ),
+    "a namespace that a crash left unbound is bound": (
+        PLAIN,
+        replace(COMPLETE, registration=replace(REGISTRATION, namespaces={})),
+        ["bind namespace team-a"],
+    ),
+    "a namespace that was deleted is created again": (
+        PLAIN,
+        replace(COMPLETE, namespaces={"team-a": None}, children={}, connections={}),
+        ["create Namespace team-a"],
+    ),
+    "a label that somebody removed from the namespace comes back": (
+        PLAIN,
+        replace(
+            COMPLETE,
+            namespaces={"team-a": {**COMPLETE.namespaces["team-a"], "metadata": {"uid": NAMESPACE_UID}}},  # type: ignore[dict-item]
+        ),
+        ["apply Namespace team-a"],
+    ),
+    "a quota that the spec no longer asks for is deleted": (
+        PLAIN,
+        replace(COMPLETE, children=complete(RICH).children),
+        [
+            "delete ResourceQuota team-a/pipewright",
+            "delete LimitRange team-a/pipewright",
+            "delete RoleBinding team-a/pipewright-owners",
+            "delete RoleBinding team-a/pipewright-viewers",
+        ],
+    ),
+    "another connection limit is set": (
+        tenant(database={"connectionLimit": 5}),
+        COMPLETE,
+        ["limit the database to 5 connections"],
+    ),
+    "a database that a crash left without its mark is finished": (
+        PLAIN,
+        replace(COMPLETE, database=replace(DATABASE, owner_uid=None)),
+        [f"create database for tenant {ID}"],
+    ),
+    "a database that PUBLIC may connect to is closed": (
+        PLAIN,
+        replace(COMPLETE, database=replace(DATABASE, closed_to_public=False)),
+        [f"create database for tenant {ID}"],
+    ),
+    "an older schema is migrated": (
+        PLAIN,
+        replace(COMPLETE, database=replace(DATABASE, current=False)),
+        ["migrate the database"],
+    ),
+    "logins at another credential version than Vault's are set again": (
+        PLAIN,
+        replace(COMPLETE, credential_version=2),
+        [
+            "set database logins at credential version 2",
+            "seal the gateway's credentials at version 2",
+            "write the connection Secret in team-a",
+        ],
+    ),
+    "a login that was dropped comes back": (
+        PLAIN,
+        replace(COMPLETE, database=replace(DATABASE, logins={})),
+        ["set database logins at credential version 1"],
+    ),
+    "a connection Secret that was deleted is written again": (
+        PLAIN,
+        replace(COMPLETE, connections={"team-a": None}),
+        ["write the connection Secret in team-a"],
+    ),
+    "a new gateway key makes a new bundle": (
+        PLAIN,
+        replace(COMPLETE, gateway_key="another"),
+        ["seal the gateway's credentials at version 1"],
+    ),
+    "a Vault policy that was changed by hand is written again": (
+        PLAIN,
+        replace(COMPLETE, secret_access=replace(ACCESS, policy="path *")),
+        ["grant access to the tenant's Vault path"],
+    ),
+    "a tenant becomes Active when everything is there": (
+        PLAIN,
+        replace(COMPLETE, registration=replace(REGISTRATION, state="Provisioning")),
+        ["mark the tenant Active"],
+    ),
+    "while Vault does not answer the other parts go on": (
+        PLAIN,
+        replace(
+            COMPLETE,
+            secret_access=Unknown(reason="Unreachable", message="Vault did not answer"),
+            children={**COMPLETE.children, objects.possible("team-a")[2]: None},
+        ),
+        ["apply ServiceAccount team-a/pipewright"],
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", PLANS)
+def test_plan(sentence: str) -> None:
+    subject, observed, expected = PLANS[sentence]
+    assert sentences(plan_tenant(subject, observed)) == expected
+
+
+def test_a_namespace_of_somebody_else_is_never_touched() -> None:
+    foreign = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "uid": "foreign"}}
+    observed = replace(
+        COMPLETE, namespaces={"team-a": foreign}, registration=replace(REGISTRATION, namespaces={})
+    )
+    plan = plan_tenant(PLAIN, observed)
+    assert sentences(plan) == []
+    [fact] = [fact for fact in plan.facts if fact.type == "NamespacesReady"]
+    assert (fact.status, fact.reason, fact.stalled) == (False, "NamespaceOwnedByOther", True)
+    assert "team-a" in fact.message
+
+
+def test_a_database_with_another_owner_is_never_touched() -> None:
+    plan = plan_tenant(PLAIN, replace(COMPLETE, database=replace(DATABASE, owner_uid="someone-else")))
+    assert sentences(plan) == []
+    assert [fact.reason for fact in plan.facts if fact.stalled] == ["DatabaseOwnedByOther"]
+
+
+def test_an_unreachable_database_server_is_said_and_looked_at_again() -> None:
+    plan = plan_tenant(PLAIN, replace(COMPLETE, database=Unknown(reason="Unreachable", message="no answer")))
+    assert plan.is_empty
+    assert plan.check_after is not None
+    assert ("DatabaseReady", False, "Unreachable") in {(f.type, f.status, f.reason) for f in plan.facts}
+
+
+def test_every_fact_of_a_complete_tenant_is_true() -> None:
+    facts = plan_tenant(PLAIN, COMPLETE).facts
+    assert {fact.type for fact in facts} == {
+        "NamespacesReady",
+        "AccessReady",
+        "NetworkReady",
+        "DatabaseReady",
+        "SecretsReady",
+    }
+    assert all(fact.status for fact in facts)
+
+
+DELETING = tenant(deleting=True, deletionPolicy="Delete")
+RETAINING = tenant(deleting=True)
+GOING = replace(complete(DELETING), registration=replace(REGISTRATION, state="Deleting"))
+RUN = {
+    "apiVersion": "pipewright.dev/v1alpha1",
+    "kind": "Integration",
+    "metadata": {"name": "github", "namespace": "team-a", "uid": "integration-uid"},
+}
+
+TEARDOWNS: dict[str, tuple[Tenant, Observed, list[str]]] = {
+    "a tenant that never was is deletable at once": (DELETING, Observed(gateway_key="key"), []),
+    "freezing comes first": (
+        DELETING,
+        replace(GOING, registration=REGISTRATION),
+        ["mark the tenant Deleting"],
+    ),
+    "custom resources go before their namespaces": (
+        DELETING,
+        replace(GOING, resources=(RUN,)),
+        ["delete Integration team-a/github"],
+    ),
+    "namespaces go before the database": (DELETING, GOING, ["delete Namespace team-a"]),
+    "the database goes when the namespaces are gone": (
+        DELETING,
+        replace(GOING, namespaces={"team-a": None}),
+        ["drop the database"],
+    ),
+    "Vault access goes when the database is gone": (
+        DELETING,
+        replace(GOING, namespaces={"team-a": None}, database=None),
+        ["revoke access to the tenant's Vault path"],
+    ),
+    "what Vault holds goes last, then the registry remembers": (
+        DELETING,
+        replace(GOING, namespaces={"team-a": None}, database=None, secret_access=None),
+        ["purge the tenant's Vault path", "mark the tenant Deleted"],
+    ),
+    "a deleted tenant needs nothing any more": (
+        DELETING,
+        Observed(gateway_key="key", registration=replace(REGISTRATION, state="Deleted")),
+        [],
+    ),
+    "Retain takes the bindings away and leaves the namespaces": (
+        RETAINING,
+        GOING,
+        [
+            "delete RoleBinding team-a/pipewright-provisioner",
+            "delete RoleBinding team-a/pipewright-runner",
+        ],
+    ),
+    "Retain disables the logins and keeps the database": (
+        RETAINING,
+        replace(GOING, children={}),
+        ["disable database logins"],
+    ),
+    "Retain keeps what Vault holds": (
+        RETAINING,
+        replace(
+            GOING,
+            children={},
+            secret_access=None,
+            database=replace(DATABASE, logins={"app_a": Login(enabled=False, version=1)}),
+        ),
+        ["mark the tenant Retained"],
+    ),
+    "somebody else's namespace and database stay where they are": (
+        DELETING,
+        replace(
+            GOING,
+            namespaces={"team-a": {"metadata": {"name": "team-a", "uid": "foreign"}}},
+            registration=replace(REGISTRATION, state="Deleting", namespaces={}),
+            database=replace(DATABASE, owner_uid="someone-else"),
+            secret_access=None,
+        ),
+        ["purge the tenant's Vault path", "mark the tenant Deleted"],
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", TEARDOWNS)
+def test_teardown(sentence: str) -> None:
+    subject, observed, expected = TEARDOWNS[sentence]
+    assert sentences(plan_teardown(subject, observed)) == expected
+
+
+def test_a_namespace_that_is_going_is_waited_for() -> None:
+    going = {**COMPLETE.namespaces["team-a"]}  # type: ignore[dict-item]
+    going["metadata"] = {**going["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    plan = plan_teardown(DELETING, replace(GOING, namespaces={"team-a": going}))
+    assert plan.is_empty
+    assert plan.check_after is not None
+    assert "team-a" in plan.facts[0].message
+
+
+def test_a_sealed_vault_holds_the_teardown_and_says_so() -> None:
+    observed = replace(
+        GOING,
+        namespaces={"team-a": None},
+        database=None,
+        secret_access=Unknown(reason="Unreachable", message="Vault answered VaultDown"),
+    )
+    plan = plan_teardown(DELETING, observed)
+    assert plan.is_empty
+    assert [fact.reason for fact in plan.facts] == ["Unreachable"]
