@@ -9,6 +9,10 @@ LOGINS = ("app_a", "app_b", "readonly", "ingest", "runner")
 """Purposes of a tenant's logins: its own two (rotation overlaps them), its reader, the two planes'."""
 
 
+TENANT_LOGINS = ("app_a", "app_b", "readonly")
+"""Those of them that the tenant itself uses; `database.connectionLimit` is about each."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """What the platform remembers of a tenant, whatever becomes of its custom resource."""
@@ -43,6 +47,7 @@ class Database:
     owner_uid: str | None
     """The Tenant UID in its COMMENT; None when a crash left it unmarked."""
     connection_limit: int
+    """Of each of the tenant's own logins."""
     schema_version: str | None
     current: bool
     """Its schema is the one that this release carries."""

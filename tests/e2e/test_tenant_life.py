@@ -28,7 +28,7 @@ def test_a_tenant_becomes_ready_and_its_own_credentials_work(tenants: Any, stack
         own.execute("CREATE TABLE app.notes (id int)")
         owner = own.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'notes'").fetchone()
         assert owner == (f"pw_{status['id']}_app",)
-        limit = own.execute("SELECT datconnlimit FROM pg_database WHERE datname = current_database()")
+        limit = own.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user")
         assert limit.fetchone() == (7,)
         assert own.execute("SELECT count(*) FROM history.runs").fetchone() == (0,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

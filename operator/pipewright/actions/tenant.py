@@ -53,13 +53,13 @@ class CreateDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitConnections:
-    """Set the database's connection limit."""
+    """Set the connection limit of each of the tenant's own logins."""
 
     tenant_id: str
     connection_limit: int
 
     def __str__(self) -> str:
-        return f"limit the database to {self.connection_limit} connections"
+        return f"limit each login to {self.connection_limit} connections"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ class Databases(Protocol):
         ...
 
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
-        """Set CONNECTION LIMIT."""
+        """Set CONNECTION LIMIT of each of the tenant's own logins."""
         ...
 
     async def migrate(self, tenant_id: str) -> None:

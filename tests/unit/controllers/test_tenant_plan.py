@@ -152,7 +152,7 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "another connection limit is set": (
         tenant(database={"connectionLimit": 5}),
         COMPLETE,
-        ["limit the database to 5 connections"],
+        ["limit each login to 5 connections"],
     ),
     "a database that a crash left without its mark is finished": (
         PLAIN,

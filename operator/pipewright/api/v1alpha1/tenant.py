@@ -152,7 +152,7 @@ class Database(Base):
     """The tenant's own PostgreSQL database."""
 
     connection_limit: Annotated[int, Field(ge=1, le=1000)] = 20
-    """How many connections the tenant's logins may hold at once."""
+    """How many connections each of the tenant's logins may hold at once."""
 
 
 class TenantSpec(Base):

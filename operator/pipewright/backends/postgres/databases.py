@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 import psycopg
 
 from pipewright import errors
 from pipewright.backends.postgres import server as servers
 from pipewright.backends.postgres.server import Server, execute
-from pipewright.ports import LOGINS, Database, Login
+from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Login
 from pipewright.store import connect, roles, schema, trouble
 
 _FIND = """
-SELECT shobj_description(oid, 'pg_database'), datconnlimit, datallowconn,
+SELECT shobj_description(oid, 'pg_database'), datallowconn,
     NOT has_database_privilege('public', oid, 'CONNECT, TEMPORARY')
 FROM pg_database WHERE datname = %s
 """
@@ -34,13 +36,13 @@ class PostgresDatabases:
             if row is None:
                 return None
             found = await servers.existing_roles(conn, tenant_id)
-        comment, limit, open_to_connections, closed = row
+        comment, open_to_connections, closed = row
         uid = servers.read_mark(comment).get("uid")
         version = await self._version(name) if open_to_connections and uid else None
         return Database(
             name=name,
             owner_uid=uid,
-            connection_limit=limit,
+            connection_limit=_limit(found, tenant_id),
             schema_version=version,
             current=version == schema.head("tenant"),
             closed_to_public=closed,
@@ -60,22 +62,20 @@ class PostgresDatabases:
         name = roles.database(tenant_id)
         async with self._server.provisioner() as conn:
             if not await servers.require_owner(conn, tenant_id, uid=uid):
-                await _clone(conn, name, connection_limit=connection_limit)
+                await _clone(conn, name)
             async with conn.transaction():
                 await make_roles(conn, tenant_id, uid=uid)
                 await open_to_tenant(conn, tenant_id)
+                await _set_limit(conn, tenant_id, connection_limit)
             await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
-            await execute(conn, f"ALTER DATABASE {{}} CONNECTION LIMIT {connection_limit:d}", name)
             async with self._server.provisioner(name) as inside:
                 await _hand_over(inside, tenant_id)
             await execute(conn, "COMMENT ON DATABASE {} IS {mark}", name, mark=servers.mark(uid))
 
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
-        """Set CONNECTION LIMIT."""
-        async with self._server.provisioner() as conn:
-            await execute(
-                conn, f"ALTER DATABASE {{}} CONNECTION LIMIT {connection_limit:d}", roles.database(tenant_id)
-            )
+        """Set CONNECTION LIMIT of each of the tenant's own logins."""
+        async with self._server.provisioner() as conn, conn.transaction():
+            await _set_limit(conn, tenant_id, connection_limit)
 
     async def migrate(self, tenant_id: str) -> None:
         """Upgrade the schema `pipewright` to this release's version, as the migrator."""
@@ -105,12 +105,21 @@ class PostgresDatabases:
             await connection.close()
 
 
-async def _clone(conn: psycopg.AsyncConnection, name: str, *, connection_limit: int) -> None:
+async def _set_limit(conn: psycopg.AsyncConnection, tenant_id: str, limit: int) -> None:
+    # per login, not per database: a tenant that uses its share up must not lock out ingest and runner
+    for purpose in TENANT_LOGINS:
+        await execute(conn, f"ALTER ROLE {{}} CONNECTION LIMIT {limit:d}", roles.login(tenant_id, purpose))
+
+
+def _limit(found: Mapping[str, Mapping[str, Any]], tenant_id: str) -> int:
+    """The limit that the tenant's logins share; 0, which no spec asks for, when they differ."""
+    limits = {found.get(roles.login(tenant_id, purpose), {}).get("limit") for purpose in TENANT_LOGINS}
+    return limits.pop() or 0 if len(limits) == 1 else 0
+
+
+async def _clone(conn: psycopg.AsyncConnection, name: str) -> None:
     # WAL_LOG: the template is small, and FILE_COPY forces two checkpoints.
-    statement = (
-        f"CREATE DATABASE {{}} TEMPLATE {{}} STRATEGY WAL_LOG ALLOW_CONNECTIONS false"
-        f" CONNECTION LIMIT {connection_limit:d}"
-    )
+    statement = "CREATE DATABASE {} TEMPLATE {} STRATEGY WAL_LOG ALLOW_CONNECTIONS false"
     # Another process may be first: what is missing then is added by the steps that follow.
     with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
         await execute(conn, statement, name, roles.TEMPLATE)

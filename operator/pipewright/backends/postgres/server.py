@@ -81,13 +81,16 @@ async def owner_uid(conn: psycopg.AsyncConnection, tenant_id: str) -> tuple[bool
 
 
 async def existing_roles(conn: psycopg.AsyncConnection, tenant_id: str) -> dict[str, dict[str, Any]]:
-    """The tenant's roles that exist, with their marks and `enabled`."""
+    """The tenant's roles that exist, with their marks, `enabled` and `limit`."""
     cursor = await conn.execute(
-        "SELECT rolname, rolcanlogin, shobj_description(oid, 'pg_authid') FROM pg_roles"
+        "SELECT rolname, rolcanlogin, rolconnlimit, shobj_description(oid, 'pg_authid') FROM pg_roles"
         " WHERE rolname = ANY(%s)",
         [list(roles.all_roles(tenant_id))],
     )
-    return {name: {**read_mark(comment), "enabled": enabled} async for name, enabled, comment in cursor}
+    return {
+        name: {**read_mark(comment), "enabled": enabled, "limit": limit}
+        async for name, enabled, limit, comment in cursor
+    }
 
 
 async def execute(conn: psycopg.AsyncConnection, statement: str, *names: str, **values: str | int) -> None:

@@ -1,0 +1,499 @@
+"""A gateway on the real database, over real HTTP: tenants, hooks, a model, and a cluster that only remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import psycopg
+import pytest
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric import x25519
+
+from connectors import catalogue
+from dev import simulator
+from gateway import app
+from gateway import parts as gateway_parts
+from ml import artifact, contract, train, window
+from pipewright import errors, names
+from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
+from pipewright.store.roles import new_id
+from pipewright.backends.sealing import HpkeSealer
+from pipewright.plan import Manifest
+from pipewright.ports import LOGINS, Secret, SystemClock
+from pipewright.settings import Settings
+from pipewright.store import connect, routes
+from pipewright.store.records import ModelPointer, Route, Trigger
+
+UNTIL = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+class RememberingCluster:
+    """What the gateway asks of a cluster; its servers can be switched off."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.refuses: Exception | None = None
+        self.created: dict[tuple[str, str], Manifest] = {}
+        self.posts = 0
+        self.hold: asyncio.Event | None = None
+
+    async def create(self, manifest: Manifest) -> bool:
+        self.posts += 1
+        if self.hold is not None:
+            await self.hold.wait()
+        if not self.up:
+            raise errors.Unreachable("the API server did not answer")
+        if self.refuses is not None:
+            raise self.refuses
+        key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        new = key not in self.created
+        self.created.setdefault(key, manifest)
+        return new
+
+    async def review(self, manifest: Manifest) -> Manifest:
+        """Tokens are `name` or `name:namespace`; the namespace is the only one where they may do anything."""
+        if not self.up:
+            raise errors.Unreachable("the API server did not answer")
+        spec = manifest["spec"]
+        if manifest["kind"] == "TokenReview":
+            known = not spec["token"].startswith("bad")
+            user = {"username": spec["token"], "groups": ["people"]}
+            return {
+                "status": {"authenticated": known, "audiences": spec["audiences"], **({"user": user} if known else {})}
+            }
+        _, _, namespace = spec["user"].partition(":")
+        return {"status": {"allowed": namespace in ("", spec["resourceAttributes"]["namespace"])}}
+
+
+class Proxy:
+    """A TCP way to a server that can be cut and joined again, on the same port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def up(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def down(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, far_writer}
+        try:
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        finally:
+            self._writers -= {writer, far_writer}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """A tenant with a database and one namespace."""
+
+    id: str
+    uid: str
+    namespace: str
+    logins: PostgresLogins = field(repr=False)
+    data_key: bytes = field(repr=False)
+
+    @asynccontextmanager
+    async def connect(self, purpose: str = "ingest") -> AsyncIterator[psycopg.AsyncConnection]:
+        dsn = connect.tenant_dsn(
+            self.logins.connection(self.id),
+            user=self.logins.username(self.id, purpose),
+            password=Secret(f"password-of-{purpose}"),
+        )
+        async with await psycopg.AsyncConnection.connect(dsn.reveal(), autocommit=True) as connection:
+            yield connection
+
+    async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        async with self.connect() as connection:
+            return await (await connection.execute(query, values)).fetchall()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """An Integration's webhook as its provider sees it."""
+
+    id: str
+    secret: str
+    integration: str
+    uid: str
+    tenant: Tenant
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """A running gateway and the hands of provisioner and runner."""
+
+    url: str
+    http: aiohttp.ClientSession
+    parts: gateway_parts.Parts
+    cluster: RememberingCluster
+    sealer: HpkeSealer
+    server: Server
+    provisioner: psycopg.AsyncConnection
+    runner: psycopg.AsyncConnection
+    artifacts: Path
+
+    # --- what provisioner and runner do -------------------------------------------------------------------
+
+    async def tenant(
+        self,
+        *,
+        state: str = "Active",
+        sealed: bool = True,
+        port: int | None = None,
+        namespace: str | None = None,
+    ) -> Tenant:
+        logins = PostgresLogins(self.server)
+        made = Tenant(
+            id=new_id(), uid=str(uuid4()), namespace=namespace or f"ns-{secrets.token_hex(4)}",
+            logins=logins, data_key=secrets.token_bytes(32),
+        )  # fmt: skip
+        await PostgresDatabases(self.server).create(made.id, uid=made.uid, connection_limit=50)
+        passwords = {purpose: Secret(f"password-of-{purpose}") for purpose in LOGINS}
+        await logins.set(made.id, passwords=passwords, version=1)
+        where = logins.connection(made.id)
+        bundle = {
+            "host": where.host, "port": port or where.port, "dbname": where.database,
+            "user": logins.username(made.id, "ingest"), "password": "password-of-ingest",
+            "dataKey": base64.b64encode(made.data_key).decode(),
+        }  # fmt: skip
+        closed = self.sealer.seal(json.dumps(bundle).encode(), context=names.bundle_context(made.id))
+        await self.provisioner.execute(
+            "INSERT INTO pipewright.registry (id, uid, name, server, state, bundle, bundle_version, bundle_key)"
+            " VALUES (%s, %s, %s, 'main', %s, %s, 1, %s)",
+            [made.id, made.uid, made.namespace, state, closed if sealed else None, self.sealer.key],
+        )
+        await self.bind(made.id, made.namespace)
+        await self.parts.directory.load()
+        return made
+
+    async def bind(self, tenant_id: str, namespace: str) -> None:
+        await self.provisioner.execute(
+            "INSERT INTO pipewright.registry_namespaces (uid, tenant_id, name) VALUES (%s, %s, %s)",
+            [str(uuid4()), tenant_id, namespace],
+        )
+
+    async def hook(
+        self,
+        tenant: Tenant,
+        *,
+        name: str = "github",
+        projects: Sequence[str] = ("acme/shop",),
+        secrets_: Sequence[str] | None = None,
+        enabled: bool = True,
+    ) -> Hook:
+        hook_id, chosen = routes.new_hook_id(), list(secrets_ or [secrets.token_hex(32)])
+        uid = str(uuid4())
+        closed = self.sealer.seal(
+            json.dumps({"secrets": chosen}).encode(), context=f"pipewright/route/{hook_id}"
+        )
+        await routes.upsert_route(
+            self.runner,
+            Route(
+                hook_id=hook_id, tenant_id=tenant.id, namespace=tenant.namespace, integration=name,
+                integration_uid=uid, connector="github", projects=tuple(projects),
+                sealed_secret=closed, secret_key=self.sealer.key, enabled=enabled,
+            ),
+        )  # fmt: skip
+        await self.parts.directory.load(["routes"])
+        return Hook(id=hook_id, secret=chosen[0], integration=name, uid=uid, tenant=tenant)
+
+    async def trigger(
+        self,
+        tenant: Tenant,
+        *,
+        workflow: str = "heal",
+        event: str = "pipelinerun.finished",
+        condition: str = "",
+        integration: str | None = None,
+    ) -> str:
+        uid = str(uuid4())
+        trigger = Trigger(
+            workflow_uid=uid, position=0, tenant_id=tenant.id, namespace=tenant.namespace, workflow=workflow,
+            revision=f"{workflow}-0123456789", event=event, integration=integration, condition=condition,
+        )  # fmt: skip
+        async with self.runner.transaction():
+            await routes.replace_triggers(self.runner, workflow_uid=uid, triggers=[trigger])
+        await self.parts.directory.load(["triggers"])
+        return uid
+
+    async def promote(self, tenant: Tenant, content: bytes, *, name: str = "run-failure") -> ModelPointer:
+        digest = artifact.digest(content)
+        file = self.artifacts / tenant.id / digest
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+        pointer = ModelPointer(
+            model_uid=str(uuid4()), tenant_id=tenant.id, namespace=tenant.namespace, model=name,
+            task="RunFailure", is_default=True, version=digest[:12], artifact_uri=file.as_uri(),
+            artifact_sha256=digest, promoted_at=datetime.now(UTC),
+        )  # fmt: skip
+        assert await routes.promote(self.runner, pointer, expected=None)
+        await self.parts.directory.load(["model_pointers"])
+        await self.parts.models.settle()
+        return pointer
+
+    # --- what providers and people do ---------------------------------------------------------------------
+
+    async def deliver(
+        self,
+        hook: Hook,
+        event: str,
+        payload: Any,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's name
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """A delivery as GitHub signs it; `headers` replace, and those that are empty are left out."""
+        raw = json.dumps(payload).encode() if body is None else body
+        signature = hmac.new(hook.secret.encode(), raw, hashlib.sha256).hexdigest()
+        sent = {
+            "Content-Type": "application/json",
+            "X-GitHub-Event": event,
+            "X-GitHub-Delivery": id or str(uuid4()),
+            "X-Hub-Signature-256": f"sha256={signature}",
+            **(headers or {}),
+        }
+        return await self.ask(
+            "POST", f"/hooks/{hook.id}", data=raw, headers={key: value for key, value in sent.items() if value}
+        )
+
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        async with self.http.request(method, f"{self.url}{path}", **options) as response:
+            text = await response.text()
+            json_like = "json" in response.headers.get("Content-Type", "")
+            return Answer(
+                status=response.status, body=json.loads(text) if json_like else text, headers=dict(response.headers)
+            )
+
+    async def rest(self, method: str, path: str, *, token: str = "ada", **options: Any) -> Answer:
+        return await self.ask(method, path, headers={"Authorization": f"Bearer {token}"}, **options)
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def gateway_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gateway")
+    private = x25519.X25519PrivateKey.generate()
+    (folder / "gateway.key").write_text(base64.b64encode(private.private_bytes_raw()).decode())
+    public = private.public_key().public_bytes_raw()
+    (folder / "gateway.pub").write_text(base64.b64encode(public).decode())
+    (folder / "artifacts").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serve(
+    gateway_folder: Path, platform_logins: Mapping[str, str], tenant_server: Server
+) -> Serve:
+    """Starts a gateway: `async with serve() as world`."""
+
+    @asynccontextmanager
+    async def start(
+        *,
+        limits: gateway_parts.Limits | None = None,
+        platform_dsn: str | None = None,
+        load: bool = True,
+        cluster: Any = None,
+    ) -> AsyncIterator[World]:
+        dsn_file = gateway_folder / f"{secrets.token_hex(4)}.dsn"
+        dsn_file.write_text(platform_dsn or platform_logins["pipewright_gateway"])
+        settings = Settings.model_validate(
+            {
+                "component": "gateway",
+                "identity": "gateway-0",
+                "listen": {"port": 0},
+                "platformDatabase": {"dsnFile": str(dsn_file)},
+                "servers": [{"name": "main", "host": tenant_server.host, "port": tenant_server.port}],
+                "gateway": {"privateKeyFile": str(gateway_folder / "gateway.key"), "baseUrl": "http://localhost"},
+                "artifacts": {"url": (gateway_folder / "artifacts").as_uri()},
+            }
+        )
+        cluster = cluster or RememberingCluster()
+        parts = gateway_parts.build(
+            settings, cluster=cluster, catalogue=catalogue.load(), clock=SystemClock(), limits=limits
+        )
+        async with (
+            running(parts) as url,
+            aiohttp.ClientSession() as http,
+            await psycopg.AsyncConnection.connect(
+                platform_logins["pipewright_provisioner"], autocommit=True
+            ) as provisioner,
+            await psycopg.AsyncConnection.connect(platform_logins["pipewright_runner"], autocommit=True) as runner,
+        ):
+            if load:
+                await parts.directory.load()
+            yield World(
+                url=url, http=http, parts=parts, cluster=cluster,
+                sealer=HpkeSealer((gateway_folder / "gateway.pub").read_text()), server=tenant_server,
+                provisioner=provisioner, runner=runner, artifacts=gateway_folder / "artifacts",
+            )  # fmt: skip
+
+    return start
+
+
+@asynccontextmanager
+async def running(parts: gateway_parts.Parts) -> AsyncIterator[str]:
+    """The application behind uvicorn, on a free port."""
+    config = uvicorn.Config(app.create(parts), port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve())  # without its signal handlers: they are pytest's
+    while not server.started:
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture(scope="session")
+async def world(serve: Serve) -> AsyncIterator[World]:
+    """A gateway that tests share; each makes tenants or hooks of its own."""
+    async with serve() as made:
+        yield made
+
+
+@pytest.fixture
+async def tenant(world: World) -> Tenant:
+    return await world.tenant()
+
+
+@pytest.fixture
+async def hook(world: World, tenant: Tenant) -> Hook:
+    return await world.hook(tenant)
+
+
+@pytest.fixture
+async def eventually() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]:
+    """Waits for a fact."""
+
+    async def wait(fact: Callable[[], Awaitable[Any]], *, within: float = 10.0) -> Any:
+        async with asyncio.timeout(within):
+            while not (found := await fact()):
+                await asyncio.sleep(0.02)
+            return found
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def model_file() -> bytes:
+    """A small model that was really trained, on a simulated history."""
+    rows = [
+        {
+            "integration": "github", "project": run["project"], "pipeline": run["pipeline"], "run_id": run["id"],
+            "attempt": run["attempt"], "number": run["number"], "event": run["trigger"],
+            "branch": run["branch"], "actor": run["actor"], "sha": run["sha"], "outcome": run["outcome"],
+            "queued_at": datetime.fromisoformat(run["queuedAt"]),
+            "started_at": datetime.fromisoformat(run["startedAt"]),
+            "finished_at": datetime.fromisoformat(run["finishedAt"]), "failed_jobs": [], "jobs": 0,
+        }
+        for run in simulator.history(until=UNTIL, seed=7, runs=1500)
+        if run["type"] == "run"
+    ]  # fmt: skip
+    content = window.write(rows)
+    job = contract.TrainingJob(
+        submission_id="t",
+        window_uri="file:///nowhere/window.parquet",
+        window_sha256=artifact.digest(content),
+        artifact_uri="file:///nowhere/model",
+        report_uri="file:///nowhere/report.json",
+        hyperparameters={"num_trees": 30, "ensemble": 1},
+    )
+    return train.train(content, job).content
+
+
+@pytest.fixture
+async def proxied(tenant_server: Server) -> AsyncIterator[Proxy]:
+    """A way to PostgreSQL that a test can cut."""
+    proxy = Proxy(tenant_server.host, tenant_server.port)
+    await proxy.up()
+    yield proxy
+    await proxy.down()
+
+
+@pytest.fixture
+def github() -> Iterator[Callable[..., dict[str, Any]]]:
+    """A workflow_run payload: `github('completed', run=7, conclusion='failure')`."""
+
+    def payload(
+        action: str,
+        *,
+        run: int = 7,
+        attempt: int = 1,
+        conclusion: str | None = None,
+        project: str = "acme/shop",
+        branch: str = "main",
+        minute: int = 0,
+        actor: str = "octocat",
+    ) -> dict[str, Any]:
+        start = f"2026-03-01T12:{minute:02d}:00Z"
+        end = f"2026-03-01T12:{minute + 5:02d}:00Z"
+        return {
+            "action": action,
+            "workflow_run": {
+                "id": run, "name": "CI", "path": ".github/workflows/ci.yml", "head_branch": branch,
+                "head_sha": "a" * 40, "run_number": 3, "event": "push", "run_attempt": attempt,
+                "conclusion": conclusion, "created_at": start, "run_started_at": start,
+                "updated_at": end if action == "completed" else start,
+                "html_url": f"https://github.com/{project}/actions/runs/{run}",
+                "triggering_actor": {"login": actor},
+            },
+            "repository": {"full_name": project},
+            "sender": {"login": actor},
+        }  # fmt: skip
+
+    yield payload

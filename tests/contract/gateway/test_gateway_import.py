@@ -1,0 +1,125 @@
+"""Imported history: all of it or nothing, the same rows as webhooks give, the wrong line by its number."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from dev import simulator
+
+UNTIL = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+RUNS = "SELECT provider_id, attempt, project, branch, phase, outcome, failed_jobs, jobs FROM pipewright.runs ORDER BY 1, 2"
+LINES = "SELECT scope, key, outcomes FROM pipewright.lines ORDER BY 1, 2"
+
+
+def ndjson(records):
+    return "\n".join(json.dumps(record) for record in records).encode()
+
+
+@pytest.fixture(scope="module")
+def records():
+    return list(simulator.history(until=UNTIL, seed=11, runs=300))
+
+
+@pytest.fixture
+async def whole(world, tenant):
+    """An Integration of all the company's projects."""
+    return await world.hook(
+        tenant, projects=[project.name for project in simulator.ORGANISATION], name="whole"
+    )
+
+
+def path_of(tenant, name="whole"):
+    return f"/v1/namespaces/{tenant.namespace}/integrations/{name}/history"
+
+
+async def test_the_same_file_twice_gives_the_same_rows(world, whole, tenant, records):
+    first = await world.rest("POST", path_of(tenant), data=ndjson(records))
+    assert first.status == 200
+    runs = [record for record in records if record["type"] == "run"]
+    assert (first.body["runs"], first.body["jobs"]) == (len(runs), len(records) - len(runs))
+    before = await tenant.rows(RUNS), await tenant.rows(LINES)
+    assert len(before[0]) == len(runs)
+    again = await world.ask(
+        "POST",
+        path_of(tenant),
+        data=ndjson(records),
+        headers={"Authorization": "Bearer ada", "Idempotency-Key": "import-1"},
+    )
+    assert again.body == first.body
+    assert (await tenant.rows(RUNS), await tenant.rows(LINES)) == before
+
+
+async def test_an_imported_history_gives_the_lines_that_its_webhooks_would_have_given(world, records):
+    some = [record for record in records if record["project"] == "acme/shop"][:120]
+    projects = ["acme/shop"]
+    imported, delivered = await world.tenant(), await world.tenant()
+    await world.hook(imported, projects=projects, name="whole")
+    assert (await world.rest("POST", path_of(imported), data=ndjson(some))).status == 200
+    hook = await world.hook(delivered, projects=projects)
+    for _, name, payload in simulator.github_deliveries(some):
+        assert (await world.deliver(hook, name, payload)).status == 202
+    assert await imported.rows(RUNS) == await delivered.rows(RUNS)
+    # Actors' surrogates are random, so their lines differ by name only.
+    assert [
+        (scope, outcomes) for scope, _, outcomes in await imported.rows(LINES) if scope != "actor"
+    ] == [(scope, outcomes) for scope, _, outcomes in await delivered.rows(LINES) if scope != "actor"]
+
+
+async def test_the_order_of_the_file_does_not_matter(world, records):
+    forwards, backwards = await world.tenant(), await world.tenant()
+    for tenant, given in ((forwards, records), (backwards, records[::-1])):
+        await world.hook(tenant, projects=[p.name for p in simulator.ORGANISATION], name="whole")
+        assert (await world.rest("POST", path_of(tenant), data=ndjson(given))).status == 200
+    assert await forwards.rows(RUNS) == await backwards.rows(RUNS)
+
+
+GOOD = {
+    "type": "run", "project": "acme/shop", "pipeline": "ci", "id": "1", "attempt": 1, "outcome": "success",
+    "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:01:00Z",
+}  # fmt: skip
+WRONG = {
+    "not JSON": (b"{", "line 2: must be a JSON object in UTF-8"),
+    "a list": (b"[]", "line 2: record: must be a JSON object, got a list"),
+    "not UTF-8": (b'{"type": "\xff"}', "line 2: must be a JSON object in UTF-8"),
+    "NaN": (b'{"attempt": NaN}', "line 2: must be a JSON object in UTF-8"),
+    "no attempt": (json.dumps({**GOOD, "attempt": None}).encode(), "line 2: attempt: is required"),
+    "a foreign project": (
+        json.dumps({**GOOD, "project": "acme/other"}).encode(),
+        "line 2: project: is not among the Integration's projects",
+    ),
+    "nested too deeply": (b"[" * 30_000, "line 2: must be a JSON object in UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("line", "detail"), WRONG.values(), ids=WRONG)
+async def test_a_wrong_line_is_named_and_nothing_is_written(world, hook, tenant, line, detail):
+    data = b"\n".join([json.dumps(GOOD).encode(), line, json.dumps({**GOOD, "id": "2"}).encode()])
+    answer = await world.rest("POST", path_of(tenant, "github"), data=data)
+    assert (answer.status, answer.body["line"], answer.body["detail"]) == (422, 2, detail)
+    assert await tenant.rows("SELECT count(*) FROM pipewright.runs") == [(0,)]
+
+
+async def test_blank_lines_and_a_missing_last_line_break_are_fine(world, hook, tenant):
+    data = b"\n\n" + json.dumps(GOOD).encode() + b"\r\n\n" + json.dumps({**GOOD, "id": "2"}).encode()
+    answer = await world.rest("POST", path_of(tenant, "github"), data=data)
+    assert (answer.status, answer.body) == (200, {"runs": 2, "jobs": 0, "lines": 2})
+
+
+async def test_a_line_that_is_too_long_is_413(world, hook, tenant):
+    answer = await world.rest("POST", path_of(tenant, "github"), data=b"x" * 70_000)
+    assert (answer.status, answer.body["line"]) == (413, 1)
+
+
+async def test_an_import_after_webhooks_does_not_undo_them(world, hook, tenant, github):
+    await world.deliver(hook, "workflow_run", github("completed", conclusion="failure"))
+    older = {
+        "type": "run", "project": "acme/shop", "pipeline": "ci", "id": "7", "attempt": 1, "branch": "main",
+        "startedAt": "2026-03-01T12:00:00Z",
+    }  # fmt: skip
+    assert (await world.rest("POST", path_of(tenant, "github"), data=ndjson([older]))).status == 200
+    assert await tenant.rows("SELECT phase, outcome FROM pipewright.runs") == [("finished", "failure")]
+
+
+async def test_an_unknown_integration_is_404(world, tenant):
+    assert (await world.rest("POST", path_of(tenant, "nobody"), data=b"")).status == 404

@@ -1,0 +1,117 @@
+"""`python -m gateway` as a process: it starts without an API server, logs JSON, and no secret is in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+
+import yaml
+
+from dev import places
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+async def test_with_the_api_server_down_it_takes_webhooks_and_ends_on_a_signal(
+    serve, gateway_folder, platform_logins, tenant_server, github, eventually, tmp_path
+):
+    port, kubeconfig, dsn = free_port(), tmp_path / "kubeconfig", tmp_path / "platform.dsn"
+    dsn.write_text(platform_logins["pipewright_gateway"])
+    kubeconfig.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "c",
+                "clusters": [{"name": "c", "cluster": {"server": f"https://127.0.0.1:{free_port()}"}}],
+                "users": [{"name": "u", "user": {"token": "canary-token"}}],
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            }
+        )
+    )
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        yaml.safe_dump(
+            {
+                "component": "gateway",
+                "identity": "gateway-0",
+                "kubeconfig": str(kubeconfig),
+                "listen": {"host": "127.0.0.1", "port": port},
+                "platformDatabase": {"dsnFile": str(dsn)},
+                "servers": [{"name": "main", "host": tenant_server.host, "port": tenant_server.port}],
+                "gateway": {
+                    "privateKeyFile": str(gateway_folder / "gateway.key"),
+                    "baseUrl": f"http://127.0.0.1:{port}",
+                },
+                "artifacts": {"url": (gateway_folder / "artifacts").as_uri()},
+            }
+        )
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway",
+        env={
+            "PATH": os.environ["PATH"],
+            "PIPEWRIGHT_SETTINGS": str(settings),
+            "PYTHONPATH": f"{places.ROOT / 'operator'}:{places.ROOT}",
+        },
+        cwd=places.ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        async with serve() as world:
+            tenant = await world.tenant()
+            hook = await world.hook(tenant)
+            world.url = f"http://127.0.0.1:{port}"
+
+            async def ready():
+                assert process.returncode is None
+                try:
+                    return (await world.ask("GET", "/readyz")).status == 200
+                except OSError:
+                    return False
+
+            await eventually(ready, within=30)
+
+            async def taken():
+                answer = await world.deliver(hook, "workflow_run", github("completed", conclusion="failure"))
+                return answer.status == 202
+
+            await eventually(taken)
+            refused = await world.deliver(hook, "workflow_run", github("requested"), body=b"canary-body")
+            assert refused.status == 400
+            answer = await world.rest(
+                "GET", f"/v1/namespaces/{tenant.namespace}/workflows/w/decisions", params={"cursor": "canary-query"}
+            )
+            assert answer.status == 503
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0, output
+    lines = [json.loads(line) for line in output.decode().splitlines()]
+    assert {line["component"] for line in lines} == {"gateway"}
+    assert any(line.get("route") == "/hooks/{hook_id}" and line.get("status") == 202 for line in lines)
+    for canary in ("canary", hook.id, hook.secret, "password-of-ingest", "octocat"):
+        assert canary not in output.decode(), canary
+
+
+async def test_wrong_settings_are_one_line(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway",
+        env={
+            "PATH": os.environ["PATH"],
+            "PIPEWRIGHT_SETTINGS": str(tmp_path / "absent.yaml"),
+            "PYTHONPATH": f"{places.ROOT / 'operator'}:{places.ROOT}",
+        },
+        cwd=places.ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert errors.decode().startswith("gateway: cannot read ")
+    assert len(errors.decode().splitlines()) == 1

@@ -1,0 +1,199 @@
+"""REST: each route asks for its own right, shows one tenant's namespace only, and pages."""
+
+import pytest
+
+ROUTES = [
+    ("POST", "models/run-failure/predictions", "create models/predictions"),
+    ("GET", "models/run-failure/predictions", "get models/predictions"),
+    ("GET", "workflows/heal/decisions", "get workflows/decisions"),
+    ("GET", "integrations/github/deliveries", "get integrations/deliveries"),
+    ("POST", "integrations/github/history", "create integrations/history"),
+]
+RUN = {"project": "acme/shop", "pipeline": "ci", "branch": "main", "trigger": "push", "sha": "a" * 40}
+
+
+def body_of(method, path):
+    return {"json": RUN} if method == "POST" and path.startswith("models") else {}
+
+
+@pytest.mark.parametrize(("method", "path", "right"), ROUTES, ids=[right for _, _, right in ROUTES])
+async def test_a_route_needs_a_token_of_somebody_who_may(world, hook, tenant, method, path, right):
+    url, options = f"/v1/namespaces/{tenant.namespace}/{path}", body_of(method, path)
+    anonymous = await world.ask(method, url, **options)
+    assert (anonymous.status, anonymous.headers["WWW-Authenticate"]) == (401, 'Bearer realm="pipewright"')
+    assert (await world.rest(method, url, token="bad-token", **options)).status == 401
+    stranger = await world.rest(method, url, token="eve:elsewhere", **options)
+    assert stranger.status == 403
+    assert f"may not {right}" in stranger.body["detail"]
+    claimed = await world.ask(
+        method, url, headers={"X-Remote-User": "admin", "X-Forwarded-User": "admin"}, **options
+    )
+    assert claimed.status == 401
+
+
+@pytest.mark.parametrize(("method", "path", "right"), ROUTES, ids=[right for _, _, right in ROUTES])
+async def test_a_namespace_that_is_no_tenants_is_404_only_for_those_who_may(world, method, path, right):
+    url, options = f"/v1/namespaces/nobodys/{path}", body_of(method, path)
+    assert (await world.rest(method, url, token="eve:elsewhere", **options)).status == 403
+    assert (await world.rest(method, url, token="admin", **options)).status == 404
+
+
+@pytest.mark.parametrize(("method", "path", "right"), ROUTES, ids=[right for _, _, right in ROUTES])
+async def test_without_the_api_server_rest_is_503_and_hooks_go_on(
+    serve, github, model_file, method, path, right
+):
+    async with serve() as world:
+        tenant = await world.tenant()
+        hook = await world.hook(tenant)
+        world.cluster.up = False
+        answer = await world.rest(
+            method, f"/v1/namespaces/{tenant.namespace}/{path}", **body_of(method, path)
+        )
+        assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+        assert (await world.deliver(hook, "workflow_run", github("requested"))).status == 202
+
+
+async def test_ask_whether_a_run_will_fail(world, hook, tenant, model_file, github):
+    pointer = await world.promote(tenant, model_file)
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions"
+    unknown = await world.rest("POST", url, json=RUN)
+    assert (unknown.status, unknown.body["band"]) == (200, "unsure")
+    for run in range(6):
+        await world.deliver(
+            hook, "workflow_run", github("completed", run=run, minute=run, conclusion="failure")
+        )
+    answer = await world.rest("POST", url, json=RUN)
+    assert answer.body["model"] == {"name": "run-failure", "version": pointer.version}
+    assert answer.body["probability"] > unknown.body["probability"]
+    assert any("failed" in reason for reason in answer.body["reasons"])
+
+
+WRONG = {
+    "no project": {"pipeline": "ci"},
+    "an unknown field": {**RUN, "colour": "red"},
+    "attempt 0": {**RUN, "attempt": 0},
+    "a text where a number should be": {**RUN, "attempt": "secret-value"},
+}
+
+
+@pytest.mark.parametrize("run", WRONG.values(), ids=WRONG)
+async def test_a_wrong_run_is_422_and_its_values_are_not_repeated(world, tenant, model_file, run):
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions"
+    answer = await world.rest("POST", url, json=run)
+    assert (answer.status, answer.body["reason"]) == (422, "Invalid")
+    assert "secret-value" not in str(answer.body)
+
+
+async def test_a_model_without_an_active_version_is_404_and_says_where_to_look(world, tenant):
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions"
+    answer = await world.rest("POST", url, json=RUN)
+    assert (answer.status, answer.body["reason"]) == (404, "NoActiveVersion")
+    assert "get model run-failure" in answer.body["detail"]
+
+
+async def test_recorded_predictions_are_listed_by_run(world, hook, tenant, model_file, github):
+    await world.promote(tenant, model_file)
+    for run in (1, 2):
+        await world.deliver(hook, "workflow_run", github("completed", run=run, conclusion="failure"))
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions"
+    every = await world.rest("GET", url)
+    assert len(every.body["items"]) == 4
+    one = await world.rest("GET", url, params={"run": "2"})
+    assert {(each["run"], each["kind"], each["integration"]) for each in one.body["items"]} == {
+        ("2", "run", "github"),
+        ("2", "retry", "github"),
+    }
+
+
+async def test_decisions_are_paged_newest_first(world, hook, tenant, github):
+    await world.trigger(tenant, condition="event.run.id == '3'")
+    for run in range(5):
+        await world.deliver(hook, "workflow_run", github("completed", run=run, conclusion="failure"))
+    url = f"/v1/namespaces/{tenant.namespace}/workflows/heal/decisions"
+    first = await world.rest("GET", url, params={"limit": "3"})
+    assert [(each["event"]["run"]["id"], each["fired"]) for each in first.body["items"]] == [
+        ("4", False),
+        ("3", True),
+        ("2", False),
+    ]
+    assert first.body["items"][1]["workflowRun"].startswith("heal-")
+    second = await world.rest("GET", url, params={"limit": "3", "cursor": first.body["next"]})
+    assert [each["event"]["run"]["id"] for each in second.body["items"]] == ["1", "0"]
+    assert second.body["next"] is None
+
+
+async def test_deliveries_are_paged_newest_first(world, hook, tenant, github):
+    for number in range(5):
+        await world.deliver(hook, "workflow_run", github("requested", run=number), id=f"d-{number}")
+    url = f"/v1/namespaces/{tenant.namespace}/integrations/github/deliveries"
+    seen, cursor = [], None
+    while True:
+        page = await world.rest("GET", url, params={"limit": "2", **({"cursor": cursor} if cursor else {})})
+        seen += [each["id"] for each in page.body["items"]]
+        cursor = page.body["next"]
+        if cursor is None:
+            break
+    assert seen == ["d-4", "d-3", "d-2", "d-1", "d-0"]
+
+
+@pytest.mark.parametrize("cursor", ["x", "W10=", "WyJhIiwgImIiXQ==", "9" * 30, "%00"])
+@pytest.mark.parametrize("path", ["integrations/github/deliveries", "workflows/heal/decisions"])
+async def test_a_made_up_cursor_is_400(world, hook, tenant, path, cursor):
+    answer = await world.rest(
+        "GET", f"/v1/namespaces/{tenant.namespace}/{path}", params={"cursor": cursor}
+    )
+    assert (answer.status, answer.body["reason"]) == (400, "BadCursor")
+
+
+async def test_one_tenant_never_sees_anothers_rows(world, hook, tenant, github, model_file):
+    await world.promote(tenant, model_file)
+    await world.trigger(tenant)
+    await world.deliver(hook, "workflow_run", github("completed", conclusion="failure"))
+    stranger = await world.tenant()
+    await world.hook(stranger)
+    await world.promote(stranger, model_file)
+    for path in ("models/run-failure/predictions", "workflows/heal/decisions", "integrations/github/deliveries"):
+        mine = await world.rest("GET", f"/v1/namespaces/{tenant.namespace}/{path}")
+        theirs = await world.rest("GET", f"/v1/namespaces/{stranger.namespace}/{path}")
+        assert mine.body["items"], path
+        assert theirs.body["items"] == [], path
+
+
+async def test_a_body_too_big_for_a_json_route_is_413(world, hook, tenant):
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions"
+    answer = await world.rest("POST", url, data=b'{"project": "' + b"x" * 70_000 + b'"}')
+    assert answer.status == 413
+
+
+async def test_openapi_names_every_route_and_how_to_authenticate(world):
+    found = (await world.ask("GET", "/openapi.json")).body
+    assert sorted(found["paths"]) == [
+        "/hooks/{hook_id}",
+        "/v1/namespaces/{namespace}/integrations/{name}/deliveries",
+        "/v1/namespaces/{namespace}/integrations/{name}/history",
+        "/v1/namespaces/{namespace}/models/{name}/predictions",
+        "/v1/namespaces/{namespace}/workflows/{name}/decisions",
+    ]
+    assert found["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+async def test_metrics_name_routes_and_outcomes_and_nobody(world, hook, tenant, github):
+    await world.deliver(hook, "workflow_run", github("requested"))
+    await world.deliver(hook, "workflow_run", github("requested"), headers={"X-Hub-Signature-256": ""})
+    text = (await world.ask("GET", "/metrics")).body
+    assert 'pipewright_gateway_requests_total{code="202",method="POST",route="/hooks/{hook_id}"}' in text
+    assert 'pipewright_gateway_deliveries_total{outcome="SignatureRefused"}' in text
+    assert "pipewright_gateway_directory_age_seconds" in text
+    for secret in (tenant.id, tenant.namespace, hook.id, hook.secret):
+        assert secret not in text
+
+
+async def test_every_error_is_a_problem(world, tenant):
+    for method, path, status in (
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/hooks/x", 405),
+        ("GET", f"/v1/namespaces/{tenant.namespace}/models/UPPER/predictions", 422),
+    ):
+        answer = await world.rest(method, path)
+        assert (answer.status, answer.headers["Content-Type"]) == (status, "application/problem+json")
+        assert answer.body["status"] == status
