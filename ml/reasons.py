@@ -14,6 +14,9 @@ from ml.history import Outcome, Run
 
 MOST = 3
 
+FEW = 20
+"""Fewer known results than this are worth saying."""
+
 PLACES: Mapping[str, str] = {
     "pipeline": "of this pipeline",
     "branch": "on this branch",
@@ -106,7 +109,7 @@ def _flips(scope: str, outcomes: Sequence[Outcome], _at: float) -> str:
 
 
 def _known(scope: str, outcomes: Sequence[Outcome], _at: float) -> str | None:
-    if len(outcomes) >= history.LIMIT:
+    if len(outcomes) >= FEW:
         return None
     return f"only {_runs(len(outcomes))} {PLACES[scope]} {'is' if len(outcomes) == 1 else 'are'} known"
 

@@ -42,19 +42,19 @@ def main() -> int:
         stack.up()
         findings = play(Scene(stack=stack, progress=progress))
         verified = True
+        print(table.render(findings))
     except Problem as problem:
         sys.stderr.write(f"\nNot verified: {problem}\n")
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped.\n")
-    if verified:
-        print(table.render(findings))
-        if keep:
+    finally:
+        if keep and stack.status():
             print(table.further(kubeconfig=str(stack.parts.cluster().kubectl.kubeconfig)))
         else:
-            print("Look around with: make demo KEEP=1")
-    if not keep:
-        stack.down()
-        progress.say("stack stopped; the logs stay in .pipewright/logs")
+            stack.down()
+            progress.say(f"stack stopped; its logs stay in {stack.folder / 'logs'}")
+    if verified and not keep:
+        print("Look around with: make demo KEEP=1")
     return 0 if verified else 1
 
 

@@ -19,7 +19,7 @@ from dev.problem import Problem
 
 RUNS = 5000
 """Attempts of runs that the simulated organisation has behind it."""
-BY_WEBHOOK = timedelta(days=2)
+BY_WEBHOOK = timedelta(days=3)
 """The newest part of the history comes as signed webhooks, the rest as an import."""
 INTEGRATION, MODEL, WORKFLOW = "github", "run-failure", "heal-flaky-runs"
 
@@ -141,12 +141,12 @@ def heal(scene: Scene, provider: ProviderClient, findings: Findings) -> None:
         findings.decision = scene.wait(
             lambda: _decision(scene, run["id"]), what="the gateway decided to run it again", within=60
         )
-        name = findings.decision["run"]
+        name = findings.decision["workflowRun"]
         scene.wait_condition("workflowrun", name, "Succeeded", within=120, namespace=TENANT)
         healed = scene.wait(
             lambda: _attempt(own, run["id"], 2, "success"), what=f"run {run['id']} is green", within=60
         )
-    comments = [it for it in provider.ask("comments") if it["sha"] == run["sha"]]
+    comments = [it for it in provider.ask("comments") if it["commit_id"] == run["sha"]]
     reruns = [it for it in provider.ask("calls") if it["path"].endswith(f"{run['id']}/rerun-failed-jobs")]
     if len(comments) != 1 or [it["status"] for it in reruns] != [201]:
         raise Problem(f"expected one re-run and one comment, found {reruns} and {len(comments)} comments")

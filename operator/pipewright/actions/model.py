@@ -45,8 +45,9 @@ class SubmitTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopTraining:
-    """Ask the compute cluster to end a job."""
+    """Ask the compute cluster to end a job, and note that it was asked."""
 
+    tenant: TenantRef
     submission_id: str
     attempt: int
 
@@ -115,6 +116,16 @@ class DeleteArtifacts:
         return "delete the model's files"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneTrainings:
+    """Delete what trainings of long ago left in the artifact store; the journal remembers them."""
+
+    urls: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "delete the files of old trainings"
+
+
 ModelAction = (
     BeginTraining
     | SubmitTraining
@@ -124,4 +135,5 @@ ModelAction = (
     | SetDefaultModel
     | WithdrawModel
     | DeleteArtifacts
+    | PruneTrainings
 )

@@ -21,14 +21,13 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
         case model.BeginTraining():
             await _begin(action, ports)
         case model.SubmitTraining():
-            await ports.compute.submit(
-                action.job, tenant_id=action.tenant.id, model_uid=action.model_uid
-            )
+            await ports.compute.submit(action.job, tenant_id=action.tenant.id, model_uid=action.model_uid)
             await ports.trainings.mark(
                 action.tenant, submission_id=action.job.submission_id, phase=action.phase
             )
         case model.StopTraining():
             await ports.compute.stop(action.submission_id)
+            await ports.trainings.mark(action.tenant, submission_id=action.submission_id, phase="Stopping")
         case model.FinishTraining():
             await ports.trainings.finish(
                 action.tenant,
@@ -49,6 +48,9 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
             await ports.artifacts.delete(
                 folder(ports.artifacts, tenant_id=action.tenant_id, model_uid=action.model_uid)
             )
+        case model.PruneTrainings():
+            for url in action.urls:
+                await ports.artifacts.delete(url)
         case _:
             assert_never(action)
 

@@ -20,6 +20,7 @@ from pipewright.runner_facts import (
 
 if TYPE_CHECKING:
     from connectors.manifest import Manifest
+    from pipewright.ports.training import Artifacts, Compute, Pointers, Trainings, Windows
 
 
 class Directory(Protocol):
@@ -159,7 +160,7 @@ class OwnSecrets(SecretStore, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerPorts:
-    """Everything the controllers of Integration, Workflow and WorkflowRun may reach."""
+    """Everything the runner's controllers may reach; what follows `actions` is the Model's."""
 
     cluster: Cluster
     directory: Directory
@@ -170,3 +171,8 @@ class RunnerPorts:
     journal: Journal
     decisions: Decisions
     actions: Actions
+    compute: Compute
+    artifacts: Artifacts
+    trainings: Trainings
+    windows: Windows
+    pointers: Pointers

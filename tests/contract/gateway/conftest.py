@@ -72,7 +72,11 @@ class RememberingCluster:
             known = not spec["token"].startswith("bad")
             user = {"username": spec["token"], "groups": ["people"]}
             return {
-                "status": {"authenticated": known, "audiences": spec["audiences"], **({"user": user} if known else {})}
+                "status": {
+                    "authenticated": known,
+                    "audiences": spec["audiences"],
+                    **({"user": user} if known else {}),
+                }
             }
         _, _, namespace = spec["user"].partition(":")
         return {"status": {"allowed": namespace in ("", spec["resourceAttributes"]["namespace"])}}
@@ -302,7 +306,10 @@ class World:
             **(headers or {}),
         }
         return await self.ask(
-            "POST", f"/hooks/{hook.id}", data=raw, headers={key: value for key, value in sent.items() if value}
+            "POST",
+            f"/hooks/{hook.id}",
+            data=raw,
+            headers={key: value for key, value in sent.items() if value},
         )
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
@@ -310,7 +317,9 @@ class World:
             text = await response.text()
             json_like = "json" in response.headers.get("Content-Type", "")
             return Answer(
-                status=response.status, body=json.loads(text) if json_like else text, headers=dict(response.headers)
+                status=response.status,
+                body=json.loads(text) if json_like else text,
+                headers=dict(response.headers),
             )
 
     async def rest(self, method: str, path: str, *, token: str = "ada", **options: Any) -> Answer:
@@ -332,9 +341,7 @@ def gateway_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def serve(
-    gateway_folder: Path, platform_logins: Mapping[str, str], tenant_server: Server
-) -> Serve:
+def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_server: Server) -> Serve:
     """Starts a gateway: `async with serve() as world`."""
 
     @asynccontextmanager
@@ -354,7 +361,10 @@ def serve(
                 "listen": {"port": 0},
                 "platformDatabase": {"dsnFile": str(dsn_file)},
                 "servers": [{"name": "main", "host": tenant_server.host, "port": tenant_server.port}],
-                "gateway": {"privateKeyFile": str(gateway_folder / "gateway.key"), "baseUrl": "http://localhost"},
+                "gateway": {
+                    "privateKeyFile": str(gateway_folder / "gateway.key"),
+                    "baseUrl": "http://localhost",
+                },
                 "artifacts": {"url": (gateway_folder / "artifacts").as_uri()},
             }
         )
@@ -368,7 +378,9 @@ def serve(
             await psycopg.AsyncConnection.connect(
                 platform_logins["pipewright_provisioner"], autocommit=True
             ) as provisioner,
-            await psycopg.AsyncConnection.connect(platform_logins["pipewright_runner"], autocommit=True) as runner,
+            await psycopg.AsyncConnection.connect(
+                platform_logins["pipewright_runner"], autocommit=True
+            ) as runner,
         ):
             if load:
                 await parts.directory.load()

@@ -28,7 +28,10 @@ def people(control_plane):
     """An editor and a viewer of one namespace, and somebody of another: name → function for a token."""
     kubectl = control_plane.kubectl
     kubectl.apply(
-        *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (NAMESPACE, OTHER))
+        *(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            for name in (NAMESPACE, OTHER)
+        )
     )
     members = {"editor": NAMESPACE, "viewer": NAMESPACE, "stranger": OTHER}
     kubectl.apply(
@@ -99,7 +102,9 @@ async def test_a_token_for_another_audience_is_401(guarded, people):
 
 async def test_one_who_may_in_a_namespace_that_is_no_tenants_learns_that_it_is_404(guarded, people):
     world, _, _ = guarded
-    answer = await world.rest("GET", f"/v1/namespaces/{OTHER}/workflows/heal/decisions", token=people("stranger"))
+    answer = await world.rest(
+        "GET", f"/v1/namespaces/{OTHER}/workflows/heal/decisions", token=people("stranger")
+    )
     assert answer.status == 404
 
 

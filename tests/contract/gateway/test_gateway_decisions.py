@@ -34,7 +34,9 @@ async def test_a_run_is_scored_when_it_starts_and_its_next_attempt_when_it_fails
     assert [row[:2] for row in await tenant.rows(kinds)] == [("retry", 1), ("run", 1)]
 
 
-async def test_a_run_that_passes_gets_no_prediction_of_another_attempt(world, hook, tenant, github, model_file):
+async def test_a_run_that_passes_gets_no_prediction_of_another_attempt(
+    world, hook, tenant, github, model_file
+):
     await world.promote(tenant, model_file)
     await world.deliver(hook, "workflow_run", github("completed", conclusion="success"))
     assert await tenant.rows("SELECT kind FROM pipewright.predictions") == [("run",)]
@@ -77,7 +79,9 @@ async def test_a_condition_that_holds_fires_and_the_workflow_run_is_created(
     }
 
     async def marked():
-        return await tenant.rows("SELECT attempts FROM pipewright.outbox WHERE dispatched_at IS NOT NULL") == [(1,)]
+        return await tenant.rows(
+            "SELECT attempts FROM pipewright.outbox WHERE dispatched_at IS NOT NULL"
+        ) == [(1,)]
 
     await eventually(marked)
 
@@ -144,7 +148,10 @@ async def test_two_dispatchers_at_once_create_each_run_once(world, hook, tenant,
         cluster = Slow()
         pair = [
             Dispatcher(
-                outboxes=world.parts.databases, cluster=cluster, clock=SystemClock(), metrics=world.parts.metrics
+                outboxes=world.parts.databases,
+                cluster=cluster,
+                clock=SystemClock(),
+                metrics=world.parts.metrics,
             )
             for _ in range(2)
         ]
@@ -203,7 +210,9 @@ async def test_what_the_api_server_refuses_stays_with_its_error_and_does_not_hol
     assert len(await eventually(created)) == 1
 
 
-async def test_a_run_that_was_created_before_a_crash_counts_as_dispatched(world, hook, tenant, github, eventually):
+async def test_a_run_that_was_created_before_a_crash_counts_as_dispatched(
+    world, hook, tenant, github, eventually
+):
     await world.trigger(tenant)
     await world.deliver(hook, "workflow_run", github("completed", conclusion="failure"))
 

@@ -160,7 +160,9 @@ async def test_what_says_nothing_is_noted_and_not_kept(world, hook, tenant, even
 
 
 async def test_another_project_is_ignored_and_its_data_not_kept(world, hook, tenant, github):
-    answer = await world.deliver(hook, "workflow_run", github("completed", conclusion="success", project="acme/x"))
+    answer = await world.deliver(
+        hook, "workflow_run", github("completed", conclusion="success", project="acme/x")
+    )
     assert (answer.status, answer.body) == (
         202,
         {"ignored": "the project is not among the Integration's projects"},

@@ -61,9 +61,9 @@ async def test_an_imported_history_gives_the_lines_that_its_webhooks_would_have_
         assert (await world.deliver(hook, name, payload)).status == 202
     assert await imported.rows(RUNS) == await delivered.rows(RUNS)
     # Actors' surrogates are random, so their lines differ by name only.
-    assert [
-        (scope, outcomes) for scope, _, outcomes in await imported.rows(LINES) if scope != "actor"
-    ] == [(scope, outcomes) for scope, _, outcomes in await delivered.rows(LINES) if scope != "actor"]
+    assert [(scope, outcomes) for scope, _, outcomes in await imported.rows(LINES) if scope != "actor"] == [
+        (scope, outcomes) for scope, _, outcomes in await delivered.rows(LINES) if scope != "actor"
+    ]
 
 
 async def test_the_order_of_the_file_does_not_matter(world, records):

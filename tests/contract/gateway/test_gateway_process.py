@@ -87,7 +87,9 @@ async def test_with_the_api_server_down_it_takes_webhooks_and_ends_on_a_signal(
             refused = await world.deliver(hook, "workflow_run", github("requested"), body=b"canary-body")
             assert refused.status == 400
             answer = await world.rest(
-                "GET", f"/v1/namespaces/{tenant.namespace}/workflows/w/decisions", params={"cursor": "canary-query"}
+                "GET",
+                f"/v1/namespaces/{tenant.namespace}/workflows/w/decisions",
+                params={"cursor": "canary-query"},
             )
             assert answer.status == 503
     finally:

@@ -139,9 +139,7 @@ async def test_deliveries_are_paged_newest_first(world, hook, tenant, github):
 @pytest.mark.parametrize("cursor", ["x", "W10=", "WyJhIiwgImIiXQ==", "9" * 30, "%00"])
 @pytest.mark.parametrize("path", ["integrations/github/deliveries", "workflows/heal/decisions"])
 async def test_a_made_up_cursor_is_400(world, hook, tenant, path, cursor):
-    answer = await world.rest(
-        "GET", f"/v1/namespaces/{tenant.namespace}/{path}", params={"cursor": cursor}
-    )
+    answer = await world.rest("GET", f"/v1/namespaces/{tenant.namespace}/{path}", params={"cursor": cursor})
     assert (answer.status, answer.body["reason"]) == (400, "BadCursor")
 
 
@@ -152,7 +150,11 @@ async def test_one_tenant_never_sees_anothers_rows(world, hook, tenant, github, 
     stranger = await world.tenant()
     await world.hook(stranger)
     await world.promote(stranger, model_file)
-    for path in ("models/run-failure/predictions", "workflows/heal/decisions", "integrations/github/deliveries"):
+    for path in (
+        "models/run-failure/predictions",
+        "workflows/heal/decisions",
+        "integrations/github/deliveries",
+    ):
         mine = await world.rest("GET", f"/v1/namespaces/{tenant.namespace}/{path}")
         theirs = await world.rest("GET", f"/v1/namespaces/{stranger.namespace}/{path}")
         assert mine.body["items"], path

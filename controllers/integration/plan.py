@@ -1,0 +1,202 @@
+"""What an Integration needs done, from what was seen. Pure: the list of rules is the documentation.
+
+Events can come in without valid credentials and actions can go out without a webhook, so the two are planned
+apart. Nothing is told to the gateway of a config that the connector does not understand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from connectors.manifest import ConfigError
+from controllers.integration import objects
+from pipewright import actions as act
+from pipewright import plan
+from pipewright.actions import RunnerAction
+from pipewright.api.v1alpha1 import Integration
+from pipewright.plan import chain, merge, says
+from pipewright.runner_facts import CredentialCheck, Route, TenantRef
+
+if TYPE_CHECKING:
+    from connectors.manifest import Manifest
+
+Plan = plan.Plan[RunnerAction]
+
+CREDENTIALS = "CredentialsValid"
+WEBHOOK = "WebhookReady"
+CONDITIONS = (CREDENTIALS, WEBHOOK)
+
+RETRY = timedelta(seconds=10)
+"""When to look again at a server of ours that did not answer."""
+CHECK_AGAIN = timedelta(seconds=30)
+"""When to look again at credentials that were missing or refused: their Secret is not watched."""
+ASK_AGAIN = timedelta(seconds=60)
+"""When to ask a provider again that did not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A server did not answer, so nothing is known and nothing is done about its part."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """The webhook's Secret in the namespace, without its values."""
+
+    ours: bool
+    """It was made for this Integration."""
+    current: bool
+    """It holds what Vault has, and the gateway's present address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that was seen of an Integration, at one look."""
+
+    gateway_key: str
+    known: tuple[str, ...]
+    """The names of all connectors."""
+    connector: Manifest | None = None
+    tenant: TenantRef | None = None
+    route: Route | None = None
+    hook: str | Unknown | None = None
+    """The random part of the hook's path, as Vault has it beside the webhook secret."""
+    projection: Projection | None = None
+    credentials: CredentialCheck | None = None
+    """What the provider said; None when it could not be asked."""
+
+
+def plan_integration(integration: Integration, observed: Observed) -> Plan:
+    """What is missing or different. Empty when nothing is."""
+    if observed.connector is None:
+        known = ", ".join(observed.known)
+        message = f"spec.connector: there is no connector {integration.spec.connector}; there is {known}"
+        return _stalled("UnknownConnector", message)
+    try:
+        observed.connector.configure(integration.spec.config)
+    except ConfigError as refused:
+        return _stalled("InvalidConfig", f"spec.config: {refused}")
+    return merge(_credentials(observed.credentials), _webhook(integration, observed))
+
+
+def _stalled(reason: str, message: str) -> Plan:
+    return merge(
+        says(WEBHOOK, False, reason, message, stalled=True),
+        says(CREDENTIALS, None, reason, "the credentials are checked when the spec is understood"),
+    )
+
+
+# --- credentials --------------------------------------------------------------------------------------
+
+
+def _credentials(check: CredentialCheck | None) -> Plan:
+    if check is None:
+        return says(CREDENTIALS, None, "NotYetChecked", "the credentials are checked next")
+    fact = says(CREDENTIALS, check.accepted, check.reason, check.message)
+    if check.accepted:
+        return fact
+    again = ASK_AGAIN if check.accepted is None else CHECK_AGAIN
+    return merge(fact, Plan(check_after=again))
+
+
+# --- webhook ------------------------------------------------------------------------------------------
+
+
+def _webhook(integration: Integration, observed: Observed) -> Plan:
+    tenant, hook, projection = observed.tenant, observed.hook, observed.projection
+    assert tenant is not None, "the reconcile waits until there is an active tenant"
+    if isinstance(hook, Unknown):
+        return merge(says(WEBHOOK, None, hook.reason, hook.message), Plan(check_after=RETRY))
+    if projection is not None and not projection.ours:
+        name = objects.webhook_secret_ref(integration).name
+        message = f"the Secret {name} is not this Integration's: delete it, or name the Integration otherwise"
+        return merge(says(WEBHOOK, False, "SecretOwnedByOther", message), Plan(check_after=CHECK_AGAIN))
+    issue = act.IssueWebhookSecret(
+        tenant_id=tenant.id, tenant_uid=tenant.uid, integration_uid=integration.uid
+    )
+    project = act.ProjectWebhookSecret(
+        tenant_id=tenant.id,
+        namespace=integration.namespace,
+        integration=integration.name,
+        integration_uid=integration.uid,
+    )
+    projected = hook is not None and projection is not None and projection.current
+    published = hook is not None and observed.route == wanted_route(integration, tenant, hook, observed)
+    return merge(
+        chain(
+            WEBHOOK,
+            *(() if hook is not None else (issue,)),
+            *(() if projected else (project,)),
+            *(() if published else (_publish(integration, tenant),)),
+        ),
+        _webhook_says(integration),
+    )
+
+
+def wanted_route(integration: Integration, tenant: TenantRef, hook: str, observed: Observed) -> Route:
+    """The route as it ought to be."""
+    return Route(
+        hook_id=hook,
+        tenant_id=tenant.id,
+        namespace=integration.namespace,
+        integration=integration.name,
+        integration_uid=integration.uid,
+        connector=integration.spec.connector,
+        projects=integration.spec.projects,
+        config=integration.spec.config,
+        enabled=integration.spec.webhook.enabled,
+        sealed_to=observed.gateway_key,
+    )
+
+
+def _publish(integration: Integration, tenant: TenantRef) -> act.PublishRoute:
+    return act.PublishRoute(
+        tenant_id=tenant.id,
+        namespace=integration.namespace,
+        integration=integration.name,
+        integration_uid=integration.uid,
+        connector=integration.spec.connector,
+        projects=integration.spec.projects,
+        config=integration.spec.config,
+        enabled=integration.spec.webhook.enabled,
+    )
+
+
+def _webhook_says(integration: Integration) -> Plan:
+    if not integration.spec.webhook.enabled:
+        return says(WEBHOOK, True, "Disabled", "spec.webhook.enabled is false: no delivery is taken")
+    name = objects.webhook_secret_ref(integration).name
+    return says(WEBHOOK, True, WEBHOOK, f"enter url and secret of the Secret {name} at the provider")
+
+
+# --- the teardown -------------------------------------------------------------------------------------
+
+
+def plan_teardown(integration: Integration, observed: Observed) -> Plan:
+    """Take it away, whatever became of the tenant. The route goes last: it remembers the tenant's id.
+
+    The Secret in the namespace goes with the Integration, by its ownerReference.
+    """
+    if isinstance(observed.hook, Unknown):
+        unknown = observed.hook
+        return merge(says(WEBHOOK, None, unknown.reason, unknown.message), Plan(check_after=RETRY))
+    return chain(WEBHOOK, *_forget(integration, observed), *_withdraw(integration, observed))
+
+
+def _forget(integration: Integration, observed: Observed) -> tuple[RunnerAction, ...]:
+    home = observed.tenant or observed.route
+    if observed.hook is None or home is None:
+        return ()
+    tenant_id = home.id if isinstance(home, TenantRef) else home.tenant_id
+    return (act.DeleteWebhookSecret(tenant_id=tenant_id, integration_uid=integration.uid),)
+
+
+def _withdraw(integration: Integration, observed: Observed) -> tuple[RunnerAction, ...]:
+    if observed.route is None:
+        return ()
+    return (act.WithdrawRoute(integration_uid=integration.uid),)

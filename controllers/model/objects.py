@@ -1,0 +1,195 @@
+"""Builders of what a Model's training and serving are told: a spec and facts in, a value out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ml import contract
+from pipewright.api.v1alpha1 import Integration, Model
+from pipewright.api.v1alpha1 import model as api
+from pipewright.plan import Ref
+from pipewright.runner_facts import TenantRef
+from pipewright.training_facts import Pointer, Training, version_of
+
+HYPERPARAMETERS = {
+    "num_leaves": "num_leaves",
+    "learning_rate": "learning_rate",
+    "trees": "num_trees",
+    "min_child": "min_child_samples",
+}
+"""Field of `spec.training.hyperparameters` → the learner's name."""
+
+_NOWHERE = "file:///nowhere"
+
+
+def recipe(model: Model) -> str:
+    """Short digest of the part of the spec that decides what a training makes, and whether it passes."""
+    spec = model.spec
+    parts = {
+        "data": spec.data.dump(),
+        "evaluation": spec.evaluation.dump(),
+        "hyperparameters": spec.training.hyperparameters.dump(),
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def job(model: Model, training: Training) -> contract.TrainingJob:
+    """The job of an attempt. Raises contract.ContractError when the learner would refuse the spec."""
+    return contract.TrainingJob(
+        submission_id=training.submission_id,
+        task=model.spec.task,
+        window_uri=training.window.uri,
+        window_sha256=training.window.sha256,
+        artifact_uri=training.artifact_uri,
+        report_uri=training.report_uri,
+        holdout=model.spec.evaluation.holdout,
+        gates=gates(model),
+        hyperparameters=hyperparameters(model),
+    )
+
+
+def gates(model: Model) -> contract.Gates:
+    """The gates as the job knows them."""
+    wanted = model.spec.evaluation.gates
+    return contract.Gates(
+        max_false_positive_rate=wanted.max_false_positive_rate,
+        min_accuracy=wanted.min_accuracy,
+        min_gain_over_baseline=wanted.min_gain_over_baseline,
+        max_calibration_error=wanted.max_calibration_error,
+    )
+
+
+def hyperparameters(model: Model) -> dict[str, float]:
+    """What the spec sets of the learner, by the learner's names."""
+    wanted = model.spec.training.hyperparameters
+    values = {theirs: getattr(wanted, ours) for ours, theirs in HYPERPARAMETERS.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def refused(model: Model) -> str | None:
+    """Why the learner would refuse the spec; None when it would not."""
+    try:
+        contract.TrainingJob(
+            submission_id="none",
+            window_uri=_NOWHERE,
+            window_sha256="0" * 64,
+            artifact_uri=_NOWHERE,
+            report_uri=_NOWHERE,
+            holdout=model.spec.evaluation.holdout,
+            gates=gates(model),
+            hyperparameters=hyperparameters(model),
+        )
+    except contract.ContractError as wrong:
+        return str(wrong)
+    return None
+
+
+def pointer(
+    model: Model, training: Training, *, tenant: TenantRef, is_default: bool, at: datetime
+) -> Pointer:
+    """The pointer, from `at` on, to what an attempt made; it passed, so it has a report."""
+    report = training.report
+    assert report is not None
+    assert report.artifact_sha256 is not None
+    assert report.metrics is not None
+    return Pointer(
+        model_uid=model.uid,
+        tenant_id=tenant.id,
+        namespace=model.namespace,
+        model=model.name,
+        task=model.spec.task,
+        is_default=is_default,
+        version=version_of(report.artifact_sha256),
+        artifact_uri=training.artifact_uri,
+        artifact_sha256=report.artifact_sha256,
+        metrics=json.loads(contract.to_json(report.metrics)),
+        promoted_at=at,
+    )
+
+
+def folder(training: Training) -> str:
+    """Where an attempt's model and report lie."""
+    return training.artifact_uri.rpartition("/")[0]
+
+
+def integration_ref(model: Model, name: str) -> Ref:
+    """Names an Integration of the model's namespace."""
+    return Ref(
+        api_version=Integration.api_version, kind=Integration.kind, namespace=model.namespace, name=name
+    )
+
+
+# --- for the status -------------------------------------------------------------------------------------
+
+
+def active(pointer: Pointer) -> api.ActiveVersion:
+    """The version that predicts, as the status shows it."""
+    return api.ActiveVersion(
+        version=pointer.version,
+        artifact=api.Artifact(uri=pointer.artifact_uri, sha256=pointer.artifact_sha256),
+        metrics=_metrics(pointer.metrics),
+        promoted_at=pointer.promoted_at,
+    )
+
+
+def version(training: Training) -> api.Version:
+    """What an attempt made, as the status shows it."""
+    report = training.report
+    assert report is not None
+    assert report.artifact_sha256 is not None
+    return api.Version(
+        version=version_of(report.artifact_sha256),
+        artifact=api.Artifact(uri=training.artifact_uri, sha256=report.artifact_sha256),
+        metrics=_metrics(_json(report.metrics)),
+    )
+
+
+def baselines(training: Training) -> api.Baselines:
+    """The two simplest predictions on the runs that the attempt was judged on."""
+    assert training.report is not None
+    found = {name: _metrics(_json(value)) for name, value in training.report.baselines.items()}
+    return api.Baselines.model_validate(found)
+
+
+def dataset(training: Training) -> api.Dataset | None:
+    """The data of an attempt."""
+    report = training.report
+    if report is None or report.data_from is None or report.data_to is None:
+        return None
+    return api.Dataset.model_validate(
+        {
+            "uri": training.window.uri,
+            "rows": report.rows,
+            "from": report.data_from,
+            "to": report.data_to,
+            "sha256": training.window.sha256,
+        }
+    )
+
+
+def last_training(training: Training) -> api.LastTraining:
+    """An attempt, as the status shows it."""
+    return api.LastTraining(
+        attempt=training.attempt,
+        submission_id=training.submission_id,
+        started_at=training.started_at,
+        finished_at=training.finished_at,
+        outcome=training.outcome or "Running",
+        reason=training.reason[:1024] or None,
+    )
+
+
+def _json(metrics: contract.Metrics | None) -> Mapping[str, Any]:
+    return json.loads(contract.to_json(metrics)) if metrics is not None else {}
+
+
+def _metrics(values: Mapping[str, Any]) -> api.Metrics:
+    """Rounded for readers: the fifth digit of a share is noise. The journal has all of them."""
+    return api.Metrics.model_validate(
+        {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
+    )

@@ -1,0 +1,135 @@
+"""Look once at what belongs to a Model. Absent is a value, and so is a server that is down."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from controllers.model import objects
+from controllers.model.plan import Observed, Result, Unknown
+from ml import contract
+from pipewright import errors
+from pipewright.api.v1alpha1 import Model
+from pipewright.apply import trainings as files
+from pipewright.runner_facts import TenantRef
+from pipewright.training_facts import JobStatus, Training
+
+if TYPE_CHECKING:
+    from pipewright.ports.training import TrainingPorts
+
+T = TypeVar("T")
+
+MAX_REPORT = 1_000_000
+"""Bytes; a report has a few thousand."""
+
+
+async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Observed:
+    """Read every port that the plan needs. The platform database and Kubernetes must answer."""
+    tenant, pointer = await asyncio.gather(
+        ports.directory.find(namespace=model.namespace), ports.pointers.find(model_uid=model.uid)
+    )
+    if tenant is None:
+        return Observed(tenant=None, pointer=pointer)
+    trainings = await _or_unknown(ports.trainings.latest(tenant, model_uid=model.uid))
+    running = _running(trainings)
+    other, integrations = await asyncio.gather(
+        _other_default(model, tenant, ports),
+        _integrations(model, ports),
+    )
+    return Observed(
+        tenant=tenant,
+        pointer=pointer,
+        other_default=other,
+        integrations=integrations,
+        trainings=trainings,
+        job=await _job(running, ports),
+        result=await _result(running, ports) if running is not None and not model.deleting else None,
+        labelled=await _labelled(model, tenant, integrations, trainings, ports, now=now),
+        has_files=model.deleting and await _has_files(model, tenant, ports),
+    )
+
+
+def _running(trainings: Sequence[Training] | Unknown) -> Training | None:
+    if isinstance(trainings, Unknown) or not trainings or not trainings[0].running:
+        return None
+    return trainings[0]
+
+
+async def _other_default(model: Model, tenant: TenantRef, ports: TrainingPorts) -> str | None:
+    """The model that has the place which this one asks for."""
+    if not model.spec.serving.default:
+        return None
+    found = await ports.pointers.default_of(
+        tenant_id=tenant.id, namespace=model.namespace, task=model.spec.task
+    )
+    return found.model if found is not None and found.model_uid != model.uid else None
+
+
+async def _job(training: Training | None, ports: TrainingPorts) -> JobStatus | Unknown | None:
+    return await _or_unknown(ports.compute.status(training.submission_id)) if training is not None else None
+
+
+async def _integrations(model: Model, ports: TrainingPorts) -> Mapping[str, str | None]:
+    """Name → UID of those that the spec names; None where there is none of that name."""
+    names = model.spec.data.integrations
+    found = await asyncio.gather(*(ports.cluster.get(objects.integration_ref(model, name)) for name in names))
+    return {
+        name: manifest["metadata"]["uid"] if manifest is not None else None
+        for name, manifest in zip(names, found, strict=True)
+    }
+
+
+async def _result(training: Training, ports: TrainingPorts) -> Result | None:
+    """What the job left in the artifact store. The report is written last, so with it all is there."""
+    content = await ports.artifacts.get(training.report_uri)
+    if content is None:
+        return None
+    try:
+        if len(content) > MAX_REPORT:
+            raise contract.ContractError(f"the report has more than {MAX_REPORT} bytes")
+        report = contract.from_json(contract.Report, content)
+    except (contract.ContractError, UnicodeDecodeError, RecursionError) as wrong:
+        return Result(problem=f"the training's report cannot be read: {wrong}"[:300])
+    if report.submission_id != training.submission_id:
+        return Result(problem="the training's report is another training's")
+    model = await ports.artifacts.get(training.artifact_uri) if report.artifact_sha256 else None
+    sha256 = None if model is None else await asyncio.to_thread(_digest, model)
+    return Result(report=report, artifact_sha256=sha256)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def _has_files(model: Model, tenant: TenantRef, ports: TrainingPorts) -> bool:
+    home = files.folder(ports.artifacts, tenant_id=tenant.id, model_uid=model.uid)
+    return await ports.artifacts.exists(home)
+
+
+async def _labelled(
+    model: Model,
+    tenant: TenantRef,
+    integrations: Mapping[str, str | None],
+    trainings: Sequence[Training] | Unknown,
+    ports: TrainingPorts,
+    *,
+    now: datetime,
+) -> int | Unknown | None:
+    """How many runs there are to learn from; not counted where no training can begin."""
+    uids = [uid for uid in integrations.values() if uid is not None]
+    busy = isinstance(trainings, Unknown) or _running(trainings) is not None
+    if model.deleting or busy or len(uids) < len(integrations):
+        return None
+    return await _or_unknown(
+        ports.windows.count(tenant, since=now - model.spec.data.window, until=now, integrations=uids or None)
+    )
+
+
+async def _or_unknown(read: Awaitable[T]) -> T | Unknown:
+    try:
+        return await read
+    except errors.BackendError as trouble:
+        return Unknown(reason=trouble.reason, message=trouble.message)

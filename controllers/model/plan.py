@@ -1,0 +1,425 @@
+"""What a Model needs done, from what was seen. Pure: the list of rules is the documentation.
+
+    no version, enough runs ─► begin ─► submit ─► (Ray) ─► report ─► finish ─► gates passed ─► promote
+    the schedule says so ──────┘  ▲                          │ technical trouble
+                                  └────── a while later ◄────┘
+One attempt at a time. The report decides, not the job's state: it is written last, and survives the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controllers.model import objects
+from ml import contract
+from pipewright import cron, errors, plan
+from pipewright.actions import model as act
+from pipewright.api.meta import format_duration
+from pipewright.api.v1alpha1 import Model
+from pipewright.plan import Fact, chain, merge, says
+from pipewright.runner_facts import TenantRef
+from pipewright.training_facts import JobStatus, Pointer, Training
+
+Plan = plan.Plan[act.ModelAction]
+
+READY = "Ready"
+TRAINING = "Training"
+GATES = "GatesPassed"
+CONDITIONS = (READY, TRAINING, GATES)
+WORK = "Work"
+"""What the chains serve: no condition of its own. A retraining that fails does not make a version unready."""
+
+POLL = timedelta(seconds=2)
+"""When to look again at a job that runs."""
+RETRY = timedelta(seconds=10)
+"""When to look again at a server that did not answer, and whether there are enough runs."""
+MISSING = timedelta(seconds=30)
+"""When to look again for an Integration or another model's place: they are not watched."""
+SOON = timedelta(seconds=1)
+"""When to look again at a job that was told to stop."""
+BACKOFF = timedelta(seconds=10)
+MAX_BACKOFF = timedelta(minutes=10)
+"""The waits between attempts that failed for a technical reason: four times as long each time."""
+
+KEPT = 10
+"""Trainings whose files stay, besides the active version's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A server did not answer, so nothing is known and nothing is done about its part."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a job left in the artifact store."""
+
+    report: contract.Report | None = None
+    problem: str = ""
+    """Why there is no report although its file is there."""
+    artifact_sha256: str | None = None
+    """Digest of the model file as it lies there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that was seen of a Model, at one look."""
+
+    tenant: TenantRef | None
+    pointer: Pointer | None = None
+    other_default: str | None = None
+    """Another model that is the namespace's default for this task."""
+    integrations: Mapping[str, str | None] = field(default_factory=dict)
+    """Name in the spec → UID."""
+    trainings: Sequence[Training] | Unknown = ()
+    """The newest first."""
+    job: JobStatus | Unknown | None = None
+    result: Result | None = None
+    labelled: int | Unknown | None = None
+    """Attempts of runs with a known outcome in the window; None: not counted."""
+    has_files: bool = False
+    """Looked at for a teardown only."""
+
+
+def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
+    """What is to be done now, and what is to be said. Empty of actions while a job runs, or none is due."""
+    trainings = observed.trainings
+    if isinstance(trainings, Unknown):
+        training = says(TRAINING, None, trainings.reason, trainings.message)
+        return merge(_serving(model, observed, training.facts), training, Plan(check_after=RETRY))
+    wrong = _refused(model, now=now)
+    promotion = _promotion(model, observed, now=now)
+    if trainings and trainings[0].running:
+        training = _supervised(model, observed, trainings[0], now=now)
+    elif wrong is not None:
+        training = wrong
+    elif not promotion.is_empty:
+        training = _idle("Promoting", "the version that was trained last becomes the active one")
+    else:
+        training = _next(model, observed, trainings, now=now)
+    return merge(promotion, _serving(model, observed, training.facts), training, _judged(trainings))
+
+
+# --- the active version -------------------------------------------------------------------------------
+
+
+def candidate(observed: Observed) -> Training | None:
+    """The newest attempt that made a version, unless that is the active one, or an older one."""
+    if isinstance(observed.trainings, Unknown):
+        return None
+    pointer = observed.pointer
+    for training in observed.trainings:
+        if pointer is not None and training.artifact_uri == pointer.artifact_uri:
+            return None
+        report = training.report
+        if report is None or report.artifact_sha256 is None or training.outcome == "Failed":
+            continue
+        same = pointer is not None and report.artifact_sha256 == pointer.artifact_sha256
+        return None if same else training
+    return None
+
+
+def _promotion(model: Model, observed: Observed, *, now: datetime) -> Plan:
+    found = candidate(observed)
+    if found is None or found.outcome != "Passed":
+        return Plan()
+    assert observed.tenant is not None
+    default = model.spec.serving.default and observed.other_default is None
+    wanted = objects.pointer(model, found, tenant=observed.tenant, is_default=default, at=now)
+    expected = observed.pointer.generation if observed.pointer is not None else None
+    return chain(WORK, act.PromoteModel(pointer=wanted, expected=expected))
+
+
+def _serving(model: Model, observed: Observed, training: Sequence[Fact]) -> Plan:
+    """Ready is about the active version alone; without one, the training tells why not."""
+    pointer = observed.pointer
+    if pointer is None:
+        why = training[0]
+        return says(READY, False, why.reason, f"no version predicts yet: {why.message}", stalled=why.stalled)
+    wanted = model.spec.serving.default
+    if wanted and observed.other_default is not None:
+        message = (
+            f"the model {observed.other_default} is the namespace's default already:"
+            " set serving.default for one of the two only"
+        )
+        return merge(says(READY, False, "AnotherDefault", message, stalled=True), Plan(check_after=MISSING))
+    change = pointer.is_default != wanted
+    turn = chain(WORK, act.SetDefaultModel(model_uid=model.uid, is_default=wanted)) if change else Plan()
+    return merge(turn, says(READY, True, "Active", f"version {pointer.version} predicts"))
+
+
+def _judged(trainings: Sequence[Training]) -> Plan:
+    for training in trainings:
+        if training.outcome == "Passed":
+            return says(GATES, True, "GatesPassed", "the version that was trained last passed its gates")
+        if training.outcome == "GatesFailed":
+            return says(GATES, False, "GatesFailed", _sentence(training))
+    return says(GATES, None, "NotYetTrained", "comes with the first training")
+
+
+# --- a training that runs -----------------------------------------------------------------------------
+
+
+def _supervised(model: Model, observed: Observed, training: Training, *, now: datetime) -> Plan:
+    """From intent to outcome, whatever of it a crash, or the cluster, has forgotten."""
+    assert observed.tenant is not None
+    told = says(TRAINING, True, "Running", f"attempt {training.attempt} is under way")
+    if observed.result is not None:
+        return merge(_finished(observed.tenant, training, observed.result, now=now), told)
+    left = training.started_at + model.spec.training.deadline - now
+    job = observed.job
+    if left <= timedelta():
+        stop = (
+            ()
+            if job is None or isinstance(job, Unknown) or job.ended
+            else (_stop(observed.tenant, training),)
+        )
+        allowed = format_duration(model.spec.training.deadline)
+        reason = f"DeadlineExceeded: it was stopped after {allowed}; raise training.deadline if it needs more"
+        return merge(chain(WORK, *stop, _fail(observed.tenant, training, reason, now=now)), told)
+    if isinstance(job, Unknown):
+        return merge(says(TRAINING, True, job.reason, job.message), Plan(check_after=min(RETRY, left)))
+    if job is None:
+        return merge(_submission(model, observed.tenant, training, now=now), told)
+    if not job.ended:
+        return merge(told, Plan(check_after=min(POLL, left)))
+    reason = {
+        "Failed": f"JobFailed: {job.message or 'the job ended without a report'}",
+        "Stopped": "JobStopped: somebody stopped the job on the Ray cluster",
+    }.get(job.phase, "NoReport: the job ended without a report")
+    return merge(chain(WORK, _fail(observed.tenant, training, reason, now=now)), told)
+
+
+def _submission(model: Model, tenant: TenantRef, training: Training, *, now: datetime) -> Plan:
+    """The cluster does not know the job: not yet, or no longer since it was started anew."""
+    if training.phase == "Resubmitted":
+        reason = "JobLost: the Ray cluster has forgotten the job twice"
+        return chain(WORK, _fail(tenant, training, reason, now=now))
+    try:
+        job = objects.job(model, training)
+    except contract.ContractError as wrong:
+        return chain(WORK, _fail(tenant, training, f"InvalidSpec: {wrong}", now=now))
+    again = training.phase == "Submitted"
+    return chain(
+        WORK,
+        act.SubmitTraining(
+            tenant=tenant,
+            model_uid=model.uid,
+            attempt=training.attempt,
+            job=job,
+            phase="Resubmitted" if again else "Submitted",
+        ),
+    )
+
+
+def _finished(tenant: TenantRef, training: Training, result: Result, *, now: datetime) -> Plan:
+    report = result.report
+    if report is None:
+        return chain(WORK, _fail(tenant, training, f"InvalidReport: {result.problem}", now=now))
+    if report.outcome == "Failed":
+        reason = f"TrainingFailed: {report.reason}"
+        return chain(WORK, _fail(tenant, training, reason, now=now, report=report))
+    if report.metrics is None or report.artifact_sha256 is None:
+        return chain(WORK, _fail(tenant, training, "InvalidReport: it names no model or metrics", now=now))
+    if report.artifact_sha256 != result.artifact_sha256:
+        reason = "ArtifactMismatch: the model file is not the one that the report names"
+        return chain(WORK, _fail(tenant, training, reason, now=now))
+    word = "GatesPassed" if report.outcome == "Passed" else "GatesFailed"
+    finish = act.FinishTraining(
+        tenant=tenant,
+        submission_id=training.submission_id,
+        attempt=training.attempt,
+        outcome=report.outcome,
+        reason=f"{word}: {report.reason}"[:1000],
+        report=report,
+        at=now,
+    )
+    return chain(WORK, finish)
+
+
+def _fail(
+    tenant: TenantRef,
+    training: Training,
+    reason: str,
+    *,
+    now: datetime,
+    report: contract.Report | None = None,
+) -> act.FinishTraining:
+    return act.FinishTraining(
+        tenant=tenant,
+        submission_id=training.submission_id,
+        attempt=training.attempt,
+        outcome="Failed",
+        reason=reason[:1000],
+        report=report,
+        at=now,
+    )
+
+
+def _stop(tenant: TenantRef, training: Training) -> act.StopTraining:
+    return act.StopTraining(tenant=tenant, submission_id=training.submission_id, attempt=training.attempt)
+
+
+# --- the next training --------------------------------------------------------------------------------
+
+
+def _refused(model: Model, *, now: datetime) -> Plan | None:
+    """What only a change of the spec can help."""
+    if (why := objects.refused(model)) is not None:
+        return says(TRAINING, False, "InvalidHyperparameters", why, stalled=True)
+    try:
+        schedule(model, after=now)
+    except errors.Stalled as wrong:
+        return says(TRAINING, False, wrong.reason, wrong.message, stalled=True)
+    return None
+
+
+def schedule(model: Model, *, after: datetime) -> datetime | None:
+    """When the schedule asks for a training next; None without a schedule. Raises errors.Stalled."""
+    training = model.spec.training
+    if training.schedule is None:
+        return None
+    return cron.next_after(training.schedule, zone=training.time_zone, after=after)
+
+
+def due(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
+    """When the next training is due by what happened so far; None: not by itself. Raises errors.Stalled."""
+    trainings = observed.trainings
+    if isinstance(trainings, Unknown):
+        return None
+    last = trainings[0] if trainings else None
+    if observed.pointer is None and (last is None or last.recipe != objects.recipe(model)):
+        return now  # the first one, or the first one since the spec asks for something else
+    if last is None:
+        assert observed.pointer is not None
+        return schedule(model, after=observed.pointer.promoted_at)
+    retry = _retry(model, trainings)
+    by_schedule = schedule(model, after=last.started_at)
+    return min((at for at in (retry, by_schedule) if at is not None), default=None)
+
+
+def _retry(model: Model, trainings: Sequence[Training]) -> datetime | None:
+    """After technical trouble: some more attempts, the waits between them growing. Each turn anew."""
+    last, wanted = trainings[0], model.spec.training
+    turn = None
+    if wanted.schedule is not None:
+        turn = cron.last_before(
+            wanted.schedule, zone=wanted.time_zone, before=last.started_at + timedelta(microseconds=1)
+        )
+    failures = 0
+    for training in trainings:  # the newest first
+        earlier = turn is not None and training.started_at < turn
+        if training.outcome != "Failed" or training.recipe != last.recipe or earlier:
+            break
+        failures += 1
+    if failures == 0 or failures > wanted.retries:
+        return None
+    assert last.finished_at is not None
+    return last.finished_at + min(MAX_BACKOFF, BACKOFF * (1 << 2 * (failures - 1)))
+
+
+def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, now: datetime) -> Plan:
+    at = due(model, observed, now=now)
+    last = trainings[0] if trainings else None
+    if at is None or at > now:
+        told = _at_rest(model, last, again=at is not None)
+        return merge(told, Plan(check_after=at - now if at is not None else None))
+    missing = sorted(name for name, uid in observed.integrations.items() if uid is None)
+    if missing:
+        message = f"there is no Integration {missing[0]} in this namespace: create it, or correct the spec"
+        return merge(_idle("WaitingForIntegration", message), Plan(check_after=MISSING))
+    if isinstance(observed.labelled, Unknown):
+        unknown = says(TRAINING, None, observed.labelled.reason, observed.labelled.message)
+        return merge(unknown, Plan(check_after=RETRY))
+    data = model.spec.data
+    if observed.labelled is None or observed.labelled < data.min_runs:
+        message = (
+            f"training needs {data.min_runs} runs of the last {format_duration(data.window)} that"
+            " succeeded or failed; it begins when they are there"
+        )
+        return merge(_idle("WaitingForData", message), Plan(check_after=RETRY))
+    assert observed.tenant is not None
+    begin = act.BeginTraining(
+        tenant=observed.tenant,
+        model_uid=model.uid,
+        attempt=last.attempt + 1 if last is not None else 1,
+        recipe=objects.recipe(model),
+        since=now - data.window,
+        at=now,
+        integrations=_uids(observed),
+    )
+    told = says(TRAINING, True, "Running", f"attempt {begin.attempt} is under way")
+    return merge(chain(WORK, begin), _pruning(observed, trainings), told)
+
+
+def _pruning(observed: Observed, trainings: Sequence[Training]) -> Plan:
+    """Files of old attempts go when a new one begins, but for the active version's."""
+    active = observed.pointer.artifact_uri if observed.pointer is not None else None
+    old = [training for training in trainings[KEPT:] if training.artifact_uri != active]
+    needed = {training.window.uri for training in trainings if training not in old}
+    urls = {objects.folder(training) for training in old} | {it.window.uri for it in old} - needed
+    return chain(WORK, act.PruneTrainings(urls=tuple(sorted(urls)))) if urls else Plan()
+
+
+def _uids(observed: Observed) -> tuple[str, ...] | None:
+    return tuple(uid for uid in observed.integrations.values() if uid is not None) or None
+
+
+def _at_rest(model: Model, last: Training | None, *, again: bool) -> Plan:
+    """Why nothing runs."""
+    if last is None or last.outcome == "Passed":
+        return _idle("Idle", "no training is due")
+    if last.outcome == "GatesFailed":
+        then = "the schedule tries again" if again else "change the gates, the data or the learner's settings"
+        return _idle("GatesFailed", f"attempt {last.attempt}: {_sentence(last)}; {then}")
+    then = "it is tried again" if again else "change the spec to try again"
+    return _idle("TrainingFailed", f"attempt {last.attempt}: {_sentence(last)}; {then}")
+
+
+def _idle(reason: str, message: str) -> Plan:
+    return says(TRAINING, False, reason, message)
+
+
+def _sentence(training: Training) -> str:
+    """The part of a reason that is for people."""
+    return training.reason.partition(": ")[2] or training.reason
+
+
+# --- the teardown -------------------------------------------------------------------------------------
+
+
+def plan_teardown(model: Model, observed: Observed, *, now: datetime) -> Plan:
+    """Take the Model away: its job, its place at the gateway, its files; empty when nothing is left to do.
+
+    In a namespace that is no tenant's any more (Retain) the files stay, as all of the tenant's data does.
+    """
+    withdraw = () if observed.pointer is None else (act.WithdrawModel(model_uid=model.uid),)
+    tenant = observed.tenant
+    if tenant is None:
+        return chain(WORK, *withdraw)
+    if isinstance(observed.trainings, Unknown):
+        why = says(TRAINING, None, observed.trainings.reason, observed.trainings.message)
+        return merge(chain(WORK, *withdraw), why, Plan(check_after=RETRY))
+    running = observed.trainings[0] if observed.trainings and observed.trainings[0].running else None
+    if running is not None:
+        return merge(chain(WORK, *withdraw), _ended(model, tenant, running, observed, now=now))
+    delete = (act.DeleteArtifacts(tenant_id=tenant.id, model_uid=model.uid),) if observed.has_files else ()
+    return chain(WORK, *withdraw, *delete)
+
+
+def _ended(model: Model, tenant: TenantRef, running: Training, observed: Observed, *, now: datetime) -> Plan:
+    """A job that still runs would write files that nobody deletes: it is stopped, and waited for."""
+    job, over = observed.job, now >= running.started_at + model.spec.training.deadline
+    if isinstance(job, Unknown) and not over:
+        return merge(says(TRAINING, None, job.reason, job.message), Plan(check_after=RETRY))
+    if isinstance(job, JobStatus) and not job.ended and not over:
+        told = says(TRAINING, True, "Deleting", "waits until the job has ended")
+        stop = () if running.phase == "Stopping" else (_stop(tenant, running),)
+        return merge(chain(WORK, *stop), told, Plan(check_after=SOON))
+    reason = "ModelDeleted: the model was deleted meanwhile"
+    return chain(WORK, _fail(tenant, running, reason, now=now))

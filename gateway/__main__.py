@@ -1,0 +1,72 @@
+"""The gateway's composition root: settings → parts → application → server. Imported by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import uvicorn
+
+from connectors import catalogue
+from gateway import app, parts
+from pipewright import settings
+from pipewright.backends import kubernetes
+from pipewright.ports import SystemClock
+from pipewright.runtime import logs, tracing
+from pipewright.settings import Settings, SettingsError
+
+KEEP_ALIVE_SECONDS = 30
+GRACE_SECONDS = 10
+"""For requests under way when this process is asked to end."""
+
+
+def main() -> int:
+    """Serve until a signal; what is wrong with the settings is one line and exit code 2."""
+    try:
+        chosen = settings.load()
+        logs.configure(component="gateway")
+        tracing.configure(component="gateway", endpoint=chosen.otlp_endpoint)
+        asyncio.run(serve(chosen))
+    except SettingsError as wrong:
+        sys.stderr.write(f"gateway: {wrong}\n")
+        return 2
+    return 0
+
+
+async def serve(chosen: Settings) -> None:
+    """Run the server. Neither the databases nor the API server need to be up: it answers 503 meanwhile."""
+    client = await kubernetes.connect(chosen.kubeconfig)
+    try:
+        built = parts.build(
+            chosen,
+            cluster=kubernetes.KubernetesCluster(client),
+            catalogue=catalogue.load(),
+            clock=SystemClock(),
+        )
+        config = uvicorn.Config(
+            app.create(built),
+            host=chosen.listen.host,
+            port=chosen.listen.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            limit_concurrency=built.limits.requests,
+        )
+        _end_quietly()
+        await uvicorn.Server(config).serve()
+    finally:
+        await client.close()
+
+
+def _end_quietly() -> None:
+    """uvicorn ends in good order on these signals and then raises them again: by then they are done with."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,347 @@
+"""The routes: what each may be asked by whom, and what it answers. Work is done in the rooms behind.
+
+A caller is authorised for exactly the subresource that the route is; a namespace that is no tenant's is 404
+only after that, so that nobody learns which names are taken.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from starlette.responses import JSONResponse
+
+from gateway import lines as work
+from gateway import problems, queries
+from gateway.auth import Attributes, Principal
+from gateway.directory import Place, View
+from gateway.parts import Parts
+from gateway.problems import Problem
+from gateway.schemas import (
+    DecisionBody,
+    DeliveryAnswer,
+    DeliveryBody,
+    ImportedBody,
+    ModelRef,
+    Page,
+    PredictionBody,
+    ProblemBody,
+    RecordedPrediction,
+    RunToScore,
+)
+from ml import history as ml_history
+from pipewright.store import decisions
+from pipewright.store.records import Decision, Delivery, ModelPointer, Route, Scored, Tenant
+
+_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+Namespace = Annotated[str, Path(pattern=_LABEL, max_length=63)]
+Name = Annotated[str, Path(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
+Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
+Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": ProblemBody, "description": words}
+    for code, words in {
+        401: "No valid token.",
+        403: "Not allowed.",
+        404: "Not there.",
+        503: "Not now; Retry-After says when.",
+    }.items()
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An authorised call: who, in which tenant's namespace."""
+
+    parts: Parts
+    principal: Principal
+    tenant: Tenant
+    namespace: str
+    view: View
+
+    @property
+    def place(self) -> Place:
+        """The tenant's id and the namespace."""
+        return self.tenant.id, self.namespace
+
+
+def parts_of(request: Request) -> Parts:
+    """The gateway's parts."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def may(verb: str, resource: str, subresource: str) -> Callable[..., Coroutine[Any, Any, Call]]:
+    """A dependency: the caller may do this to the named resource, and the namespace is a tenant's."""
+
+    async def authorise(
+        request: Request,
+        namespace: Namespace,
+        name: Name,
+        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+    ) -> Call:
+        parts = parts_of(request)
+        view = parts.directory.view
+        wanted = Attributes(
+            verb=verb, namespace=namespace, resource=resource, subresource=subresource, name=name
+        )
+        principal = await parts.authorizer.admit(authorization, wanted)
+        return Call(
+            parts=parts, principal=principal, tenant=view.tenant_of(namespace), namespace=namespace, view=view
+        )
+
+    return authorise
+
+
+hooks = APIRouter(tags=["hooks"])
+rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=_PROBLEMS)
+
+
+# --- hooks ------------------------------------------------------------------------------------------------
+
+
+@hooks.post(
+    "/hooks/{hook_id}",
+    status_code=202,
+    responses={
+        200: {"model": DeliveryAnswer, "description": "Taken before; nothing changed."},
+        202: {"model": DeliveryAnswer, "description": "Durable, or nothing in it to keep."},
+        401: {"model": ProblemBody, "description": "Not signed, or wrongly."},
+        404: {"model": ProblemBody, "description": "No such webhook."},
+        413: {"model": ProblemBody, "description": "Too big."},
+        503: {"model": ProblemBody, "description": "Deliver again later."},
+    },
+    summary="Take a provider's delivery",
+)
+async def receive_delivery(
+    hook_id: Annotated[str, Path(description="The opaque id of an Integration's webhook.")], request: Request
+) -> Response:
+    """Verified by its signature over the raw body, stored durably, then answered; again, it is 200."""
+    answer = await parts_of(request).hooks.receive(hook_id, request)
+    body = DeliveryAnswer(accepted=answer.accepted, duplicate=answer.duplicate, ignored=answer.ignored)
+    return JSONResponse(body.model_dump(by_alias=True, exclude_defaults=True), answer.status)
+
+
+# --- models -----------------------------------------------------------------------------------------------
+
+
+@rest.post("/models/{name}/predictions", tags=["models"], summary="Ask whether a run will fail")
+async def predict(
+    name: Name,
+    run: RunToScore,
+    call: Annotated[Call, Depends(may("create", "models", "predictions"))],
+) -> PredictionBody:
+    """Scored with the active version and what is known of the run's lines of work now; not kept."""
+    pointer = _pointer(call, name)
+    predictor = await call.parts.models.get(pointer)
+    if predictor is None:
+        raise problems.unavailable("ModelNotLoaded", "the model's file could not be loaded yet", after=5)
+    asked = ml_history.Run(
+        project=run.project,
+        pipeline=run.pipeline,
+        event=run.trigger,
+        branch=run.branch,
+        actor=run.actor,
+        sha=run.sha,
+        run_id=run.run,
+        attempt=run.attempt,
+        started_at=call.parts.clock.now().timestamp(),
+    )
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        lines = await work.read(conn, asked)
+    found = await call.parts.models.score(predictor, asked, lines, kind="asked")
+    return PredictionBody(
+        probability=found.probability,
+        band=found.band,
+        reasons=found.reasons,
+        model=ModelRef(name=name, version=found.version),
+    )
+
+
+@rest.get("/models/{name}/predictions", tags=["models"], summary="List recent predictions")
+async def list_predictions(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "models", "predictions"))],
+    run: Annotated[str | None, Query(max_length=64, description="Only of this run of the provider.")] = None,
+    limit: Limit = 50,
+) -> Page[RecordedPrediction]:
+    """The newest predictions that versions of the model made for the namespace's Integrations."""
+    pointer = _pointer(call, name)
+    integrations = {
+        route.integration_uid: route.integration
+        for route in call.view.integrations.get(call.place, {}).values()
+    }
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        found = await queries.recent_predictions(
+            conn,
+            integrations=list(integrations),
+            versions=[pointer.version, pointer.artifact_sha256[:12]],
+            model_uid=pointer.model_uid,
+            run=run,
+            limit=limit,
+        )
+    items = tuple(
+        _prediction(scored, model=name, integration=integrations[scored.integration]) for scored in found
+    )
+    return Page(items=items, next=None)
+
+
+def _pointer(call: Call, name: str) -> ModelPointer:
+    pointer = call.view.models.get(call.place, {}).get(name)
+    if pointer is None:
+        raise Problem(
+            404,
+            "NoActiveVersion",
+            f"there is no model {name} with an active version in the namespace {call.namespace};"
+            f" see `kubectl -n {call.namespace} get model {name}`",
+        )
+    return pointer
+
+
+def _prediction(scored: Scored, *, model: str, integration: str) -> RecordedPrediction:
+    return RecordedPrediction(
+        integration=integration,
+        run=scored.provider_id,
+        attempt=scored.attempt,
+        kind=scored.kind,
+        probability=scored.probability,
+        band=scored.band,
+        reasons=scored.reasons,
+        model=ModelRef(name=model, version=scored.model_version),
+        scored_at=scored.scored_at,
+    )
+
+
+# --- workflows --------------------------------------------------------------------------------------------
+
+
+@rest.get("/workflows/{name}/decisions", tags=["workflows"], summary="List why a workflow fired or did not")
+async def list_decisions(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "workflows", "decisions"))],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[DecisionBody]:
+    """The workflow's decisions on events, newest first."""
+    before = _number(cursor) if cursor else None
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        found = await decisions.page(
+            conn, namespace=call.namespace, workflow=name, limit=limit + 1, before=before
+        )
+    more = len(found) > limit
+    return Page(
+        items=tuple(_decision(decision) for decision in found[:limit]),
+        next=str(found[limit - 1].id) if more else None,
+    )
+
+
+def _decision(decision: Decision) -> DecisionBody:
+    return DecisionBody(
+        fired=decision.fired,
+        reason=decision.reason,
+        event=dict(decision.event),
+        prediction=dict(decision.prediction) if decision.prediction is not None else None,
+        revision=decision.revision,
+        workflow_run=decision.run_name,
+        decided_at=decision.decided_at,
+    )
+
+
+# --- integrations -----------------------------------------------------------------------------------------
+
+
+@rest.get("/integrations/{name}/deliveries", tags=["integrations"], summary="List webhook deliveries")
+async def list_deliveries(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "integrations", "deliveries"))],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[DeliveryBody]:
+    """The deliveries that were taken for the Integration, newest first."""
+    route = _route(call, name)
+    after = _decode(cursor) if cursor else None
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        found = await queries.deliveries(
+            conn, integration=route.integration_uid, limit=limit + 1, after=after
+        )
+    items = tuple(
+        DeliveryBody(id=each.delivery_id, event=each.event, received_at=each.received_at)
+        for each in found[:limit]
+    )
+    return Page(items=items, next=_encode(found[limit - 1]) if len(found) > limit else None)
+
+
+@rest.post(
+    "/integrations/{name}/history",
+    tags=["integrations"],
+    summary="Import runs and jobs",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+            "description": "A run or a job on each line, as docs/kinds/integration.md describes them.",
+        }
+    },
+)
+async def import_history(
+    name: Name,
+    request: Request,
+    call: Annotated[Call, Depends(may("create", "integrations", "history"))],
+    _idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            max_length=255,
+            description="Accepted and not needed: runs and jobs are keyed by the provider's ids, so the same "
+            "body again changes nothing.",
+        ),
+    ] = None,
+) -> ImportedBody:
+    """All of it or nothing: the first line that is wrong is named, and then nothing was written."""
+    imported = await call.parts.imports.receive(_route(call, name), request)
+    return ImportedBody(runs=imported.runs, jobs=imported.jobs, lines=imported.lines)
+
+
+def _route(call: Call, name: str) -> Route:
+    route = call.view.integrations.get(call.place, {}).get(name)
+    if route is None:
+        raise problems.not_found(
+            f"there is no Integration {name} that is set up in the namespace {call.namespace}"
+        )
+    return route
+
+
+# --- cursors ----------------------------------------------------------------------------------------------
+
+
+def _number(cursor: str) -> int:
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise _bad_cursor()
+    return int(cursor)
+
+
+def _encode(last: Delivery) -> str:
+    text = json.dumps([last.received_at.isoformat(), last.delivery_id])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _decode(cursor: str) -> queries.After:
+    try:
+        at, key = json.loads(base64.urlsafe_b64decode(cursor))
+        moment = datetime.fromisoformat(at)
+    except (binascii.Error, ValueError, TypeError):
+        raise _bad_cursor() from None
+    if not isinstance(key, str) or "\0" in key or moment.tzinfo is None:
+        raise _bad_cursor()
+    return queries.After(at=moment, key=key)
+
+
+def _bad_cursor() -> Problem:
+    return Problem(400, "BadCursor", "the cursor must be `next` of the page before")

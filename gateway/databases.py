@@ -1,0 +1,61 @@
+"""The tenants' databases as the gateway reaches them: by id, with what is sealed for it, pooled for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import psycopg
+
+from gateway import problems
+from gateway.directory import Directory
+from gateway.keys import Access, Keys
+from pipewright.store import pools
+from pipewright.store.records import Tenant
+
+
+class Databases:
+    """Finds a tenant's database and opens connections to it."""
+
+    def __init__(self, *, connections: pools.Pools, directory: Directory, keys: Keys) -> None:
+        self._connections = connections
+        self._directory = directory
+        self._keys = keys
+
+    def tenants(self) -> Iterable[str]:
+        """Ids of all tenants whose databases are in use."""
+        found = self._directory.view.tenants.values() if self._directory.loaded else ()
+        return [tenant.id for tenant in found if tenant.state == "Active" and tenant.bundle is not None]
+
+    def access(self, tenant_id: str) -> Access:
+        """How to reach the tenant's database, and its data key.
+
+        Raises:
+            Problem: 404, the tenant is gone; 503, it is on its way.
+            BackendError: what is sealed for us does not open.
+        """
+        return self._keys.access(serving(self._directory.view.tenants.get(tenant_id)))
+
+    @asynccontextmanager
+    async def transaction(self, tenant_id: str) -> AsyncIterator[psycopg.AsyncConnection]:
+        """A connection to the tenant's database, within a transaction.
+
+        Raises:
+            Problem, BackendError: as `access` says, and when the database does not answer within two seconds.
+        """
+        dsn = self.access(tenant_id).dsn
+        async with self._connections.connection(tenant_id, dsn) as conn, conn.transaction():
+            yield conn
+
+
+def serving(tenant: Tenant | None) -> Tenant:
+    """The tenant, if it is served.
+
+    Raises:
+        Problem: 404, it is gone; 503, it is on its way.
+    """
+    if tenant is None or tenant.state in ("Deleting", "Retained", "Deleted"):
+        raise problems.not_found("there is nothing here")
+    if tenant.state != "Active" or tenant.bundle is None:
+        raise problems.unavailable("TenantNotActive", "the tenant is still being set up; try again later")
+    return tenant

@@ -1,0 +1,195 @@
+"""POST /hooks/{hook_id}: a provider's delivery, from the first byte to the answer after the commit.
+
+    path ─► length ─► room in the tenant's lane ─► body ─► signature ─► id ─► parse ─► map ─► store ─► answer
+
+In this order: nothing is read for an unknown path, nothing parsed that is not signed, nothing answered with
+2xx that is not durable. A 503 means: the same delivery is good later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from connectors import mapping, verify
+from connectors.manifest import Manifest, Webhook
+from connectors.mapping import Ignored, MappingError
+from gateway import bodies, ingest, problems, reading
+from gateway.databases import Databases, serving
+from gateway.directory import Directory
+from gateway.dispatch import Dispatcher
+from gateway.ingest import Received, Stored, Surroundings
+from gateway.keys import Keys
+from gateway.limits import Lanes
+from gateway.metrics import Metrics
+from gateway.problems import Problem
+from gateway.scoring import Models
+from pipewright import errors
+from pipewright.events import Record
+from pipewright.ports import Clock
+from pipewright.runtime import logs, tracing
+from pipewright.store import history
+from pipewright.store.records import Delivery, Route
+
+log = logs.get(__name__)
+
+TRIES = 3
+"""How often a transaction is tried that another one beat to it."""
+_KEPT_HEADERS = ("content-type", "user-agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a delivery is answered when nothing went wrong."""
+
+    status: int
+    accepted: bool = False
+    duplicate: bool = False
+    ignored: str = ""
+    fired: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Takes deliveries."""
+
+    directory: Directory
+    databases: Databases
+    keys: Keys
+    catalogue: Mapping[str, Manifest]
+    models: Models
+    dispatcher: Dispatcher
+    lanes: Lanes
+    clock: Clock
+    metrics: Metrics
+    max_body: int
+
+    async def receive(self, hook_id: str, request: Request) -> Answer:
+        """Take one delivery.
+
+        Raises:
+            Problem: it is refused, or cannot be taken now.
+        """
+        try:
+            answer = await self._receive(hook_id, request)
+        except Problem as refused:
+            self.metrics.deliveries.labels(refused.reason).inc()
+            raise
+        except (errors.BackendError, errors.Waiting) as error:
+            self.metrics.deliveries.labels("Unavailable").inc()
+            log.warning("a delivery could not be stored", **logs.describe(error))
+            raise problems.from_error(error) from None
+        outcome = "duplicate" if answer.duplicate else "ignored" if answer.ignored else "stored"
+        self.metrics.deliveries.labels(outcome).inc()
+        return answer
+
+    async def _receive(self, hook_id: str, request: Request) -> Answer:
+        route = self.directory.view.routes.get(hook_id)
+        manifest = self.catalogue.get(route.connector) if route is not None else None
+        if route is None or not route.enabled or manifest is None or manifest.webhook is None:
+            raise problems.not_found("there is no such webhook")
+        serving(self.directory.view.tenants.get(route.tenant_id))
+        reading.check_length(request, limit=self.max_body)
+        async with self.lanes.enter(route.tenant_id):
+            body = await reading.whole(request, limit=self.max_body)
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            identity = self._verified(route, manifest.webhook, headers=headers, body=body)
+            said = self._mapped(route, manifest, headers=headers, body=body)
+            async with self.lanes.work(route.tenant_id):
+                return await self._store(route, identity, said, headers=headers, body=body)
+
+    def _verified(
+        self, route: Route, webhook: Webhook, *, headers: Mapping[str, str], body: bytes
+    ) -> mapping.Delivery:
+        """The delivery's identity, after its signature: an unsigned one learns nothing of what we expect."""
+        try:
+            secrets = self.keys.webhook_secrets(route)
+            verify.verify(webhook.verify, headers=headers, body=body, secrets=secrets)
+        except verify.SignatureRefused as refused:
+            raise Problem(401, "SignatureRefused", str(refused)) from None
+        try:
+            return mapping.identify(webhook, headers)
+        except MappingError as refused:
+            raise Problem(400, "BadRequest", str(refused)) from None
+
+    def _mapped(
+        self, route: Route, manifest: Manifest, *, headers: Mapping[str, str], body: bytes
+    ) -> list[Record] | Ignored:
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise Problem(
+                415, "NotJson", "set the webhook's content type to application/json at the provider"
+            )
+        try:
+            parsed = mapping.parse_body(body)
+        except MappingError as refused:
+            raise Problem(400, "BadRequest", str(refused)) from None
+        try:
+            said = mapping.map_delivery(manifest, headers=headers, body=parsed)
+        except MappingError as refused:
+            raise Problem(422, "NotUnderstood", str(refused)) from None
+        if isinstance(said, Ignored):
+            return said
+        records = [record for _, record in said if not route.projects or record.project in route.projects]
+        return records or Ignored("the project is not among the Integration's projects")
+
+    async def _store(
+        self,
+        route: Route,
+        identity: mapping.Delivery,
+        said: list[Record] | Ignored,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> Answer:
+        delivery = Delivery(
+            integration=route.integration_uid,
+            delivery_id=identity.id,
+            event=identity.event,
+            received_at=self.clock.now(),
+        )
+        if isinstance(said, Ignored):
+            async with self.databases.transaction(route.tenant_id) as conn:
+                new = await history.record_delivery(conn, delivery)
+            return Answer(status=202, ignored=said.reason) if new else Answer(status=200, duplicate=True)
+        sealed = bodies.seal(
+            body,
+            key=self.databases.access(route.tenant_id).data_key,
+            integration=route.integration_uid,
+            delivery_id=identity.id,
+        )
+        kept = {name: headers[name][:200] for name in _KEPT_HEADERS if name in headers}
+        received = Received(route=route, delivery=delivery, headers=kept, body=sealed, records=said)
+        stored = await self._commit(received)
+        if stored.fired:
+            self.dispatcher.wake(route.tenant_id)
+        if stored.duplicate:
+            return Answer(status=200, duplicate=True)
+        self.metrics.decisions.labels("true").inc(stored.fired)
+        self.metrics.decisions.labels("false").inc(stored.decisions - stored.fired)
+        return Answer(status=202, accepted=True, fired=stored.fired)
+
+    async def _commit(self, received: Received) -> Stored:
+        """The transaction; once more when another one was in the way."""
+        route, view = received.route, self.directory.view
+        place = (route.tenant_id, route.namespace)
+        around = Surroundings(
+            triggers=view.triggers.get(place, ()),
+            predictor=await self.models.get(view.default_model(place)),
+            models=self.models,
+        )
+        begun = time.perf_counter()
+        for left in reversed(range(TRIES)):
+            try:
+                with tracing.span("ingest.store"):
+                    async with self.databases.transaction(route.tenant_id) as conn:
+                        stored = await ingest.store(conn, received, around)
+                self.metrics.ingest_seconds.observe(time.perf_counter() - begun)
+                return stored
+            except errors.Conflict:
+                if not left:
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")

@@ -1,0 +1,112 @@
+"""Between rows and predictions: a run's row as the model knows it, and its lines of work, read and written.
+
+Webhooks and imports go through here alike, so a history gives the same lines however it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+import psycopg
+
+from ml import history
+from ml.history import Outcome
+from pipewright.store import lines as store
+from pipewright.store.records import Run
+
+LABELS = {"success": False, "failure": True}
+"""Outcome → whether it failed; other outcomes say nothing about the code."""
+
+_BREATH = 20
+"""Lines after which other requests have a turn."""
+
+Lines = Mapping[str, Sequence[Outcome]]
+"""Scope → the last outcomes."""
+
+
+def run_of(row: Run) -> history.Run:
+    """The attempt as it started; one that is only queued counts as starting now, its wait unknown."""
+    began = row.started_at or row.queued_at or row.seen_at
+    queued = row.queued_at if row.started_at is not None else None
+    return history.Run(
+        project=row.project,
+        pipeline=row.pipeline,
+        event=row.trigger,
+        branch=row.branch,
+        actor=row.actor,
+        sha=row.sha,
+        run_id=row.provider_id,
+        attempt=row.attempt,
+        started_at=began.timestamp(),
+        queued_at=queued.timestamp() if queued else None,
+    )
+
+
+def outcome_of(row: Run) -> Outcome | None:
+    """What is remembered of the attempt; None while it runs, and of outcomes that are no label."""
+    if row.finished_at is None or row.outcome not in LABELS:
+        return None
+    return Outcome(
+        run=row.provider_id,
+        attempt=row.attempt,
+        sha=row.sha,
+        started_at=(row.started_at or row.finished_at).timestamp(),
+        finished_at=row.finished_at.timestamp(),
+        failed=LABELS[row.outcome],
+    )
+
+
+async def read(conn: psycopg.AsyncConnection, run: history.Run, *, lock: bool = False) -> Lines:
+    """The run's lines of work as they stand. `lock`: to be written in this transaction."""
+    wanted = history.lines(run)
+    found = await store.read_lines(conn, wanted.items(), lock=lock)
+    return {scope: history.decode(found[scope, key]) for scope, key in wanted.items()}
+
+
+async def insert(conn: psycopg.AsyncConnection, run: history.Run, known: Lines, outcome: Outcome) -> Lines:
+    """The lines with the outcome in its place, written if that changed them. `known` was read with a lock."""
+    after = {scope: history.insert(known[scope], outcome) for scope in known}
+    keys = history.lines(run)
+    changed = {
+        (scope, keys[scope]): history.encode(after[scope]) for scope in after if after[scope] != known[scope]
+    }
+    if changed:
+        await store.write_lines(conn, changed)
+    return after
+
+
+def gather(rows: Iterable[Run], *, into: dict[store.Line, list[Outcome]]) -> None:
+    """Add the outcomes of these attempts to what is gathered for `insert_many`."""
+    for row in rows:
+        if (outcome := outcome_of(row)) is not None:
+            for line in history.lines(run_of(row)).items():
+                into.setdefault(line, []).append(outcome)
+
+
+async def insert_many(
+    conn: psycopg.AsyncConnection, gathered: Mapping[store.Line, Sequence[Outcome]], *, batch: int = 500
+) -> None:
+    """The outcomes of many finished attempts into their lines.
+
+    Lines are locked in one order, like those of webhooks, so that neither waits for the other crosswise.
+    """
+    names = sorted(gathered)
+    for at in range(0, len(names), batch):
+        part = names[at : at + batch]
+        known = await store.read_lines(conn, part, lock=True)
+        written = {}
+        for number, line in enumerate(part):
+            written[line] = history.encode(_inserted(known[line], gathered[line]))
+            if number % _BREATH == 0:
+                await asyncio.sleep(0)
+        await store.write_lines(conn, written)
+
+
+def _inserted(stored: Sequence[Sequence[object]], outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    newest = {(each.run, each.attempt): each for each in outcomes}
+    line = tuple(each for each in history.decode(stored) if (each.run, each.attempt) not in newest)
+    # Of a long history only the newest can stay: the rest need not be put in and pushed out again.
+    for outcome in sorted(newest.values(), key=lambda each: each.finished_at)[-history.LIMIT :]:
+        line = history.insert(line, outcome)
+    return line

@@ -1,0 +1,134 @@
+"""Everything that a request may reach, built once by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from connectors.manifest import Manifest
+from gateway import artifacts
+from gateway.auth import Authorizer, Reviews
+from gateway.databases import Databases
+from gateway.directory import Directory
+from gateway.dispatch import Creates, Dispatcher
+from gateway.history import Imports
+from gateway.hooks import Hooks
+from gateway.keys import Keys
+from gateway.limits import Lanes
+from gateway.metrics import Metrics
+from gateway.scoring import Models
+from pipewright.backends.sealing import HpkeOpener
+from pipewright.ports import Clock, Secret
+from pipewright.settings import Settings, SettingsError, read_secret
+from pipewright.store import pools
+
+
+class ClusterPort(Creates, Reviews, Protocol):
+    """What the gateway asks of the cluster: reviews of callers, and WorkflowRuns to be created."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the gateway takes at once. Bytes where nothing else is said."""
+
+    hook_body: int = 1024 * 1024
+    import_body: int = 64 * 1024 * 1024
+    other_body: int = 64 * 1024
+    tenant_requests: int = 256
+    """Deliveries of one tenant under way, being read or waiting."""
+    tenant_transactions: int = 4
+    """Deliveries of one tenant being stored."""
+    requests: int = 1000
+    """Requests under way in this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The gateway's parts."""
+
+    directory: Directory
+    databases: Databases
+    models: Models
+    dispatcher: Dispatcher
+    hooks: Hooks
+    imports: Imports
+    authorizer: Authorizer
+    connections: pools.Pools
+    metrics: Metrics
+    clock: Clock
+    limits: Limits
+
+
+def build(
+    settings: Settings,
+    *,
+    cluster: ClusterPort,
+    catalogue: Mapping[str, Manifest],
+    clock: Clock,
+    limits: Limits | None = None,
+) -> Parts:
+    """The parts for these settings. Nothing is reached yet: no server needs to be up.
+
+    Raises:
+        SettingsError: a part of the settings that the gateway needs is missing.
+    """
+    limits, metrics = limits or Limits(), Metrics()
+    # Two connections more than deliveries may use: for the dispatcher and for REST.
+    connections = pools.Pools(
+        per_database=limits.tenant_transactions + 2, max_connections=160, application="pipewright-gateway"
+    )
+    dsn = Secret(read_secret(settings.platform_database.dsn_file))
+    directory = Directory(connections=connections, dsn=dsn)
+    keys = Keys(HpkeOpener(read_secret(_private_key(settings))))
+    databases = Databases(connections=connections, directory=directory, keys=keys)
+    models = Models(fetch=artifacts.reader(_artifacts(settings)), metrics=metrics)
+    dispatcher = Dispatcher(outboxes=databases, cluster=cluster, clock=clock, metrics=metrics)
+    metrics.watch(
+        directory_age=lambda: directory.age, connections=lambda: float(connections.open_connections)
+    )
+    directory.on_change(models.follow)
+    directory.on_change(lambda _view: dispatcher.meet())
+    return Parts(
+        directory=directory,
+        databases=databases,
+        models=models,
+        dispatcher=dispatcher,
+        hooks=Hooks(
+            directory=directory,
+            databases=databases,
+            keys=keys,
+            catalogue=catalogue,
+            models=models,
+            dispatcher=dispatcher,
+            lanes=Lanes(places=limits.tenant_requests, working=limits.tenant_transactions),
+            clock=clock,
+            metrics=metrics,
+            max_body=limits.hook_body,
+        ),
+        imports=Imports(databases=databases, clock=clock, metrics=metrics, max_body=limits.import_body),
+        authorizer=Authorizer(cluster=cluster, audience=_gateway(settings), metrics=metrics),
+        connections=connections,
+        metrics=metrics,
+        clock=clock,
+        limits=limits,
+    )
+
+
+def _private_key(settings: Settings) -> Path:
+    if settings.gateway is None or settings.gateway.private_key_file is None:
+        raise SettingsError("gateway.privateKeyFile: the gateway needs its private key")
+    return settings.gateway.private_key_file
+
+
+def _gateway(settings: Settings) -> str:
+    if settings.gateway is None:
+        raise SettingsError("gateway: the gateway needs the audience of its tokens")
+    return settings.gateway.audience
+
+
+def _artifacts(settings: Settings) -> str:
+    if settings.artifacts is None:
+        raise SettingsError("artifacts.url: the gateway needs to know where models lie")
+    return settings.artifacts.url

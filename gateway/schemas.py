@@ -1,0 +1,113 @@
+"""The REST routes' bodies: what OpenAPI says of them is made from these sentences."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Item = TypeVar("Item")
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class ProblemBody(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    reason: str = Field(description="One word for programs.")
+    detail: str = Field(description="A sentence that says what to do.")
+
+
+class RunToScore(_Body):
+    """A run of a CI system, as far as it is known before it starts."""
+
+    project: Annotated[str, Field(min_length=1, max_length=200, description="Such as owner/name.")]
+    pipeline: Annotated[str, Field(min_length=1, max_length=255, description="As the history has it.")]
+    branch: Annotated[str, Field(max_length=255)] = ""
+    trigger: Annotated[str, Field(max_length=64, description="Such as push or pull_request.")] = ""
+    sha: Annotated[str, Field(max_length=64)] = ""
+    actor: Annotated[str, Field(max_length=64, description="The surrogate that the history shows.")] = ""
+    run: Annotated[str, Field(max_length=64, description="The provider's run id, for later attempts.")] = ""
+    attempt: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+
+class ModelRef(_Body):
+    """A model and its version."""
+
+    name: str
+    version: str
+
+
+class PredictionBody(_Body):
+    """Whether the run will fail."""
+
+    probability: float = Field(description="That it fails, calibrated.")
+    band: Literal["low", "medium", "high", "unsure"]
+    reasons: tuple[str, ...] = Field(description="The facts that moved the answer most.")
+    model: ModelRef
+
+
+class RecordedPrediction(_Body):
+    """A prediction that was made and kept."""
+
+    integration: str
+    run: str = Field(description="The provider's run id.")
+    attempt: int
+    kind: Literal["run", "retry"] = Field(
+        description="run: will this attempt fail? retry, made when it failed: would another attempt fail?"
+    )
+    probability: float = Field(description="That it fails, calibrated.")
+    band: str
+    reasons: tuple[str, ...]
+    model: ModelRef
+    scored_at: datetime
+
+
+class DecisionBody(_Body):
+    """Whether a workflow fired on an event, and why or why not."""
+
+    fired: bool
+    reason: str
+    event: dict[str, Any] = Field(description="As the condition saw it; people are surrogates.")
+    prediction: dict[str, Any] | None = Field(description="As the condition saw it.")
+    revision: str
+    workflow_run: str | None = Field(description="Name of the WorkflowRun, when it fired.")
+    decided_at: datetime
+
+
+class DeliveryBody(_Body):
+    """A webhook delivery that was taken."""
+
+    id: str = Field(description="The provider's id of the delivery.")
+    event: str = Field(description="The provider's name of the event.")
+    received_at: datetime
+
+
+class ImportedBody(_Body):
+    """How much was imported."""
+
+    runs: int
+    jobs: int
+    lines: int = Field(description="Lines of work (branches, pipelines, …) that got an outcome.")
+
+
+class DeliveryAnswer(_Body):
+    """What became of a delivery."""
+
+    accepted: bool = False
+    duplicate: bool = Field(False, description="It was taken before; nothing changed.")
+    ignored: str = Field("", description="Why there is nothing to keep in it.")
+
+
+class Page(_Body, Generic[Item]):
+    """A part of a list, newest first."""
+
+    items: tuple[Item, ...]
+    next: str | None = Field(description="The cursor of the next page; null on the last.")

@@ -1,0 +1,113 @@
+"""The artifact store as a folder: `file://` addresses, for one machine or a shared file system.
+
+Ray's workers write here, too, and are trusted less than we are: an address is followed only to what really
+lies inside the folder, and no file is read beyond a size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+from pipewright import errors
+
+MAX_BYTES = 512 * 1024 * 1024
+"""No window, model or report is larger."""
+
+T = TypeVar("T")
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+class FileArtifacts:
+    """`pipewright.ports.training.Artifacts` below one folder, named by its `file://` address."""
+
+    def __init__(self, url: str, *, max_bytes: int = MAX_BYTES) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise ValueError("the artifact store must be a file:///absolute/path")
+        self._root = Path(unquote(parts.path)).resolve()
+        self._max_bytes = max_bytes
+
+    def url_for(self, *parts: str) -> str:
+        """The address of a file or folder below the store. ValueError when a part is no plain name."""
+        for part in parts:
+            if not _PART.fullmatch(part):
+                raise ValueError(f"{part[:40]!r} cannot be a part of an artifact's address")
+        return f"file://{quote(str(self._root.joinpath(*parts)))}"
+
+    async def put(self, url: str, content: bytes) -> None:
+        """Write a file beside its place, then move it there."""
+        path = self._path(url)
+        await asyncio.to_thread(_guarded, f"write {path.name}", lambda: _put(path, content))
+
+    async def get(self, url: str) -> bytes | None:
+        """A file's content; None when it is not there."""
+        path = self._path(url)
+        return await asyncio.to_thread(_guarded, f"read {path.name}", lambda: self._get(path))
+
+    async def exists(self, url: str) -> bool:
+        """Whether a file or folder is there."""
+        return await asyncio.to_thread(self._path(url).exists)
+
+    async def delete(self, url: str) -> None:
+        """Delete a file, or a folder with what lies in it."""
+        path = self._path(url)
+        if path == self._root:
+            raise ValueError("the whole artifact store is never deleted")
+        await asyncio.to_thread(_guarded, f"delete {path.name}", lambda: _delete(path))
+
+    def _path(self, url: str) -> Path:
+        """The place that an address names. Symbolic links must not lead out of the store."""
+        parts = urlsplit(url)
+        path = Path(unquote(parts.path))
+        inside = path.is_relative_to(self._root) and ".." not in path.parts
+        if parts.scheme != "file" or not inside or not path.resolve().is_relative_to(self._root):
+            raise errors.BackendError("an address leads out of the artifact store: it is not followed")
+        return path
+
+    def _get(self, path: Path) -> bytes | None:
+        try:
+            with path.open("rb") as file:
+                content = file.read(self._max_bytes + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if len(content) > self._max_bytes:
+            raise errors.BackendError(f"artifact store: {path.name} is larger than {self._max_bytes} bytes")
+        return content
+
+
+def _guarded(what: str, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except PermissionError:
+        raise errors.Forbidden(f"artifact store: {what}: this process has no right to") from None
+    except OSError as broken:
+        raise errors.Unreachable(f"artifact store: {what}: {broken.strerror}") from None
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

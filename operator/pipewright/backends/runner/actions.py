@@ -1,0 +1,76 @@
+"""`ports.Actions` on the catalogue of connectors: what a provider's answer means for those who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from connectors import actions, catalogue
+from connectors.actions import Account, OutcomeUnknown
+from connectors.manifest import Manifest
+from connectors.outbound import Outbound
+from pipewright import errors
+from pipewright.ports import Secret
+from pipewright.runner_facts import CredentialCheck, Performed
+
+_DONE = frozenset({"AnswerTooLarge", "AnswerNotUnderstood"})
+"""Refusals of the answer and not of the action: it was done, and must not be repeated blindly."""
+
+
+class ConnectorActions:
+    """Providers, by the connectors that this release carries."""
+
+    def __init__(self, client: Outbound, *, connectors: Mapping[str, Manifest] | None = None) -> None:
+        """`connectors` is the catalogue unless a test brings its own."""
+        self._client = client
+        self._connectors = catalogue.load() if connectors is None else connectors
+
+    @property
+    def connectors(self) -> Mapping[str, Manifest]:
+        """The catalogue by name."""
+        return self._connectors
+
+    async def check(
+        self, *, connector: str, config: Mapping[str, Any], credentials: Mapping[str, Secret]
+    ) -> CredentialCheck:
+        """Show the credentials to the provider."""
+        manifest = self._connectors[connector]
+        account = Account(config=config, credentials=credentials)
+        try:
+            await actions.check(manifest, account=account, client=self._client)
+        except errors.Stalled as refused:
+            return CredentialCheck(accepted=False, reason=refused.reason, message=refused.message)
+        except (errors.Waiting, errors.BackendError) as trouble:
+            message = f"{trouble.message}; it is asked again"
+            return CredentialCheck(accepted=None, reason=trouble.reason, message=message)
+        return CredentialCheck(
+            accepted=True, reason="CredentialsValid", message=f"{manifest.title} accepts the credentials"
+        )
+
+    async def perform(
+        self,
+        *,
+        connector: str,
+        action: str,
+        config: Mapping[str, Any],
+        credentials: Mapping[str, Secret],
+        inputs: Mapping[str, str],
+    ) -> Performed:
+        """Perform an action once."""
+        manifest = self._connectors.get(connector)
+        if manifest is None:
+            return Performed(phase="Failed", message=f"there is no connector {connector}")
+        account = Account(config=config, credentials=credentials)
+        try:
+            result = await actions.perform(
+                manifest, action, inputs=inputs, account=account, client=self._client
+            )
+        except OutcomeUnknown as lost:
+            return Performed(phase="Unknown", message=lost.message)
+        except errors.Stalled as refused:
+            return Performed(
+                phase="Unknown" if refused.reason in _DONE else "Failed", message=refused.message
+            )
+        except (errors.Waiting, errors.BackendError) as trouble:
+            return Performed(phase="Failed", message=trouble.message)
+        return Performed(phase="Succeeded", result=dict(result))

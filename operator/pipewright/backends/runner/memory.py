@@ -1,0 +1,203 @@
+"""The runner's ports in dictionaries, held to the same contract tests as the adapters on the real stores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from connectors.manifest import Manifest
+from pipewright import errors
+from pipewright.ports import Clock, Secret
+from pipewright.runner_facts import (
+    Attempt,
+    AttemptPhase,
+    CredentialCheck,
+    Decision,
+    Performed,
+    Route,
+    RunJournal,
+    TenantRef,
+    Trigger,
+)
+
+
+class MemoryDirectory:
+    """`ports.Directory`: namespace → tenant."""
+
+    def __init__(self, tenants: Mapping[str, TenantRef] | None = None) -> None:
+        self.tenants: dict[str, TenantRef] = dict(tenants or {})
+
+    async def find(self, *, namespace: str) -> TenantRef | None:
+        """The namespace's tenant."""
+        return self.tenants.get(namespace)
+
+
+class MemoryRoutes:
+    """`ports.Routes`; `sealed` has what was sealed, by hook."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, Route] = {}
+        self.sealed: dict[str, bytes] = {}
+
+    async def find(self, *, integration_uid: str) -> Route | None:
+        """The Integration's route."""
+        return self._routes.get(integration_uid)
+
+    async def publish(self, route: Route, *, sealed_secret: bytes) -> None:
+        """Write the whole route."""
+        await self.withdraw(integration_uid=route.integration_uid)
+        self._routes[route.integration_uid] = route
+        self.sealed[route.hook_id] = sealed_secret
+
+    async def withdraw(self, *, integration_uid: str) -> None:
+        """Delete it."""
+        old = self._routes.pop(integration_uid, None)
+        if old is not None:
+            self.sealed.pop(old.hook_id, None)
+
+
+class MemoryTriggers:
+    """`ports.Triggers`."""
+
+    def __init__(self) -> None:
+        self._triggers: dict[str, tuple[Trigger, ...]] = {}
+
+    async def find(self, *, workflow_uid: str) -> Sequence[Trigger]:
+        """The workflow's triggers by position."""
+        return self._triggers.get(workflow_uid, ())
+
+    async def publish(self, *, workflow_uid: str, triggers: Sequence[Trigger]) -> None:
+        """Replace them all."""
+        self._triggers[workflow_uid] = tuple(sorted(triggers, key=lambda trigger: trigger.position))
+
+    async def withdraw(self, *, workflow_uid: str) -> None:
+        """Delete them all."""
+        self._triggers.pop(workflow_uid, None)
+
+
+class MemoryJournal:
+    """`ports.Journal`: one dictionary of runs and one of attempts."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._runs: dict[str, RunJournal] = {}
+        self._attempts: dict[tuple[str, str, int], Attempt] = {}
+
+    async def read(self, tenant: TenantRef, *, run_uid: str) -> RunJournal | None:
+        """The run with all attempts of its steps."""
+        found = self._runs.get(run_uid)
+        if found is None:
+            return None
+        mine = sorted(key for key in self._attempts if key[0] == run_uid)
+        return dataclasses.replace(found, attempts=tuple(self._attempts[key] for key in mine))
+
+    async def begin(
+        self, tenant: TenantRef, *, run_uid: str, namespace: str, name: str, workflow_uid: str | None
+    ) -> None:
+        """Open the run."""
+        self._runs.setdefault(run_uid, RunJournal(phase="Running", started_at=self._clock.now()))
+
+    async def finish(
+        self,
+        tenant: TenantRef,
+        *,
+        run_uid: str,
+        phase: Literal["Succeeded", "Failed", "Cancelled"],
+        reason: str,
+    ) -> None:
+        """Close the run; one that is closed stays as it is."""
+        found = self._runs[run_uid]
+        if found.finished_at is None:
+            self._runs[run_uid] = dataclasses.replace(
+                found, phase=phase, reason=reason, finished_at=self._clock.now()
+            )
+
+    async def begin_step(self, tenant: TenantRef, *, run_uid: str, step: str, attempt: int) -> None:
+        """Write the intent."""
+        if (run_uid, step, attempt) in self._attempts:
+            raise errors.Conflict(f"attempt {attempt} of step {step} has begun elsewhere")
+        self._intend(run_uid, step, attempt)
+
+    async def finish_step(
+        self,
+        tenant: TenantRef,
+        *,
+        run_uid: str,
+        step: str,
+        attempt: int,
+        phase: AttemptPhase,
+        message: str = "",
+        outputs: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write the outcome, with the intent if there is none."""
+        found = self._intend(run_uid, step, attempt)
+        if found.finished_at is None:
+            self._attempts[run_uid, step, attempt] = dataclasses.replace(
+                found,
+                phase=phase,
+                message=message,
+                outputs=dict(outputs or {}),
+                finished_at=self._clock.now(),
+            )
+
+    def _intend(self, run_uid: str, step: str, attempt: int) -> Attempt:
+        if run_uid not in self._runs:
+            raise errors.BackendError("the run is not open")
+        fresh = Attempt(step=step, number=attempt, phase="Running", started_at=self._clock.now())
+        return self._attempts.setdefault((run_uid, step, attempt), fresh)
+
+
+class MemoryDecisions:
+    """`ports.Decisions`: keyed as they are asked for."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[tuple[str, str, str, str, str], Decision] = {}
+
+    async def find(
+        self,
+        tenant: TenantRef,
+        *,
+        namespace: str,
+        workflow: str,
+        revision: str,
+        integration: str,
+        delivery_id: str,
+    ) -> Decision | None:
+        """The decision that asked for a run."""
+        return self.decisions.get((namespace, workflow, revision, integration, delivery_id))
+
+
+class MemoryActions:
+    """`ports.Actions`: answers as told, and remembers what it was asked to do, without the credentials."""
+
+    def __init__(self, connectors: Mapping[str, Manifest]) -> None:
+        self._connectors = connectors
+        self.answer = CredentialCheck(accepted=True, reason="CredentialsValid", message="accepted")
+        self.results: list[Performed] = []
+        """What the next actions come to, in order; then each succeeds with nothing to tell."""
+        self.performed: list[tuple[str, Mapping[str, str]]] = []
+
+    @property
+    def connectors(self) -> Mapping[str, Manifest]:
+        """The catalogue by name."""
+        return self._connectors
+
+    async def check(
+        self, *, connector: str, config: Mapping[str, Any], credentials: Mapping[str, Secret]
+    ) -> CredentialCheck:
+        """The answer that was set."""
+        return self.answer
+
+    async def perform(
+        self,
+        *,
+        connector: str,
+        action: str,
+        config: Mapping[str, Any],
+        credentials: Mapping[str, Secret],
+        inputs: Mapping[str, str],
+    ) -> Performed:
+        """Note it, and answer with what is next."""
+        self.performed.append((f"{connector}/{action}", dict(inputs)))
+        return self.results.pop(0) if self.results else Performed(phase="Succeeded", result={})

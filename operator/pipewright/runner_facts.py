@@ -1,0 +1,183 @@
+"""What the runner's ports report, as values: `facts` for Integration, Workflow and WorkflowRun. No I/O.
+
+Here too are the few names that only the runner and the gateway must agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pipewright import errors, events
+
+ACTIVE = "Active"
+"""The one state of a tenant in which anything is done for it."""
+
+NOT_A_TENANTS = timedelta(seconds=30)
+"""How soon to look again at an object in a namespace that is no tenant's."""
+
+
+def webhook_path(tenant_id: str, integration_uid: str) -> str:
+    """Where an Integration's webhook secret lies in Vault; the tenant cannot read it there."""
+    return f"{tenant_id}/platform/integrations/{integration_uid}"
+
+
+def route_context(hook_id: str) -> str:
+    """What a route's sealed secret is bound to."""
+    return f"pipewright/route/{hook_id}"
+
+
+def hook_path(hook_id: str) -> str:
+    """The path below the gateway's address to which a provider sends its events."""
+    return f"/hooks/{hook_id}"
+
+
+INTEGRATION_LABEL = "pipewright.dev/integration"
+"""On the webhook's Secret: the Integration it belongs to."""
+WORKFLOW_LABEL = "pipewright.dev/workflow"
+"""On a ControllerRevision: the Workflow whose spec it keeps, bounded as a label's value is."""
+
+
+def webhook_secret(integration: str) -> str:
+    """The Secret in the namespace with what the provider's webhook settings want."""
+    return f"{integration}-webhook"
+
+
+# --- tenants ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantRef:
+    """The tenant of a namespace, as the registry has it."""
+
+    id: str
+    uid: str
+    """The Tenant's UID: the owner's mark on what lies in Vault."""
+    name: str
+    state: str
+    server: str
+    """The name of the server that its database is on."""
+
+
+def require_active(tenant: TenantRef | None, *, namespace: str) -> TenantRef:
+    """The tenant, if anything may be done for it.
+
+    Raises:
+        Waiting: the namespace is no tenant's (yet), or the tenant is not Active.
+    """
+    if tenant is None:
+        message = f"the namespace {namespace} belongs to no tenant: use a namespace that a Tenant lists"
+        raise errors.Waiting("NoTenant", message, after=NOT_A_TENANTS)
+    if tenant.state != ACTIVE:
+        message = f"the tenant {tenant.name} is {tenant.state}; this goes on when it is {ACTIVE}"
+        raise errors.Waiting("TenantNotActive", message)
+    return tenant
+
+
+# --- what the gateway is told -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a webhook's path leads; the sealed secret stays in its row."""
+
+    hook_id: str
+    tenant_id: str
+    namespace: str
+    integration: str
+    integration_uid: str
+    connector: str
+    projects: tuple[str, ...]
+    config: Mapping[str, Any] = field(hash=False)
+    enabled: bool
+    sealed_to: str | None = None
+    """Fingerprint of the gateway's key that the webhook secret is sealed to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """One event that starts runs of a workflow, at one revision."""
+
+    position: int
+    tenant_id: str
+    namespace: str
+    workflow: str
+    revision: str
+    event: str
+    integration: str | None = None
+    """An Integration's name; None: any of the namespace."""
+    condition: str = ""
+    """CEL; empty: always."""
+
+
+# --- providers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialCheck:
+    """What came of showing the credentials to the provider."""
+
+    accepted: bool | None
+    """None: the provider did not say."""
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performed:
+    """What came of an action at a provider.
+
+    `Failed`: it surely did not happen, so trying again is safe. `Unknown`: it may have happened.
+    """
+
+    phase: Literal["Succeeded", "Failed", "Unknown"]
+    message: str = ""
+    result: Any = field(default=None, hash=False)
+    """What the provider gave, as JSON."""
+
+
+# --- the journal --------------------------------------------------------------------------------------
+
+AttemptPhase = Literal["Running", "Succeeded", "Failed", "Skipped", "Unknown"]
+RunPhase = Literal["Running", "Succeeded", "Failed", "Cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of one step: the intent (Running), later with its outcome."""
+
+    step: str
+    number: int
+    phase: AttemptPhase
+    started_at: datetime
+    finished_at: datetime | None = None
+    message: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunJournal:
+    """What the journal knows of a run. It is the truth; the status is its bounded view."""
+
+    phase: RunPhase
+    started_at: datetime
+    finished_at: datetime | None = None
+    reason: str = ""
+    """One word, and after a colon a sentence."""
+    attempts: tuple[Attempt, ...] = ()
+    """In the order of step and number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Why a run is there: the event as the trigger saw it, and what the model said of it."""
+
+    event: events.Event
+    prediction: events.Prediction | None = None
+
+
+def idempotency_key(run_uid: str, step: str, attempt: int) -> str:
+    """The key that an action is done under: the same for every repetition of the same attempt."""
+    return f"{run_uid}/{step}/{attempt}"

@@ -1,0 +1,100 @@
+"""What the ports of training report, as values: `facts` for the Model controller. No I/O.
+
+Jobs and reports are `ml.contract`'s: what the controller and a training job say to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from ml import contract
+
+JobPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
+TrainingPhase = Literal["Intended", "Submitted", "Resubmitted", "Stopping", "Finished"]
+"""How far an attempt is by the journal; Resubmitted: the cluster forgot it once, a second time is its end."""
+TrainingOutcome = Literal["Passed", "GatesFailed", "Failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """A job as the compute cluster has it."""
+
+    phase: JobPhase
+    message: str = ""
+    """What the cluster says of a job that did not succeed, in one line."""
+
+    @property
+    def ended(self) -> bool:
+        """It will not do anything any more."""
+        return self.phase not in ("Pending", "Running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataWindow:
+    """A data window as it lies in the artifact store."""
+
+    uri: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedWindow:
+    """A data window that was just read from the tenant's history."""
+
+    content: bytes = field(repr=False)
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One attempt to train a model, as the journal has it: written before the job, finished after it."""
+
+    submission_id: str
+    attempt: int
+    recipe: str
+    """Short digest of the part of the spec that decides what comes out; see `objects.recipe`."""
+    phase: TrainingPhase
+    window: DataWindow
+    artifact_uri: str
+    report_uri: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: TrainingOutcome | None = None
+    reason: str = ""
+    """One word for programs, and after a colon a sentence."""
+    report: contract.Report | None = None
+
+    @property
+    def running(self) -> bool:
+        """Its outcome is not yet known."""
+        return self.finished_at is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """The active version of a model: the row that the gateway follows."""
+
+    model_uid: str
+    tenant_id: str
+    namespace: str
+    model: str
+    task: str
+    is_default: bool
+    version: str
+    artifact_uri: str
+    artifact_sha256: str
+    metrics: Mapping[str, Any] = field(hash=False)
+    """`ml.contract.Metrics` as JSON."""
+    promoted_at: datetime
+    generation: int = 0
+    """Counts promotions; 0 before the row is written."""
+
+
+def version_of(sha256: str) -> str:
+    """The name of a version: the beginning of its artifact's digest, as the predictor says it, too."""
+    return sha256[:12]

@@ -1,0 +1,123 @@
+"""Composes the runner: Integration, Workflow, WorkflowRun and Model, with tenants' credentials of its own."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import ml
+from connectors.outbound import Outbound
+from controllers.integration import handlers as integration_handlers
+from controllers.integration.reconcile import reconcile as reconcile_integration
+from controllers.model import handlers as model_handlers
+from controllers.model.reconcile import reconcile as reconcile_model
+from controllers.workflow import handlers as workflow_handlers
+from controllers.workflow.reconcile import reconcile as reconcile_workflow
+from controllers.workflowrun import handlers as run_handlers
+from controllers.workflowrun.objects import SUCCEEDED
+from controllers.workflowrun.reconcile import reconcile as reconcile_run
+from pipewright import names
+from pipewright.api.v1alpha1 import Integration, Model, Workflow, WorkflowRun
+from pipewright.backends import artifacts, ray, sealing, vault
+from pipewright.backends.runner import actions, databases, journal, models, platform
+from pipewright.ports import Clock, Cluster, RunnerPorts, Secret
+from pipewright.runtime import tracing
+from pipewright.runtime.drive import Controller
+from pipewright.runtime.metrics import Metrics
+from pipewright.runtime.part import Part
+from pipewright.settings import Settings, SettingsError, read_secret
+from pipewright.store.pools import Pools
+
+
+async def compose(
+    settings: Settings, *, cluster: Cluster, clock: Clock, metrics: Metrics, resources: AsyncExitStack
+) -> Part:
+    """The runner's controllers on real backends.
+
+    Raises:
+        SettingsError: a part of the settings that the runner needs is missing.
+    """
+    if settings.gateway is None:
+        raise SettingsError("the runner needs `gateway.baseUrl` in its settings")
+    ports = await _ports(settings, cluster=cluster, clock=clock, metrics=metrics, resources=resources)
+    url, resync = settings.gateway.base_url, timedelta(seconds=settings.resync_seconds)
+    own = names.FINALIZER
+    return Part(
+        controllers=(
+            Controller(
+                kind=Integration,
+                reconcile=partial(reconcile_integration, ports=ports, clock=clock, gateway_url=url),
+                finalizer=own,
+                resync=resync,
+            ),
+            Controller(
+                kind=Workflow,
+                reconcile=partial(reconcile_workflow, ports=ports, clock=clock, gateway_url=url),
+                finalizer=own,
+                resync=resync,
+            ),
+            Controller(
+                kind=WorkflowRun,
+                reconcile=partial(reconcile_run, ports=ports, clock=clock, gateway_url=url),
+                finalizer=own,
+                resync=resync,
+                summary=SUCCEEDED,
+            ),
+            Controller(
+                kind=Model,
+                reconcile=partial(reconcile_model, ports=ports, clock=clock),
+                finalizer=own,
+                resync=resync,
+            ),
+        ),
+        handlers=(
+            integration_handlers.register,
+            workflow_handlers.register,
+            run_handlers.register,
+            model_handlers.register,
+        ),
+        watched=tuple(kind.plural for kind in (Integration, Workflow, WorkflowRun, Model)),
+    )
+
+
+async def _ports(
+    settings: Settings, *, cluster: Cluster, clock: Clock, metrics: Metrics, resources: AsyncExitStack
+) -> RunnerPorts:
+    if not (settings.vault and settings.sealing and settings.ray and settings.artifacts):
+        raise SettingsError("the runner needs `vault`, `sealing`, `ray` and `artifacts` in its settings")
+    pools = Pools()
+    resources.push_async_callback(pools.close)
+    session = vault.VaultSession(
+        address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
+    )
+    secrets = vault.VaultSecretStore(session, mount=settings.vault.mount)
+    rows = platform.PlatformDatabase(pools, dsn=Secret(read_secret(settings.platform_database.dsn_file)))
+    servers = {
+        server.name: databases.Address(host=server.host, port=server.port) for server in settings.servers
+    }
+    tenants = databases.TenantDatabases(pools, secrets=secrets, servers=servers)
+    compute = ray.RayCompute(
+        settings.ray.address,
+        token_file=settings.ray.token_file,
+        package=ray.Package.of(Path(ml.__file__).parent),
+    )
+    resources.push_async_callback(compute.close)
+    traced = partial(tracing.traced, metrics=metrics)
+    return RunnerPorts(
+        cluster=cluster,
+        directory=traced(platform.PlatformDirectory(rows, cluster=cluster), "directory"),
+        routes=traced(platform.PostgresRoutes(rows), "routes"),
+        triggers=traced(platform.PostgresTriggers(rows), "triggers"),
+        secrets=traced(secrets, "secrets"),
+        sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
+        journal=traced(journal.PostgresJournal(tenants, clock=clock), "journal"),
+        decisions=traced(journal.PostgresDecisions(tenants), "decisions"),
+        actions=traced(actions.ConnectorActions(Outbound(allow=settings.outbound.allow)), "actions"),
+        compute=traced(compute, "compute"),
+        artifacts=traced(artifacts.FileArtifacts(settings.artifacts.url), "artifacts"),
+        trainings=traced(models.PostgresTrainings(tenants), "trainings"),
+        windows=traced(models.PostgresWindows(tenants), "windows"),
+        pointers=traced(models.PostgresPointers(rows), "pointers"),
+    )

@@ -1,0 +1,88 @@
+"""The artifact port: one suite, held by the memory and by a folder."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pipewright import errors
+from pipewright.backends.artifacts import FileArtifacts
+from pipewright.backends.memory_training import MemoryArtifacts
+from pipewright.ports.training import Artifacts
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    return MemoryArtifacts() if request.param == "memory" else FileArtifacts((tmp_path / "store").as_uri())
+
+
+async def test_what_is_put_is_got(store: Artifacts) -> None:
+    url = store.url_for("abcdefghijkm", "models", "uid", "windows", "0a.parquet")
+    assert await store.get(url) is None
+    await store.put(url, b"one")
+    await store.put(url, b"two")
+    assert await store.get(url) == b"two"
+
+
+async def test_a_folder_goes_with_all_that_lies_in_it(store: Artifacts) -> None:
+    home, other = store.url_for("t", "models", "one"), store.url_for("t", "models", "one-more")
+    for place in (home, other):
+        await store.put(f"{place}/trainings/1-x/model", b"model")
+    assert await store.exists(home)
+    await store.delete(home)
+    await store.delete(home)
+    assert not await store.exists(home)
+    assert await store.exists(other)
+
+
+async def test_concurrent_writers_leave_one_whole_file(store: Artifacts) -> None:
+    url = store.url_for("t", "models", "one", "model")
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    await asyncio.gather(*(store.put(url, content) for content in contents))
+    assert await store.get(url) in contents
+
+
+@pytest.mark.parametrize("part", ["..", ".", "", "a/b", ".hidden", "/etc"])
+def test_a_part_of_an_address_is_a_plain_name(store: Artifacts, part: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a part"):
+        store.url_for("t", part)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "file:///memory/../etc/passwd", "http://x/model"])
+async def test_an_address_out_of_the_store_is_not_followed(store: Artifacts, url: str) -> None:
+    with pytest.raises(errors.BackendError, match="out of the artifact store"):
+        await store.get(url)
+
+
+async def test_a_link_out_of_the_store_is_not_followed(tmp_path: Path) -> None:
+    store = FileArtifacts((tmp_path / "store").as_uri())
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "store" / "t").mkdir(parents=True)
+    (tmp_path / "store" / "t" / "model").symlink_to(tmp_path / "secret")
+    (tmp_path / "store" / "u").symlink_to(tmp_path)
+    for parts in (("t", "model"), ("u", "secret")):
+        with pytest.raises(errors.BackendError, match="out of the artifact store"):
+            await store.get(store.url_for(*parts))
+    await store.delete(store.url_for("t"))
+    assert (tmp_path / "secret").exists()
+
+
+async def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    store = FileArtifacts(tmp_path.as_uri(), max_bytes=10)
+    await store.put(store.url_for("model"), b"x" * 11)
+    with pytest.raises(errors.BackendError, match="larger than"):
+        await store.get(store.url_for("model"))
+
+
+async def test_the_whole_store_is_never_deleted(tmp_path: Path) -> None:
+    store = FileArtifacts(tmp_path.as_uri())
+    with pytest.raises(ValueError, match="never"):
+        await store.delete(store.url_for())
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "file://host/path", "artifacts"])
+def test_a_store_of_another_kind_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="file:///"):
+        FileArtifacts(url)

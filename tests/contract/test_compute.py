@@ -1,0 +1,198 @@
+"""The compute port: one suite, held by the memory and by a real Ray head."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml import artifact, contract, train, window
+from pipewright import errors
+from pipewright.backends.memory_training import MemoryCompute
+from pipewright.backends.ray import Package, RayCompute
+from pipewright.ports.training import Compute
+from pipewright.training_facts import JobStatus
+
+ML = Path(train.__file__).parent
+START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A compute cluster, and one on which jobs run until they are stopped."""
+
+    compute: Compute
+    endless: Compute
+
+
+@pytest.fixture(params=["memory", pytest.param("ray", marks=pytest.mark.ray)])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    if request.param == "memory":
+        yield Bench(MemoryCompute(lambda job: train.run(job).outcome != "Failed"), MemoryCompute())
+        return
+    head = request.getfixturevalue("ray_head")
+    compute = ray_compute(head.address, head.token_file)
+    yield Bench(compute, compute)
+    await compute.close()
+
+
+def ray_compute(address: str, token_file: Path | None) -> RayCompute:
+    return RayCompute(address, token_file=token_file, package=Package.of(ML))
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """Runs of one pipeline that fail each fifth time, and in a row now and then."""
+    made = []
+    for number in range(count):
+        started = START + timedelta(minutes=30 * number)
+        failed = number % 5 == 0 or number % 17 in (1, 2)
+        made.append(
+            {
+                "integration": "i",
+                "project": "acme/shop",
+                "pipeline": "ci",
+                "run_id": str(number),
+                "attempt": 1,
+                "number": number,
+                "event": "push",
+                "branch": "main",
+                "actor": "a1",
+                "sha": f"{number:040x}",
+                "outcome": "failure" if failed else "success",
+                "queued_at": started,
+                "started_at": started,
+                "finished_at": started + timedelta(minutes=5),
+                "failed_jobs": [],
+                "jobs": 1,
+            }
+        )
+    return made
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., contract.TrainingJob]:
+    def make(count: int = 400) -> contract.TrainingJob:
+        content = window.write(rows(count))
+        (tmp_path / "window").write_bytes(content)
+        return contract.TrainingJob(
+            submission_id=uuid.uuid4().hex,
+            window_uri=(tmp_path / "window").as_uri(),
+            window_sha256=artifact.digest(content),
+            artifact_uri=(tmp_path / "out" / "model").as_uri(),
+            report_uri=(tmp_path / "out" / "report.json").as_uri(),
+            hyperparameters={"num_trees": 20, "ensemble": 1},
+        )
+
+    return make
+
+
+async def submit(compute: Compute, wanted: contract.TrainingJob) -> None:
+    await compute.submit(wanted, tenant_id="abcdefghijkm", model_uid="a-model")
+
+
+async def ended(compute: Compute, submission_id: str, *, within: float = 60) -> JobStatus:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        found = await compute.status(submission_id)
+        assert found is not None
+        if found.ended:
+            return found
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"the job {submission_id} has not ended")
+
+
+async def test_a_job_that_was_never_submitted_is_absent(bench: Bench) -> None:
+    assert await bench.compute.status("0" * 32) is None
+
+
+async def test_a_job_trains_and_leaves_a_model_and_a_report(
+    bench: Bench, job: Callable[..., contract.TrainingJob], tmp_path: Path
+) -> None:
+    wanted = job()
+    begun = time.monotonic()
+    await submit(bench.compute, wanted)
+    assert (await ended(bench.compute, wanted.submission_id)).phase == "Succeeded"
+    print(f"from submission to the end: {time.monotonic() - begun:.1f} s")
+    report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
+    assert (report.submission_id, report.outcome) == (wanted.submission_id, "Passed")
+    assert artifact.digest((tmp_path / "out" / "model").read_bytes()) == report.artifact_sha256
+
+
+async def test_submitting_twice_is_submitting_once(
+    bench: Bench, job: Callable[..., contract.TrainingJob], tmp_path: Path
+) -> None:
+    wanted = job()
+    await asyncio.gather(submit(bench.compute, wanted), submit(bench.compute, wanted))
+    await ended(bench.compute, wanted.submission_id)
+    report = (tmp_path / "out" / "report.json").read_bytes()
+    await submit(bench.compute, replace(wanted, seed=1))
+    assert (await ended(bench.compute, wanted.submission_id)).phase == "Succeeded"
+    assert (tmp_path / "out" / "report.json").read_bytes() == report
+
+
+async def test_a_training_that_cannot_be_done_fails_and_says_why_in_its_report(
+    bench: Bench, job: Callable[..., contract.TrainingJob], tmp_path: Path
+) -> None:
+    wanted = job(20)
+    await submit(bench.compute, wanted)
+    found = await ended(bench.compute, wanted.submission_id)
+    assert found.phase == "Failed"
+    assert "exit code 1" in found.message
+    assert "\n" not in found.message
+    report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
+    assert "training needs 200" in report.reason
+
+
+async def test_a_stopped_job_ends_and_stopping_again_is_no_error(
+    bench: Bench, job: Callable[..., contract.TrainingJob]
+) -> None:
+    wanted = job()
+    await submit(bench.endless, wanted)
+    await bench.endless.stop(wanted.submission_id)
+    assert (await ended(bench.endless, wanted.submission_id)).phase == "Stopped"
+    await bench.endless.stop(wanted.submission_id)
+    await bench.endless.stop("0" * 32)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("token", ["", "a-canary-that-nobody-issued"])
+async def test_ray_refuses_a_wrong_token_and_the_message_does_not_tell_it(
+    ray_head: Any, tmp_path: Path, token: str
+) -> None:
+    (tmp_path / "token").write_text(token)
+    compute = ray_compute(ray_head.address, tmp_path / "token")
+    with pytest.raises(errors.Forbidden) as refused:
+        await compute.status("0" * 32)
+    assert "canary" not in str(refused.value)
+    await compute.close()
+
+
+async def test_a_token_that_is_not_there_yet_is_told(tmp_path: Path) -> None:
+    with pytest.raises(errors.Forbidden, match="No such file"):
+        await ray_compute("http://127.0.0.1:1", tmp_path / "token").status("0" * 32)
+
+
+async def test_a_ray_head_that_is_not_there_is_unreachable() -> None:
+    compute = ray_compute("http://127.0.0.1:1", None)
+    with pytest.raises(errors.Unreachable):
+        await compute.status("0" * 32)
+    await compute.close()
+
+
+def test_the_package_is_the_same_for_the_same_files_and_holds_code_only() -> None:
+    package = Package.of(ML)
+    assert package == Package.of(ML)
+    assert package.name.startswith("_ray_pkg_")
+    assert b"__pycache__" not in package.content
+
+
+def test_a_job_fits_the_environment_of_a_process(job: Callable[..., contract.TrainingJob]) -> None:
+    assert len(base64.b64encode(contract.to_json(job()).encode())) < 10_000

@@ -1,0 +1,249 @@
+"""The ports of training that are rows: one suite each, held by the memory and by PostgreSQL."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from ml import contract
+from ml import window as parquet
+from pipewright import errors
+from pipewright.backends.memory_training import MemoryPointers, MemoryTrainings
+from pipewright.backends.runner.models import PostgresPointers, PostgresTrainings, PostgresWindows
+from pipewright.backends.runner.platform import PlatformDatabase
+from pipewright.ports import Secret
+from pipewright.ports.training import Pointers, Trainings
+from pipewright.records import RunRecord
+from pipewright.runner_facts import TenantRef
+from pipewright.store import connect, history, pools, trouble
+from pipewright.training_facts import DataWindow, Pointer, Training
+
+NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Active", server="main")
+REPORT = contract.Report(submission_id="s", outcome="GatesFailed", reason="accuracy is 0.8", rows=5)
+
+
+@dataclass(frozen=True)
+class OneDatabase:
+    """In the place of `TenantDatabases`: every tenant's database is this one."""
+
+    info: str
+
+    @asynccontextmanager
+    async def connection(self, tenant: TenantRef) -> AsyncIterator[psycopg.AsyncConnection]:
+        conn = await connect.connect(self.info, where="the test's database")
+        try:
+            with trouble.translated("the test's database"):
+                yield conn
+        finally:
+            await conn.close()
+
+
+@pytest.fixture(scope="module")
+async def database(postgres_server: Any, platform_logins: Mapping[str, str]) -> OneDatabase:
+    """An empty tenant's database."""
+    name = f"training_{uuid.uuid4().hex[:8]}"
+    admin = await connect.connect(connect.conninfo(postgres_server.admin_dsn), where="administrator")
+    await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE pipewright_template')  # type: ignore[call-overload]
+    await admin.close()
+    return OneDatabase(connect.conninfo(postgres_server.admin_dsn, dbname=name))
+
+
+# --- trainings ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def trainings(request: pytest.FixtureRequest) -> Trainings:
+    if request.param == "memory":
+        return MemoryTrainings()
+    return PostgresTrainings(request.getfixturevalue("database"))
+
+
+@pytest.fixture
+def uid() -> str:
+    return str(uuid.uuid4())
+
+
+def training(number: int = 1) -> Training:
+    folder = f"file:///a/t/models/m/trainings/{number}-0123456789"
+    return Training(
+        submission_id=uuid.uuid4().hex,
+        attempt=number,
+        recipe="0123456789",
+        phase="Intended",
+        window=DataWindow(uri="file:///a/window", sha256="a" * 64, rows=600),
+        artifact_uri=f"{folder}/model",
+        report_uri=f"{folder}/report.json",
+        started_at=NOW,
+    )
+
+
+async def test_an_intent_is_read_back_as_it_was_written(trainings: Trainings, uid: str) -> None:
+    assert await trainings.latest(TENANT, model_uid=uid) == ()
+    wanted = training()
+    assert await trainings.begin(TENANT, wanted, model_uid=uid)
+    assert await trainings.latest(TENANT, model_uid=uid) == (wanted,)
+
+
+async def test_an_attempt_begins_once(trainings: Trainings, uid: str) -> None:
+    wanted = training()
+    assert await trainings.begin(TENANT, wanted, model_uid=uid)
+    assert not await trainings.begin(TENANT, training(), model_uid=uid)
+    assert await trainings.latest(TENANT, model_uid=uid) == (wanted,)
+
+
+async def test_the_newest_attempt_comes_first_and_other_models_are_other_models(
+    trainings: Trainings, uid: str
+) -> None:
+    for number in (1, 2, 3):
+        assert await trainings.begin(TENANT, training(number), model_uid=uid)
+    assert await trainings.begin(TENANT, training(), model_uid=str(uuid.uuid4()))
+    found = await trainings.latest(TENANT, model_uid=uid)
+    assert [it.attempt for it in found] == [3, 2, 1]
+
+
+async def test_an_outcome_stands(trainings: Trainings, uid: str) -> None:
+    wanted = training()
+    name, end = wanted.submission_id, NOW + timedelta(minutes=1)
+    await trainings.begin(TENANT, wanted, model_uid=uid)
+    await trainings.mark(TENANT, submission_id=name, phase="Submitted")
+    report = replace(REPORT, submission_id=name)
+    await trainings.finish(
+        TENANT, submission_id=name, outcome="GatesFailed", reason="GatesFailed: low", report=report, at=end
+    )
+    await trainings.finish(
+        TENANT, submission_id=name, outcome="Passed", reason="late", report=None, at=end + timedelta(1)
+    )
+    await trainings.mark(TENANT, submission_id=name, phase="Stopping")
+    (found,) = await trainings.latest(TENANT, model_uid=uid)
+    assert found == replace(
+        wanted,
+        phase="Finished",
+        outcome="GatesFailed",
+        reason="GatesFailed: low",
+        report=report,
+        finished_at=end,
+    )
+
+
+# --- pointers -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def pointers(request: pytest.FixtureRequest) -> AsyncIterator[Pointers]:
+    if request.param == "memory":
+        yield MemoryPointers()
+        return
+    logins = request.getfixturevalue("platform_logins")
+    admin = request.getfixturevalue("postgres_server").admin_dsn
+    conn = await connect.connect(connect.conninfo(admin, dbname="pipewright"), where="administrator")
+    await conn.execute(
+        "INSERT INTO pipewright.registry (id, uid, name, server) VALUES (%s, %s, 'acme', 'main')"
+        " ON CONFLICT DO NOTHING",
+        [TENANT.id, TENANT.uid],
+    )
+    connections = pools.Pools()
+    dsn = Secret(logins["pipewright_runner"])
+    yield PostgresPointers(PlatformDatabase(connections, dsn=dsn))
+    await connections.close()
+    await conn.execute("DELETE FROM pipewright.model_pointers WHERE tenant_id = %s", [TENANT.id])
+    await conn.execute("DELETE FROM pipewright.registry WHERE id = %s", [TENANT.id])
+    await conn.close()
+
+
+def pointer(uid: str, *, version: str = "b", is_default: bool = False) -> Pointer:
+    return Pointer(
+        model_uid=uid,
+        tenant_id=TENANT.id,
+        namespace="acme",
+        model=f"model-{uid[:4]}",
+        task="RunFailure",
+        is_default=is_default,
+        version=version * 12,
+        artifact_uri=f"file:///a/{version}/model",
+        artifact_sha256=version * 64,
+        metrics={"accuracy": 0.9},
+        promoted_at=NOW,
+    )
+
+
+async def test_a_promotion_compares_before_it_swaps(pointers: Pointers, uid: str) -> None:
+    assert await pointers.find(model_uid=uid) is None
+    assert not await pointers.promote(pointer(uid), expected=1)
+    assert await pointers.promote(pointer(uid), expected=None)
+    assert not await pointers.promote(pointer(uid, version="c"), expected=None)
+    assert await pointers.find(model_uid=uid) == replace(pointer(uid), generation=1)
+    assert await pointers.promote(pointer(uid, version="c"), expected=1)
+    assert await pointers.find(model_uid=uid) == replace(pointer(uid, version="c"), generation=2)
+
+
+async def test_a_namespace_has_one_default_for_a_task(pointers: Pointers, uid: str) -> None:
+    other = str(uuid.uuid4())
+    where = {"tenant_id": TENANT.id, "namespace": "acme", "task": "RunFailure"}
+    assert await pointers.default_of(**where) is None
+    await pointers.promote(pointer(uid, is_default=True), expected=None)
+    found = await pointers.default_of(**where)
+    assert found is not None
+    assert found.model_uid == uid
+    assert await pointers.default_of(**{**where, "namespace": "other"}) is None
+    with pytest.raises(errors.Conflict):
+        await pointers.promote(pointer(other, is_default=True), expected=None)
+    await pointers.promote(pointer(other), expected=None)
+    with pytest.raises(errors.Conflict):
+        await pointers.set_default(model_uid=other, is_default=True)
+    await pointers.set_default(model_uid=uid, is_default=False)
+    await pointers.set_default(model_uid=other, is_default=True)
+    await pointers.set_default(model_uid=str(uuid.uuid4()), is_default=True)
+
+
+async def test_a_withdrawn_pointer_is_gone(pointers: Pointers, uid: str) -> None:
+    await pointers.promote(pointer(uid), expected=None)
+    await pointers.withdraw(model_uid=uid)
+    await pointers.withdraw(model_uid=uid)
+    assert await pointers.find(model_uid=uid) is None
+
+
+# --- windows --------------------------------------------------------------------------------------------
+
+
+def run(number: int, **other: Any) -> RunRecord:
+    values: dict[str, Any] = {
+        "project": "acme/shop",
+        "pipeline": "ci",
+        "id": str(number),
+        "attempt": 1,
+        "phase": "finished",
+        "outcome": "failure" if number % 3 == 0 else "success",
+        "started_at": NOW - timedelta(hours=number),
+        "finished_at": NOW - timedelta(hours=number) + timedelta(minutes=5),
+        "actor": "ada",
+    }
+    return RunRecord(**{**values, **other})
+
+
+async def test_a_window_holds_the_tenants_attempts_as_training_reads_them(database: OneDatabase) -> None:
+    one, other = str(uuid.uuid4()), str(uuid.uuid4())
+    cancelled = run(3, outcome="cancel")
+    async with database.connection(TENANT) as conn, conn.transaction():
+        actors = await history.surrogates(conn, provider="github", logins={"ada"})
+        for integration, runs in ((one, [run(1), run(2), cancelled, run(90)]), (other, [run(4)])):
+            await history.upsert_runs(conn, runs, integration=integration, seen_at=NOW, actors=actors)
+    windows = PostgresWindows(database)  # type: ignore[arg-type]
+    span = {"since": NOW - timedelta(hours=48), "until": NOW}
+    assert await windows.count(TENANT, **span, integrations=[one]) == 2
+    assert await windows.count(TENANT, **span, integrations=[one, other]) == 3
+    found = await windows.export(TENANT, **span, integrations=[one])
+    assert found == await windows.export(TENANT, **span, integrations=[one])
+    table = parquet.read(found.content, sha256=found.sha256)
+    assert table.column("run_id").to_pylist() == ["3", "2", "1"]
+    assert table.column("outcome").to_pylist() == ["cancel", "success", "success"]
+    assert found.rows == 3
+    assert "ada" not in set(table.column("actor").to_pylist())
+    assert (await windows.export(TENANT, **span, integrations=None)).rows >= 4

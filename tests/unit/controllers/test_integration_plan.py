@@ -1,0 +1,214 @@
+"""What an Integration needs done, as a table of sentences: (what was seen) → (what is planned)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from connectors import catalogue
+from controllers.integration.plan import Observed, Plan, Projection, Unknown, plan_integration, plan_teardown
+from pipewright.api.v1alpha1 import Integration
+from pipewright.runner_facts import CredentialCheck, Route, TenantRef
+
+GITHUB = catalogue.load()["github"]
+UID = "11111111-2222-3333-4444-555555555555"
+HOOK = "abcdefghijklmnopqrstuvwxyz012345"
+TENANT = TenantRef(id="abcdefghjkmn", uid="tenant-uid", name="acme", state="Active", server="main")
+ACCEPTED = CredentialCheck(accepted=True, reason="CredentialsValid", message="accepted")
+
+
+def integration(**spec: Any) -> Integration:
+    metadata = {"name": "github", "namespace": "acme", "uid": UID, "generation": 1}
+    wanted = {
+        "connector": "github",
+        "credentials": {"secretRef": {"name": "github-token"}},
+        "projects": ["acme/shop"],
+    } | spec
+    return Integration.parse({"metadata": metadata, "spec": wanted})
+
+
+ROUTE = Route(
+    hook_id=HOOK,
+    tenant_id=TENANT.id,
+    namespace="acme",
+    integration="github",
+    integration_uid=UID,
+    connector="github",
+    projects=("acme/shop",),
+    config={},
+    enabled=True,
+    sealed_to="key",
+)
+COMPLETE = Observed(
+    gateway_key="key",
+    known=("github",),
+    connector=GITHUB,
+    tenant=TENANT,
+    route=ROUTE,
+    hook=HOOK,
+    projection=Projection(ours=True, current=True),
+    credentials=ACCEPTED,
+)
+NEW = replace(COMPLETE, route=None, hook=None, projection=None)
+SUBJECT = integration()
+
+ISSUE, PROJECT, PUBLISH = (
+    "issue the webhook secret",
+    "write the webhook's Secret in acme",
+    "publish the route of github",
+)
+
+
+def sentences(plan: Plan) -> list[str]:
+    return [str(action) for action in plan]
+
+
+def facts(plan: Plan) -> dict[str, tuple[bool | None, str]]:
+    return {fact.type: (fact.status, fact.reason) for fact in plan.facts}
+
+
+PLANS: dict[str, tuple[Integration, Observed, list[str]]] = {
+    "nothing to do is an empty plan": (SUBJECT, COMPLETE, []),
+    "a new one gets secret, projection and route, in this order": (SUBJECT, NEW, [ISSUE, PROJECT, PUBLISH]),
+    "a crash after the secret goes on with projection and route": (
+        SUBJECT,
+        replace(NEW, hook=HOOK),
+        [PROJECT, PUBLISH],
+    ),
+    "a crash after the projection goes on with the route": (
+        SUBJECT,
+        replace(COMPLETE, route=None),
+        [PUBLISH],
+    ),
+    "a Vault that lost the secret gets a new one, and everything derived from it": (
+        SUBJECT,
+        replace(COMPLETE, hook=None, projection=Projection(ours=True, current=False)),
+        [ISSUE, PROJECT, PUBLISH],
+    ),
+    "a projection that somebody edited is written again": (
+        SUBJECT,
+        replace(COMPLETE, projection=Projection(ours=True, current=False)),
+        [PROJECT],
+    ),
+    "another hook in the route than in Vault is published again": (
+        SUBJECT,
+        replace(COMPLETE, route=replace(ROUTE, hook_id="x" * 32)),
+        [PUBLISH],
+    ),
+    "a new gateway key seals the route again": (SUBJECT, replace(COMPLETE, gateway_key="new"), [PUBLISH]),
+    "other projects are published": (integration(projects=["acme/pay"]), COMPLETE, [PUBLISH]),
+    "another config is published": (
+        integration(config={"baseUrl": "https://ghe.acme.example/api/v3"}),
+        COMPLETE,
+        [PUBLISH],
+    ),
+    "a disabled webhook closes the route and keeps its path": (
+        integration(webhook={"enabled": False}),
+        COMPLETE,
+        ["publish the route of github, closed"],
+    ),
+    "missing credentials do not keep events out": (
+        SUBJECT,
+        replace(NEW, credentials=CredentialCheck(accepted=False, reason="SecretMissing", message="…")),
+        [ISSUE, PROJECT, PUBLISH],
+    ),
+    "a Vault that does not answer holds the webhook": (
+        SUBJECT,
+        replace(COMPLETE, route=None, hook=Unknown(reason="Unreachable", message="Vault is sealed")),
+        [],
+    ),
+    "a Secret of somebody else is never overwritten": (
+        SUBJECT,
+        replace(NEW, projection=Projection(ours=False, current=False)),
+        [],
+    ),
+    "an unknown connector publishes nothing": (SUBJECT, replace(NEW, connector=None), []),
+    "a config that the connector refuses publishes nothing": (integration(config={"url": "x"}), NEW, []),
+}
+
+
+@pytest.mark.parametrize("sentence", PLANS)
+def test_plan(sentence: str) -> None:
+    subject, observed, expected = PLANS[sentence]
+    assert sentences(plan_integration(subject, observed)) == expected
+
+
+CHECKS: dict[str, tuple[CredentialCheck | None, tuple[bool | None, str], timedelta | None]] = {
+    "accepted credentials are valid": (ACCEPTED, (True, "CredentialsValid"), None),
+    "refused credentials are looked at again, as their Secret is not watched": (
+        CredentialCheck(accepted=False, reason="CredentialsRefused", message="…"),
+        (False, "CredentialsRefused"),
+        timedelta(seconds=30),
+    ),
+    "a missing Secret is looked for again": (
+        CredentialCheck(accepted=False, reason="SecretMissing", message="…"),
+        (False, "SecretMissing"),
+        timedelta(seconds=30),
+    ),
+    "a provider that does not answer leaves it unknown": (
+        CredentialCheck(accepted=None, reason="Unreachable", message="…"),
+        (None, "Unreachable"),
+        timedelta(seconds=60),
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", CHECKS)
+def test_credentials(sentence: str) -> None:
+    check, expected, again = CHECKS[sentence]
+    plan = plan_integration(SUBJECT, replace(COMPLETE, credentials=check))
+    assert facts(plan)["CredentialsValid"] == expected
+    assert plan.check_after == again
+    assert not any(fact.stalled for fact in plan.facts)
+
+
+def test_an_unknown_connector_is_stalled_and_lists_the_known() -> None:
+    plan = plan_integration(integration(connector="gitlub"), replace(NEW, connector=None))
+    (stalled,) = [fact for fact in plan.facts if fact.stalled]
+    assert stalled.reason == "UnknownConnector"
+    assert "gitlub" in stalled.message
+    assert "github" in stalled.message
+
+
+def test_an_invalid_config_is_stalled_and_names_the_field_but_not_its_value() -> None:
+    plan = plan_integration(integration(config={"baseUrl": "canary value"}), COMPLETE)
+    (stalled,) = [fact for fact in plan.facts if fact.stalled]
+    assert stalled.reason == "InvalidConfig"
+    assert "baseUrl" in stalled.message
+    assert "canary" not in stalled.message
+
+
+DELETE, WITHDRAW = "delete the webhook secret", "withdraw the route"
+TEARDOWNS: dict[str, tuple[Observed, list[str]]] = {
+    "the secret goes before the route, which remembers the tenant": (COMPLETE, [DELETE, WITHDRAW]),
+    "a crash after the secret goes on with the route": (replace(COMPLETE, hook=None), [WITHDRAW]),
+    "a crash after the route is the end": (replace(COMPLETE, hook=None, route=None), []),
+    "never created is deletable at once": (NEW, []),
+    "a tenant that is gone is no hindrance": (replace(COMPLETE, tenant=None), [DELETE, WITHDRAW]),
+    "a tenant that is not Active is no hindrance": (
+        replace(COMPLETE, tenant=replace(TENANT, state="Deleting")),
+        [DELETE, WITHDRAW],
+    ),
+    "with neither tenant nor route nothing of ours is left": (
+        replace(COMPLETE, tenant=None, route=None, hook=None),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", TEARDOWNS)
+def test_teardown(sentence: str) -> None:
+    observed, expected = TEARDOWNS[sentence]
+    plan = plan_teardown(SUBJECT, observed)
+    assert sentences(plan) == expected
+    assert plan.facts == ()
+
+
+def test_a_vault_that_does_not_answer_holds_the_teardown_and_says_so() -> None:
+    plan = plan_teardown(SUBJECT, replace(COMPLETE, hook=Unknown(reason="Unreachable", message="sealed")))
+    assert plan.is_empty
+    assert facts(plan) == {"WebhookReady": (None, "Unreachable")}
+    assert plan.check_after == timedelta(seconds=10)

@@ -1,0 +1,587 @@
+"""What a Model needs done, as tables of sentences: (what was seen, when) → (what is planned and said)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controllers.model import objects
+from controllers.model.plan import Observed, Plan, Result, Unknown, plan_model, plan_teardown
+from ml import contract
+from pipewright.actions.model import PruneTrainings
+from pipewright.api.v1alpha1 import Model
+from pipewright.plan import Fact
+from pipewright.runner_facts import TenantRef
+from pipewright.training_facts import DataWindow, JobStatus, Training
+
+UID = "11111111-2222-3333-4444-555555555555"
+TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Active", server="main")
+NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+WINDOW = DataWindow(uri="file:///a/window", sha256="a" * 64, rows=600)
+SHA = "b" * 64
+METRICS = contract.Metrics(
+    accuracy=0.9,
+    false_positive_rate=0.02,
+    recall=0.5,
+    precision=0.7,
+    auc=0.85,
+    brier=0.1,
+    calibration_error=0.02,
+    first_failure_recall=0.2,
+    coverage=0.95,
+    selective_accuracy=0.92,
+    rows=150,
+    failures=20,
+)
+
+
+def model(*, deleting: bool = False, **spec: Any) -> Model:
+    metadata = {"name": "run-failure", "namespace": "acme", "uid": UID, "generation": 1}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return Model.parse({"metadata": metadata, "spec": {"task": "RunFailure", **spec}})
+
+
+PLAIN = model()
+NIGHTLY = model(training={"schedule": "0 3 * * *", "timeZone": "Europe/Berlin"})
+
+
+def report(**other: Any) -> contract.Report:
+    values = {
+        "submission_id": "s1",
+        "outcome": "Passed",
+        "reason": "all gates passed",
+        "metrics": METRICS,
+        "baselines": {"alwaysPass": METRICS, "lastOutcome": METRICS},
+        "artifact_sha256": SHA,
+        "rows": 600,
+        "data_from": "2026-01-01T00:00:00Z",
+        "data_to": "2026-03-01T00:00:00Z",
+    }
+    return contract.Report(**{**values, **other})
+
+
+def training(
+    number: int = 1, *, ago: timedelta = timedelta(minutes=1), of: Model = PLAIN, **other: Any
+) -> Training:
+    values: dict[str, Any] = {
+        "submission_id": f"s{number}",
+        "attempt": number,
+        "recipe": objects.recipe(of),
+        "phase": "Intended",
+        "window": WINDOW,
+        "artifact_uri": f"file:///a/{number}/model",
+        "report_uri": f"file:///a/{number}/report.json",
+        "started_at": NOW - ago,
+    }
+    return Training(**{**values, **other})
+
+
+def finished(number: int = 1, outcome: str = "Passed", **other: Any) -> Training:
+    began = training(number, **{k: v for k, v in other.items() if k in ("ago", "of")})
+    told = None if outcome == "Failed" else report(outcome=outcome, submission_id=f"s{number}")
+    values: dict[str, Any] = {
+        "phase": "Finished",
+        "outcome": outcome,
+        "finished_at": began.started_at + timedelta(seconds=10),
+        "reason": {
+            "Passed": "GatesPassed: all gates passed",
+            "GatesFailed": "GatesFailed: accuracy is 0.8000, must be at least 0.85",
+            "Failed": "JobFailed: exit code 1",
+        }[outcome],
+        "report": told,
+        **{k: v for k, v in other.items() if k not in ("ago", "of")},
+    }
+    return replace(began, **values)
+
+
+def pointer(of: Training, *, subject: Model = PLAIN, generation: int = 1, is_default: bool = False) -> Any:
+    made = objects.pointer(subject, of, tenant=TENANT, is_default=is_default, at=NOW)
+    return replace(made, generation=generation)
+
+
+def seen(*trainings: Training, **other: Any) -> Observed:
+    values: dict[str, Any] = {"tenant": TENANT, "trainings": trainings, "labelled": 600, **other}
+    return Observed(**values)
+
+
+def sentences(plan: Plan) -> list[str]:
+    return [str(action) for action in plan]
+
+
+def fact(plan: Plan, name: str) -> Fact:
+    return next(it for it in plan.facts if it.type == name)
+
+
+RUNNING = training(phase="Submitted")
+BEGIN_1 = "export the data window and begin training, attempt 1"
+BEGIN_2 = "export the data window and begin training, attempt 2"
+DAY = timedelta(days=1)
+
+PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
+    "without a version and with enough runs the first training begins": (PLAIN, seen(), [BEGIN_1]),
+    "with too few runs nothing begins": (PLAIN, seen(labelled=499), []),
+    "what was begun is submitted": (PLAIN, seen(training()), ["submit training, attempt 1"]),
+    "a job that is queued or runs is left alone": (PLAIN, seen(RUNNING, job=JobStatus(phase="Pending")), []),
+    "a job that the cluster has forgotten is submitted once more": (
+        PLAIN,
+        seen(RUNNING),
+        ["submit training, attempt 1 again: the cluster has forgotten it"],
+    ),
+    "a job that the cluster has forgotten twice is lost": (
+        PLAIN,
+        seen(training(phase="Resubmitted")),
+        ["note training, attempt 1, as Failed: JobLost: the Ray cluster has forgotten the job twice"],
+    ),
+    "a report counts although the cluster has forgotten the job": (
+        PLAIN,
+        seen(RUNNING, result=Result(report=report(), artifact_sha256=SHA)),
+        ["note training, attempt 1, as Passed: GatesPassed: all gates passed"],
+    ),
+    "a report counts although the cluster does not answer": (
+        PLAIN,
+        seen(
+            RUNNING,
+            job=Unknown(reason="Unreachable", message="down"),
+            result=Result(report=report(), artifact_sha256=SHA),
+        ),
+        ["note training, attempt 1, as Passed: GatesPassed: all gates passed"],
+    ),
+    "a model file that is not the reported one is not taken": (
+        PLAIN,
+        seen(RUNNING, result=Result(report=report(), artifact_sha256="c" * 64)),
+        [
+            (
+                "note training, attempt 1, as Failed: ArtifactMismatch: the model file is not the one that"
+                " the report names"
+            )
+        ],
+    ),
+    "a report that cannot be read is a failure": (
+        PLAIN,
+        seen(RUNNING, result=Result(problem="it is not JSON")),
+        ["note training, attempt 1, as Failed: InvalidReport: it is not JSON"],
+    ),
+    "a missed gate is noted with its sentence": (
+        PLAIN,
+        seen(
+            RUNNING,
+            result=Result(
+                report=report(outcome="GatesFailed", reason="accuracy is 0.8"), artifact_sha256=SHA
+            ),
+        ),
+        ["note training, attempt 1, as GatesFailed: GatesFailed: accuracy is 0.8"],
+    ),
+    "a job that failed without a report is noted with the cluster's words": (
+        PLAIN,
+        seen(RUNNING, job=JobStatus(phase="Failed", message="exit code 137")),
+        ["note training, attempt 1, as Failed: JobFailed: exit code 137"],
+    ),
+    "success without a report is a failure": (
+        PLAIN,
+        seen(RUNNING, job=JobStatus(phase="Succeeded")),
+        ["note training, attempt 1, as Failed: NoReport: the job ended without a report"],
+    ),
+    "a job beyond its deadline is stopped": (
+        PLAIN,
+        seen(training(ago=timedelta(minutes=30), phase="Submitted"), job=JobStatus(phase="Running")),
+        [
+            "stop training, attempt 1",
+            (
+                "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
+                " training.deadline if it needs more"
+            ),
+        ],
+    ),
+    "beyond the deadline a cluster that does not answer is not waited for": (
+        PLAIN,
+        seen(
+            training(ago=timedelta(minutes=31), phase="Submitted"),
+            job=Unknown(reason="Unreachable", message=""),
+        ),
+        [
+            (
+                "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
+                " training.deadline if it needs more"
+            ),
+        ],
+    ),
+    "while the cluster does not answer nothing is done about its job": (
+        PLAIN,
+        seen(RUNNING, job=Unknown(reason="Unreachable", message="down")),
+        [],
+    ),
+    "what passed is promoted": (PLAIN, seen(finished()), ["promote version bbbbbbbbbbbb"]),
+    "what is active is not promoted again": (PLAIN, seen(finished(), pointer=pointer(finished())), []),
+    "a newer version replaces the active one": (
+        PLAIN,
+        seen(finished(2, report=report(artifact_sha256="d" * 64)), finished(), pointer=pointer(finished())),
+        ["promote version dddddddddddd"],
+    ),
+    "an older version never replaces a newer one": (
+        PLAIN,
+        seen(finished(2), finished(1, report=report(artifact_sha256="d" * 64)), pointer=pointer(finished(2))),
+        [],
+    ),
+    "the same model made again is not promoted again": (
+        PLAIN,
+        seen(finished(2), finished(1), pointer=pointer(finished(1))),
+        [],
+    ),
+    "what missed a gate is not promoted, nor tried again by itself": (
+        PLAIN,
+        seen(finished(1, "GatesFailed")),
+        [],
+    ),
+    "without a version a change of the gates trains again": (
+        model(evaluation={"gates": {"minAccuracy": 0.5}}),
+        seen(finished(1, "GatesFailed")),
+        [BEGIN_2],
+    ),
+    "with a version a change of the gates waits for the schedule": (
+        model(evaluation={"gates": {"minAccuracy": 0.5}}),
+        seen(finished(), pointer=pointer(finished())),
+        [],
+    ),
+    "technical trouble is tried again after a while": (
+        PLAIN,
+        seen(finished(1, "Failed", ago=timedelta(seconds=20))),
+        [BEGIN_2],
+    ),
+    "and not before": (PLAIN, seen(finished(1, "Failed", ago=timedelta(seconds=19))), []),
+    "the second time it waits longer": (
+        PLAIN,
+        seen(finished(2, "Failed", ago=timedelta(seconds=49)), finished(1, "Failed", ago=DAY)),
+        [],
+    ),
+    "the retries come to an end": (
+        PLAIN,
+        seen(*(finished(number, "Failed", ago=DAY) for number in (3, 2, 1))),
+        [],
+    ),
+    "the schedule trains again": (
+        NIGHTLY,
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1))),
+        [BEGIN_2],
+    ),
+    "the schedule trains again after a missed gate": (
+        NIGHTLY,
+        seen(finished(1, "GatesFailed", ago=DAY, of=NIGHTLY)),
+        [BEGIN_2],
+    ),
+    "not before the schedule's time": (
+        NIGHTLY,
+        seen(finished(1, ago=timedelta(hours=9), of=NIGHTLY), pointer=pointer(finished(1))),
+        [],
+    ),
+    "each turn of the schedule has retries of its own": (
+        NIGHTLY,
+        seen(
+            finished(4, "Failed", ago=timedelta(hours=9), of=NIGHTLY),
+            *(finished(number, "Failed", ago=DAY + timedelta(hours=9), of=NIGHTLY) for number in (3, 2, 1)),
+        ),
+        ["export the data window and begin training, attempt 5"],
+    ),
+    "promotion goes before the next training": (
+        NIGHTLY,
+        seen(finished(1, ago=DAY, of=NIGHTLY)),
+        ["promote version bbbbbbbbbbbb"],
+    ),
+    "an Integration that is not there is waited for": (
+        model(data={"integrations": ["github"]}),
+        seen(integrations={"github": None}, labelled=None),
+        [],
+    ),
+    "the default is marked when the spec says so": (
+        model(serving={"default": True}),
+        seen(finished(), pointer=pointer(finished())),
+        ["make the model the default of its namespace"],
+    ),
+    "and unmarked": (
+        PLAIN,
+        seen(finished(), pointer=pointer(finished(), is_default=True)),
+        ["make the model not the default of its namespace"],
+    ),
+    "a second default is refused": (
+        model(serving={"default": True}),
+        seen(finished(), pointer=pointer(finished()), other_default="older"),
+        [],
+    ),
+    "a journal that cannot be read changes nothing": (
+        PLAIN,
+        Observed(tenant=TENANT, trainings=Unknown(reason="Unreachable", message="down")),
+        [],
+    ),
+    "a learner's setting out of bounds begins nothing": (
+        model(training={"hyperparameters": {"trees": 5000}}),
+        seen(),
+        [],
+    ),
+    "a schedule that never comes begins nothing": (
+        model(training={"schedule": "0 0 31 2 *"}),
+        seen(),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("subject", "observed", "wanted"), PLANS.values(), ids=PLANS.keys())
+def test_plans(subject: Model, observed: Observed, wanted: list[str]) -> None:
+    assert sentences(plan_model(subject, observed, now=NOW)) == wanted
+
+
+SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
+    "too few runs": (
+        PLAIN,
+        seen(labelled=120),
+        "Ready",
+        False,
+        "WaitingForData",
+        (
+            "no version predicts yet: training needs 500 runs of the last 90d that succeeded or failed; it"
+            " begins when they are there"
+        ),
+    ),
+    "the number of runs is not told, so the message stays": (
+        PLAIN,
+        seen(labelled=121),
+        "Training",
+        False,
+        "WaitingForData",
+        "training needs 500 runs of the last 90d that succeeded or failed; it begins when they are there",
+    ),
+    "a version predicts while the next one is trained": (
+        PLAIN,
+        seen(
+            training(2, phase="Submitted"),
+            finished(),
+            pointer=pointer(finished()),
+            job=JobStatus(phase="Running"),
+        ),
+        "Ready",
+        True,
+        "Active",
+        "version bbbbbbbbbbbb predicts",
+    ),
+    "a version predicts although the next one was refused": (
+        PLAIN,
+        seen(finished(2, "GatesFailed"), finished(), pointer=pointer(finished())),
+        "Ready",
+        True,
+        "Active",
+        "version bbbbbbbbbbbb predicts",
+    ),
+    "a refusal is told with its gate": (
+        PLAIN,
+        seen(finished(1, "GatesFailed")),
+        "GatesPassed",
+        False,
+        "GatesFailed",
+        "accuracy is 0.8000, must be at least 0.85",
+    ),
+    "without a version the refusal is why nothing predicts": (
+        PLAIN,
+        seen(finished(1, "GatesFailed")),
+        "Ready",
+        False,
+        "GatesFailed",
+        (
+            "no version predicts yet: attempt 1: accuracy is 0.8000, must be at least 0.85; change the gates,"
+            " the data or the learner's settings"
+        ),
+    ),
+    "a version predicts while the journal cannot be read": (
+        PLAIN,
+        Observed(
+            tenant=TENANT,
+            pointer=pointer(finished()),
+            trainings=Unknown(reason="Unreachable", message="the database is down"),
+        ),
+        "Ready",
+        True,
+        "Active",
+        "version bbbbbbbbbbbb predicts",
+    ),
+    "a job on a cluster that does not answer": (
+        PLAIN,
+        seen(RUNNING, job=Unknown(reason="Unreachable", message="Ray did not answer")),
+        "Training",
+        True,
+        "Unreachable",
+        "Ray did not answer",
+    ),
+    "a second default": (
+        model(serving={"default": True}),
+        seen(finished(), pointer=pointer(finished()), other_default="older"),
+        "Ready",
+        False,
+        "AnotherDefault",
+        "the model older is the namespace's default already: set serving.default for one of the two only",
+    ),
+    "a learner's setting out of bounds": (
+        model(training={"hyperparameters": {"trees": 5000}}),
+        seen(),
+        "Training",
+        False,
+        "InvalidHyperparameters",
+        "hyperparameters.num_trees is 5000; it must be between 10 and 2000",
+    ),
+    "a time zone that is not there": (
+        model(training={"schedule": "0 3 * * *", "timeZone": "Europe/Berlinn"}),
+        seen(),
+        "Training",
+        False,
+        "InvalidTimeZone",
+        "the time zone Europe/Berlinn is not in the IANA database: use a name such as Europe/Berlin",
+    ),
+    "a schedule that never comes": (
+        model(training={"schedule": "0 0 31 2 *"}),
+        seen(),
+        "Training",
+        False,
+        "InvalidSchedule",
+        "the schedule '0 0 31 2 *' names no time that ever comes: correct it",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("subject", "observed", "aspect", "status", "reason", "message"), SAID.values(), ids=SAID.keys()
+)
+def test_what_is_said(
+    subject: Model, observed: Observed, aspect: str, status: bool | None, reason: str, message: str
+) -> None:
+    told = fact(plan_model(subject, observed, now=NOW), aspect)
+    assert (told.status, told.reason, told.message) == (status, reason, message)
+
+
+LOOKS: dict[str, tuple[Model, Observed, timedelta | None]] = {
+    "a running job is looked at every two seconds": (
+        PLAIN,
+        seen(RUNNING, job=JobStatus(phase="Running")),
+        timedelta(seconds=2),
+    ),
+    "but not later than its deadline": (
+        PLAIN,
+        seen(
+            training(ago=timedelta(minutes=29, seconds=59), phase="Submitted"),
+            job=JobStatus(phase="Running"),
+        ),
+        timedelta(seconds=1),
+    ),
+    "the schedule's next time, in its own zone": (
+        NIGHTLY,
+        seen(finished(1, ago=timedelta(hours=1), of=NIGHTLY), pointer=pointer(finished(1))),
+        timedelta(hours=14),
+    ),
+    "a model without a schedule that is at rest is left alone": (
+        PLAIN,
+        seen(finished(), pointer=pointer(finished())),
+        None,
+    ),
+    "runs to come are looked for": (PLAIN, seen(labelled=1), timedelta(seconds=10)),
+}
+
+
+@pytest.mark.parametrize(("subject", "observed", "wanted"), LOOKS.values(), ids=LOOKS.keys())
+def test_when_it_is_looked_at_again(subject: Model, observed: Observed, wanted: timedelta | None) -> None:
+    assert plan_model(subject, observed, now=NOW).check_after == wanted
+
+
+def test_the_clock_change_moves_a_local_schedule_in_utc() -> None:
+    before = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
+    last = finished(1, of=NIGHTLY, started_at=before)
+    observed = seen(last, pointer=pointer(last))
+    assert plan_model(NIGHTLY, observed, now=before).check_after == timedelta(hours=13)
+
+
+GOING = model(deleting=True)
+TEARDOWNS: dict[str, tuple[Observed, list[str], bool]] = {
+    "a model that never was is gone at once": (Observed(tenant=None), [], True),
+    "files and pointer go": (
+        seen(finished(), pointer=pointer(finished()), has_files=True),
+        ["withdraw the active version", "delete the model's files"],
+        False,
+    ),
+    "then nothing is left to do": (seen(finished()), [], True),
+    "a job that runs is stopped first": (
+        seen(RUNNING, job=JobStatus(phase="Running"), has_files=True),
+        ["stop training, attempt 1"],
+        False,
+    ),
+    "and stopped once": (
+        seen(training(phase="Stopping"), job=JobStatus(phase="Running"), has_files=True),
+        [],
+        False,
+    ),
+    "when it has ended its attempt is closed": (
+        seen(RUNNING, job=JobStatus(phase="Stopped"), has_files=True),
+        ["note training, attempt 1, as Failed: ModelDeleted: the model was deleted meanwhile"],
+        False,
+    ),
+    "a cluster that does not answer is waited for": (
+        seen(RUNNING, job=Unknown(reason="Unreachable", message="down"), has_files=True),
+        [],
+        False,
+    ),
+    "until the attempt's deadline": (
+        seen(
+            training(ago=timedelta(hours=1), phase="Submitted"),
+            job=Unknown(reason="Unreachable", message="down"),
+            has_files=True,
+        ),
+        ["note training, attempt 1, as Failed: ModelDeleted: the model was deleted meanwhile"],
+        False,
+    ),
+    "in a namespace that is no tenant's any more the files stay": (
+        Observed(tenant=None, pointer=pointer(finished())),
+        ["withdraw the active version"],
+        False,
+    ),
+    "a journal that cannot be read is waited for": (
+        Observed(tenant=TENANT, trainings=Unknown(reason="Unreachable", message="down"), has_files=True),
+        [],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("observed", "wanted", "over"), TEARDOWNS.values(), ids=TEARDOWNS.keys())
+def test_teardowns(observed: Observed, wanted: list[str], over: bool) -> None:
+    plan = plan_teardown(GOING, observed, now=NOW)
+    assert sentences(plan) == wanted
+    assert (plan.is_empty and not plan.facts) is over
+
+
+def test_files_of_old_trainings_go_but_the_active_versions_and_windows_in_use_stay() -> None:
+    ended = [finished(number, "GatesFailed", ago=DAY, of=NIGHTLY) for number in range(14, 0, -1)]
+    ended = [replace(it, window=replace(WINDOW, uri=f"file:///a/window-{it.attempt // 2}")) for it in ended]
+    observed = seen(*ended, pointer=pointer(ended[-1], subject=NIGHTLY))
+    _, prune = plan_model(NIGHTLY, observed, now=NOW)
+    assert isinstance(prune, PruneTrainings)
+    assert prune.urls == ("file:///a/2", "file:///a/3", "file:///a/4", "file:///a/window-1")
+
+
+def test_a_learners_setting_out_of_bounds_stalls() -> None:
+    subject = model(training={"hyperparameters": {"trees": 5000}})
+    assert fact(plan_model(subject, seen(), now=NOW), "Ready").stalled
+
+
+def test_the_recipe_is_the_same_whatever_the_schedule_and_the_serving() -> None:
+    other = model(training={"schedule": "0 3 * * *", "retries": 1}, serving={"default": True})
+    assert objects.recipe(other) == objects.recipe(PLAIN)
+    assert objects.recipe(model(data={"window": "30d"})) != objects.recipe(PLAIN)
+
+
+def test_each_hyperparameter_of_the_contract_reaches_the_learner() -> None:
+    wanted = {"numLeaves": 16, "learningRate": 0.1, "trees": 50, "minChild": 10}
+    job = objects.job(model(training={"hyperparameters": wanted}), training(submission_id="s"))
+    assert job.hyperparameters == {
+        "num_leaves": 16,
+        "learning_rate": 0.1,
+        "num_trees": 50,
+        "min_child_samples": 10,
+    }

@@ -1,0 +1,341 @@
+"""A Model's story from data to promotion on ports in memory, also when it is killed after any write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controllers.model.reconcile import reconcile
+from ml import contract
+from pipewright import conditions, errors
+from pipewright.api.v1alpha1 import Model
+from pipewright.api.v1alpha1.model import ModelStatus
+from pipewright.backends.memory import MemoryCluster
+from pipewright.backends.memory_training import (
+    MemoryArtifacts,
+    MemoryCompute,
+    MemoryPointers,
+    MemoryTrainings,
+    MemoryWindows,
+)
+from pipewright.backends.runner.memory import MemoryDirectory
+from pipewright.outcome import Outcome
+from pipewright.runner_facts import TenantRef
+from pipewright.training_facts import ExportedWindow, JobStatus
+
+TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Active", server="main")
+UID = "11111111-2222-3333-4444-555555555555"
+METRICS = contract.Metrics(
+    accuracy=0.912345,
+    false_positive_rate=0.02,
+    recall=0.5,
+    precision=0.7,
+    auc=0.85,
+    brier=0.1,
+    calibration_error=0.02,
+    first_failure_recall=None,
+    coverage=0.95,
+    selective_accuracy=0.92,
+    rows=150,
+    failures=20,
+)
+
+
+class Killed(Exception):
+    """The process died here."""
+
+
+@dataclass
+class Clock:
+    at: datetime = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        self.at += timedelta(seconds=1)
+        return self.at
+
+
+@dataclass
+class World:
+    """Ports in memory, and a clock."""
+
+    artifacts: MemoryArtifacts = field(default_factory=MemoryArtifacts)
+    trainings: MemoryTrainings = field(default_factory=MemoryTrainings)
+    pointers: MemoryPointers = field(default_factory=MemoryPointers)
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)
+    directory: MemoryDirectory = field(default_factory=lambda: MemoryDirectory({"acme": TENANT}))
+    windows: MemoryWindows = field(
+        default_factory=lambda: MemoryWindows(
+            ExportedWindow(content=b"window", sha256=hashlib.sha256(b"window").hexdigest(), rows=600),
+            labelled=600,
+        )
+    )
+    clock: Clock = field(default_factory=Clock)
+    reports: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.compute = MemoryCompute(self.train)
+
+    def train(self, job: contract.TrainingJob) -> bool:
+        """What a job does: a model, then a report."""
+        content = f"model of {job.window_sha256}".encode()
+        report = contract.Report(
+            submission_id=job.submission_id,
+            outcome=self.reports.get("outcome", "Passed"),
+            reason=self.reports.get("reason", "all gates passed"),
+            metrics=METRICS,
+            baselines={"alwaysPass": METRICS, "lastOutcome": METRICS},
+            artifact_sha256=hashlib.sha256(content).hexdigest(),
+            rows=580,
+            data_from="2026-01-01T00:00:00Z",
+            data_to="2026-03-01T00:00:00Z",
+        )
+        self.artifacts.files[job.artifact_uri] = content
+        self.artifacts.files[job.report_uri] = contract.to_json(report).encode()
+        return True
+
+    async def step(self, model: Model) -> tuple[Model, Outcome[ModelStatus]]:
+        """One reconcile; the model with the status that the driver would write."""
+        outcome = await reconcile(model, ports=self, clock=self.clock)  # type: ignore[arg-type]
+        return model.model_copy(update={"status": outcome.status}), outcome
+
+    async def settle(self, model: Model) -> Model:
+        """Reconcile until nothing is done any more."""
+        for _ in range(20):
+            model, outcome = await self.step(model)
+            if not outcome.results.done and not outcome.results.failures:
+                return model
+        raise AssertionError("it does not come to rest")
+
+
+def model(*, deleting: bool = False, **spec: Any) -> Model:
+    metadata = {"name": "run-failure", "namespace": "acme", "uid": UID, "generation": 3}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-03-10T00:00:00Z"
+    return Model.parse({"metadata": metadata, "spec": {"task": "RunFailure", **spec}})
+
+
+def condition(subject: Model, aspect: str) -> tuple[str, str]:
+    found = conditions.find(subject.status.conditions, aspect)
+    assert found is not None
+    return found.status, found.reason
+
+
+async def test_from_data_to_an_active_version() -> None:
+    world = World()
+    ready = await world.settle(model(serving={"default": True}))
+    assert condition(ready, "Ready") == ("True", "Active")
+    assert condition(ready, "GatesPassed") == ("True", "GatesPassed")
+    assert condition(ready, "Training") == ("False", "Idle")
+    assert condition(ready, "Reconciling") == ("False", "Idle")
+    assert condition(ready, "Stalled") == ("False", "NotStalled")
+    told = ready.status.dump()
+    assert told["active"]["metrics"]["accuracy"] == 0.9123
+    assert told["dataset"]["rows"] == 580
+    assert told["lastTraining"]["outcome"] == "Passed"
+    assert told["observedGeneration"] == 3
+    assert "candidate" not in told
+    assert world.pointers.pointers[UID].is_default
+
+
+async def test_a_settled_model_says_the_same_again() -> None:
+    world = World()
+    ready = await world.settle(model())
+    again, outcome = await world.step(ready)
+    assert (again.status.dump(), outcome.results.done) == (ready.status.dump(), ())
+
+
+async def test_a_version_goes_on_predicting_while_trouble_is_told() -> None:
+    world = World()
+    ready = await world.settle(model(training={"schedule": "0 3 * * *"}))
+    world.clock.at += timedelta(days=1)
+    forbid(world.compute, "submit", errors.Forbidden("Ray refuses our token"))
+    begun, _ = await world.step(ready)
+    refused, outcome = await world.step(begun)
+    assert [str(it.error) for it in outcome.results.failures] == ["Ray refuses our token"]
+    assert condition(refused, "Ready") == ("True", "Active")
+    assert condition(refused, "Reconciling") == ("True", "Forbidden")
+
+
+async def test_without_a_version_trouble_is_why_nothing_predicts() -> None:
+    world = World()
+    forbid(world.compute, "submit", errors.Forbidden("Ray refuses our token"))
+    begun, _ = await world.step(model())
+    refused, _ = await world.step(begun)
+    assert condition(refused, "Ready") == ("False", "Forbidden")
+
+
+async def test_a_refused_candidate_is_shown_and_not_promoted() -> None:
+    world = World(reports={"outcome": "GatesFailed", "reason": "accuracy is 0.91, must be at least 1"})
+    refused = await world.settle(model(evaluation={"gates": {"minAccuracy": 1}}))
+    assert condition(refused, "Ready") == ("False", "GatesFailed")
+    assert refused.status.candidate is not None
+    assert refused.status.last_training is not None
+    assert refused.status.last_training.reason == "GatesFailed: accuracy is 0.91, must be at least 1"
+    assert world.pointers.pointers == {}
+
+
+async def test_a_second_default_is_told_and_serves_without_being_it() -> None:
+    world = World()
+    await world.settle(model(serving={"default": True}))
+    other = Model.parse(
+        {
+            "metadata": {"name": "second", "namespace": "acme", "uid": UID[::-1], "generation": 1},
+            "spec": {"task": "RunFailure", "serving": {"default": True}},
+        }
+    )
+    told = await world.settle(other)
+    assert condition(told, "Ready") == ("False", "AnotherDefault")
+    assert condition(told, "Stalled") == ("True", "AnotherDefault")
+    assert [it.is_default for it in world.pointers.pointers.values()] == [True, False]
+
+
+async def test_a_journal_that_cannot_be_read_leaves_the_status_as_it_was() -> None:
+    world = World()
+    ready = await world.settle(model())
+    forbid(world.trainings, "latest", errors.Unreachable("the database is down"))
+    told, outcome = await world.step(ready)
+    assert condition(told, "Ready") == ("True", "Active")
+    assert condition(told, "Training") == ("Unknown", "Unreachable")
+    assert told.status.last_training == ready.status.last_training
+    assert outcome.next_look == timedelta(seconds=10)
+
+
+async def test_a_namespace_without_a_tenant_waits() -> None:
+    world = World(directory=MemoryDirectory())
+    with pytest.raises(errors.Waiting, match="belongs to no tenant"):
+        await world.step(model())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"\xff", b"{}", b'{"submissionId": "another", "outcome": "Passed", "reason": ""}'],
+)
+async def test_a_report_that_is_none_is_a_failed_attempt(content: bytes) -> None:
+    world = World()
+    world.compute = MemoryCompute()
+    begun = await world.settle(model(training={"retries": 0}))
+    (training,) = world.trainings.attempts[UID].values()
+    world.artifacts.files[training.report_uri] = content
+    told = await world.settle(begun)
+    assert condition(told, "Training") == ("False", "TrainingFailed")
+    assert world.pointers.pointers == {}
+
+
+async def test_a_deleted_model_leaves_nothing_but_its_journal() -> None:
+    world = World()
+    ready = await world.settle(model())
+    going = model(deleting=True).model_copy(update={"status": ready.status})
+    await world.settle(going)
+    _, outcome = await world.step(going)
+    assert outcome.finished
+    assert (world.artifacts.files, world.pointers.pointers) == ({}, {})
+    assert len(world.trainings.attempts[UID]) == 1
+
+
+async def test_a_model_deleted_while_it_trains_stops_its_job_first() -> None:
+    world = World()
+    world.compute = MemoryCompute()
+    begun = await world.settle(model())
+    going = model(deleting=True).model_copy(update={"status": begun.status})
+    await world.settle(going)
+    _, outcome = await world.step(going)
+    assert outcome.finished
+    (training,) = world.trainings.attempts[UID].values()
+    assert (training.outcome, training.reason[:12]) == ("Failed", "ModelDeleted")
+    assert await world.compute.status(training.submission_id) == JobStatus(phase="Stopped")
+
+
+WRITES = (
+    ("artifacts", "put"),
+    ("artifacts", "delete"),
+    ("trainings", "begin"),
+    ("trainings", "mark"),
+    ("trainings", "finish"),
+    ("compute", "submit"),
+    ("compute", "stop"),
+    ("pointers", "promote"),
+    ("pointers", "set_default"),
+    ("pointers", "withdraw"),
+)
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+async def test_killed_after_any_write_it_ends_in_the_same_state(deleting: bool) -> None:
+    undisturbed = await life(World(), deleting=deleting)
+    writes = undisturbed.counted
+    assert writes >= (8 if deleting else 6)
+    for number in range(1, writes + 1):
+        world = await life(World(), deleting=deleting, kill_after=number)
+        assert state(world.world) == state(undisturbed.world), f"killed after write {number}"
+
+
+@dataclass
+class Counted:
+    world: World
+    counted: int = 0
+
+
+async def life(world: World, *, deleting: bool, kill_after: int | None = None) -> Counted:
+    """A model until it rests; the process is killed once, after so many writes."""
+    counted = Counted(world)
+    for port, method in WRITES:
+        _count(counted, getattr(world, port), method, kill_after)
+    await _until_it_rests(world, model(serving={"default": True}))
+    if deleting:
+        await _until_it_rests(world, model(deleting=True))
+    return counted
+
+
+async def _until_it_rests(world: World, subject: Model) -> None:
+    while True:
+        try:
+            subject, outcome = await world.step(subject)
+        except Killed:
+            continue
+        killed = any(isinstance(it.error, Killed) for it in outcome.results.failures)
+        if not killed and not outcome.results.done and not outcome.results.failures:
+            return
+
+
+def _count(counted: Counted, port: Any, method: str, kill_after: int | None) -> None:
+    original = getattr(port, method)
+
+    async def write(*args: Any, **kwargs: Any) -> Any:
+        answer = await original(*args, **kwargs)
+        counted.counted += 1
+        if counted.counted == kill_after:
+            raise Killed
+        return answer
+
+    setattr(port, method, write)
+
+
+def state(world: World) -> Any:
+    """What must be the same whatever happened: no times."""
+    return json.loads(
+        json.dumps(
+            {
+                "files": sorted(world.artifacts.files),
+                "trainings": [
+                    (it.attempt, it.submission_id, it.phase, it.outcome)
+                    for it in world.trainings.attempts[UID].values()
+                ],
+                "submitted": world.compute.submitted,
+                "pointers": [
+                    (it.version, it.is_default, it.generation) for it in world.pointers.pointers.values()
+                ],
+            }
+        )
+    )
+
+
+def forbid(port: Any, method: str, error: Exception) -> None:
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    setattr(port, method, refuse)

@@ -1,0 +1,110 @@
+"""Decisions are pure: triggers × event × prediction → fired or not, and why."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway import decide
+from pipewright.api.v1alpha1 import WorkflowRun
+from pipewright.events import Prediction, Retry, RunRecord, run_event
+from pipewright.store.records import Trigger
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FAILED = run_event(
+    RunRecord(
+        project="acme/shop", pipeline="ci", id="100", attempt=1, number=7, trigger="push", branch="main",
+        sha="abc", phase="finished", outcome="failure", started_at=AT, finished_at=AT,
+    ),
+    id="d-1",
+    integration="github",
+)  # fmt: skip
+LIKELY = Prediction(
+    probability=0.4, band="medium", reasons=(), model="v1", retry=Retry(probability=0.9, band="high")
+)
+ON_FAILURE = Trigger(
+    workflow_uid="11111111-1111-1111-1111-111111111111", position=0, tenant_id="t", namespace="acme",
+    workflow="heal", revision="heal-0123456789", event="pipelinerun.finished",
+)  # fmt: skip
+
+ONE = {
+    "no condition fires": ({}, LIKELY, True, "fired"),
+    "a condition on the prediction that holds fires": (
+        {"condition": "prediction.retry.probability > 0.7"}, LIKELY, True, "fired",
+    ),
+    "a condition that does not hold": ({"condition": "event.outcome == 'success'"}, LIKELY, False, "condition is false"),
+    "an integration that is not the event's": (
+        {"integration": "gitlab"}, LIKELY, False, "other integration: the trigger waits for gitlab",
+    ),
+    "the event's own integration fires": ({"integration": "github"}, LIKELY, True, "fired"),
+    "a suspended workflow": ({"enabled": False}, LIKELY, False, "suspended"),
+    "a division by zero": (
+        {"condition": "1 / (event.run.attempt - 1) > 0"}, LIKELY, False, "evaluation failed: divide by zero",
+    ),
+    "an expression from a release with another event model": (
+        {"condition": "event.colour == 'red'"}, LIKELY, False, "the condition does not compile: ",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("trigger", "prediction", "fired", "reason"), ONE.values(), ids=ONE)
+def test_one_trigger(trigger, prediction, fired, reason):
+    [verdict] = decide.decide([replace(ON_FAILURE, **trigger)], FAILED, prediction)
+    assert verdict.fired is fired
+    assert verdict.reason.startswith(reason)
+
+
+def test_a_trigger_for_another_type_of_event_decides_nothing():
+    assert decide.decide([replace(ON_FAILURE, event="taskrun.finished")], FAILED, LIKELY) == []
+
+
+def test_a_workflow_decides_once_and_any_of_its_triggers_suffices():
+    triggers = [
+        replace(ON_FAILURE, condition="false"),
+        replace(ON_FAILURE, position=1),
+        replace(ON_FAILURE, position=2),
+    ]
+    [verdict] = decide.decide(triggers, FAILED, LIKELY)
+    assert verdict.fired
+
+
+def test_of_several_triggers_each_says_why_not():
+    triggers = [
+        replace(ON_FAILURE, condition="false"),
+        replace(ON_FAILURE, position=1, integration="gitlab"),
+    ]
+    [verdict] = decide.decide(triggers, FAILED, LIKELY)
+    assert verdict.reason == (
+        "triggers[0]: condition is false; triggers[1]: other integration: the trigger waits for gitlab"
+    )
+
+
+def test_without_a_prediction_a_condition_on_it_is_not_fired_with_a_reason():
+    trigger = replace(ON_FAILURE, condition="prediction.probability > 0.5")
+    [verdict] = decide.decide([trigger], FAILED, None)
+    assert (verdict.fired, verdict.reason.startswith("evaluation failed: ")) == (False, True)
+
+
+def test_the_run_name_is_the_same_for_the_same_decision_and_fits_a_label():
+    [verdict] = decide.decide([replace(ON_FAILURE, workflow="w" * 62 + "x")], FAILED, LIKELY)
+    name = decide.run_name(verdict, delivery_id="d-1")
+    assert name == decide.run_name(verdict, delivery_id="d-1")
+    assert name != decide.run_name(verdict, delivery_id="d-2")
+    assert name != decide.run_name(replace(verdict, revision="w-9"), delivery_id="d-1")
+    assert len(name) == 63
+
+
+def test_a_cut_name_has_no_dash_before_its_hash_twice():
+    [verdict] = decide.decide([replace(ON_FAILURE, workflow="w" * 51 + "-abc")], FAILED, LIKELY)
+    assert "--" not in decide.run_name(verdict, delivery_id="d-1")
+
+
+def test_the_manifest_is_a_workflow_run_of_the_contract():
+    [verdict] = decide.decide([ON_FAILURE], FAILED, LIKELY)
+    manifest = decide.manifest(verdict, FAILED, namespace="acme")
+    run = WorkflowRun.parse(
+        {**manifest, "metadata": {**manifest["metadata"], "uid": "u", "resourceVersion": "1"}}
+    )
+    assert run.spec.event.delivery_id == "d-1"
+    assert run.spec.event.attempt == 1
+    assert run.spec.workflow.revision == "heal-0123456789"
