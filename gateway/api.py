@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -19,9 +17,7 @@ from starlette.responses import JSONResponse
 
 from gateway import lines as work
 from gateway import problems, queries
-from gateway.auth import Attributes, Principal
-from gateway.directory import Place, View
-from gateway.parts import Parts
+from gateway.calls import Call, Name, may, parts_of
 from gateway.problems import Problem
 from gateway.schemas import (
     DecisionBody,
@@ -37,11 +33,8 @@ from gateway.schemas import (
 )
 from ml import history as ml_history
 from pipewright.store import decisions
-from pipewright.store.records import Decision, Delivery, ModelPointer, Route, Scored, Tenant
+from pipewright.store.records import Decision, Delivery, ModelPointer, Route, Scored
 
-_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-Namespace = Annotated[str, Path(pattern=_LABEL, max_length=63)]
-Name = Annotated[str, Path(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
 
@@ -54,50 +47,6 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "Not now; Retry-After says when.",
     }.items()
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """An authorised call: who, in which tenant's namespace."""
-
-    parts: Parts
-    principal: Principal
-    tenant: Tenant
-    namespace: str
-    view: View
-
-    @property
-    def place(self) -> Place:
-        """The tenant's id and the namespace."""
-        return self.tenant.id, self.namespace
-
-
-def parts_of(request: Request) -> Parts:
-    """The gateway's parts."""
-    parts: Parts = request.app.state.parts
-    return parts
-
-
-def may(verb: str, resource: str, subresource: str) -> Callable[..., Coroutine[Any, Any, Call]]:
-    """A dependency: the caller may do this to the named resource, and the namespace is a tenant's."""
-
-    async def authorise(
-        request: Request,
-        namespace: Namespace,
-        name: Name,
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> Call:
-        parts = parts_of(request)
-        view = parts.directory.view
-        wanted = Attributes(
-            verb=verb, namespace=namespace, resource=resource, subresource=subresource, name=name
-        )
-        principal = await parts.authorizer.admit(authorization, wanted)
-        return Call(
-            parts=parts, principal=principal, tenant=view.tenant_of(namespace), namespace=namespace, view=view
-        )
-
-    return authorise
 
 
 hooks = APIRouter(tags=["hooks"])

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import psycopg
 
 from gateway import problems
-from gateway.directory import Directory
+from gateway.directory import GONE, Directory
 from gateway.keys import Access, Keys
 from pipewright.store import pools
 from pipewright.store.records import Tenant
@@ -36,6 +36,11 @@ class Databases:
         """
         return self._keys.access(serving(self._directory.view.tenants.get(tenant_id)))
 
+    def bound(self, tenant_id: str, namespace: str) -> bool:
+        """Whether the namespace is the tenant's now: a name may have passed to another since."""
+        tenant = self._directory.view.tenants.get(tenant_id)
+        return tenant is not None and namespace in tenant.namespaces
+
     @asynccontextmanager
     async def transaction(self, tenant_id: str) -> AsyncIterator[psycopg.AsyncConnection]:
         """A connection to the tenant's database, within a transaction.
@@ -54,7 +59,7 @@ def serving(tenant: Tenant | None) -> Tenant:
     Raises:
         Problem: 404, it is gone; 503, it is on its way.
     """
-    if tenant is None or tenant.state in ("Deleting", "Retained", "Deleted"):
+    if tenant is None or tenant.state in GONE:
         raise problems.not_found("there is nothing here")
     if tenant.state != "Active" or tenant.bundle is None:
         raise problems.unavailable("TenantNotActive", "the tenant is still being set up; try again later")

@@ -14,6 +14,7 @@ from typing import Any
 from pipewright import expressions
 from pipewright.events import Event, Prediction
 from pipewright.expressions import EvaluationError, ExpressionError, Scope
+from pipewright.runner_facts import WORKFLOW_LABEL
 from pipewright.store.records import Trigger
 
 FIRED = "fired"
@@ -102,7 +103,7 @@ def manifest(verdict: Verdict, event: Event, *, namespace: str) -> Mapping[str, 
         "metadata": {
             "name": run_name(verdict, delivery_id=event.id),
             "namespace": namespace,
-            "labels": {"pipewright.dev/workflow": verdict.workflow},
+            "labels": {WORKFLOW_LABEL: verdict.workflow[:_LONGEST_NAME]},
         },
         "spec": {
             "workflow": {"name": verdict.workflow, "revision": verdict.revision},

@@ -32,6 +32,9 @@ SETTLE = 0.02
 """Seconds in which announcements gather before a load."""
 LONGEST_BACKOFF = 15.0
 
+GONE = frozenset({"Deleting", "Retained", "Deleted"})
+"""States of a tenant that is not served any more."""
+
 Place = tuple[str, str]
 """A tenant's id and a namespace's name."""
 
@@ -50,10 +53,10 @@ class View:
     models: Mapping[Place, Mapping[str, ModelPointer]] = field(default_factory=dict)
     """By the Model's name."""
     namespaces: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Namespace name → ids of the active tenants that it is bound to; more than one is a mistake."""
+    """Namespace name → ids of the tenants that it is bound to; more than one is a mistake."""
 
     def tenant_of(self, namespace: str) -> Tenant:
-        """The active tenant of a namespace.
+        """The tenant of a namespace.
 
         Raises:
             Problem: 404, there is none, or it is not certain which.
@@ -190,7 +193,7 @@ def _with_tenants(view: View, found: Iterable[Tenant]) -> View:
     by_id = {tenant.id: tenant for tenant in found}
     namespaces: dict[str, list[str]] = defaultdict(list)
     for tenant in by_id.values():
-        if tenant.state == "Active":
+        if tenant.state not in GONE:
             for name in tenant.namespaces:
                 namespaces[name].append(tenant.id)
     for name, owners in namespaces.items():

@@ -56,6 +56,10 @@ class Outboxes(Protocol):
         """Ids of all tenants that may have waiting rows."""
         ...
 
+    def bound(self, tenant_id: str, namespace: str) -> bool:
+        """Whether the namespace is the tenant's."""
+        ...
+
     def transaction(self, tenant_id: str) -> AbstractAsyncContextManager[psycopg.AsyncConnection]:
         """A connection to the tenant's database within a transaction."""
         ...
@@ -139,7 +143,7 @@ class Dispatcher:
         async with self._outboxes.transaction(tenant_id) as conn:
             rows = await decisions.claim_outbox(conn, now=self._clock.now(), limit=BATCH)
             for row in rows:
-                error = await self._create(row)
+                error = await self._create(tenant_id, row)
                 if error is None:
                     created += 1
                     await decisions.mark_dispatched(conn, row.id, at=self._clock.now())
@@ -152,9 +156,11 @@ class Dispatcher:
             again_at = await queries.next_due(conn)
         return Pass(created=created, kept=kept, again_at=again_at)
 
-    async def _create(self, row: Waiting) -> Exception | None:
+    async def _create(self, tenant_id: str, row: Waiting) -> Exception | None:
         """Create the run; the error that prevented it."""
         try:
+            if not self._outboxes.bound(tenant_id, row.namespace):
+                raise errors.Stalled("NamespaceGone", f"the namespace {row.namespace} is not the tenant's")
             async with asyncio.timeout(POST_SECONDS):
                 new = await self._cluster.create(row.manifest)
         except TimeoutError:

@@ -20,10 +20,13 @@ from gateway.scoring import Models
 from ml import history
 from ml.predict import Predictor
 from pipewright.events import Band, Phase, Prediction, Retry
+from pipewright.runtime import logs
 from pipewright.store import predictions
 from pipewright.store.records import PredictionKind, Run, Scored
 
 Forecasts = Mapping[PredictionKind, Scored]
+
+log = logs.get(__name__)
 
 _OPPOSITE: Mapping[str, Band] = {"low": "high", "medium": "medium", "high": "low", "unsure": "unsure"}
 
@@ -48,17 +51,17 @@ async def follow(
         return made
     lines = await work.read(conn, run, lock=outcome is not None)
     if wanted and predictor is not None:
-        made["run"] = await _score("run", row, run, lines, predictor=predictor, models=models, now=now)
+        scored = await _score("run", row, run, lines, predictor=predictor, models=models, now=now)
+        made |= {"run": scored} if scored else {}
     if outcome is not None:
         lines = await work.insert(conn, run, lines, outcome)
         if outcome.failed and predictor is not None and "retry" not in made:
             again = history.next_attempt(run, at=outcome.finished_at)
-            made["retry"] = await _score(
-                "retry", row, again, lines, predictor=predictor, models=models, now=now
-            )
-    for kind, scored in made.items():
+            scored = await _score("retry", row, again, lines, predictor=predictor, models=models, now=now)
+            made |= {"retry": scored} if scored else {}
+    for kind, kept in made.items():
         if kind not in found:
-            await predictions.record(conn, scored)
+            await predictions.record(conn, kept)
     return made
 
 
@@ -71,8 +74,12 @@ async def _score(
     predictor: Predictor,
     models: Models,
     now: datetime,
-) -> Scored:
-    prediction = await models.score(predictor, run, lines, kind=kind)
+) -> Scored | None:
+    try:
+        prediction = await models.score(predictor, run, lines, kind=kind)
+    except Exception as error:  # noqa: BLE001 - a model that fails must not cost the delivery
+        log.error("a run could not be scored", version=predictor.version, **logs.describe(error))
+        return None
     return Scored(
         integration=row.integration,
         provider_id=row.provider_id,

@@ -91,7 +91,9 @@ class Hooks:
         manifest = self.catalogue.get(route.connector) if route is not None else None
         if route is None or not route.enabled or manifest is None or manifest.webhook is None:
             raise problems.not_found("there is no such webhook")
-        serving(self.directory.view.tenants.get(route.tenant_id))
+        tenant = serving(self.directory.view.tenants.get(route.tenant_id))
+        if route.namespace not in tenant.namespaces:
+            raise problems.not_found("there is no such webhook")
         reading.check_length(request, limit=self.max_body)
         async with self.lanes.enter(route.tenant_id):
             body = await reading.whole(request, limit=self.max_body)

@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg import conninfo
 
-from pipewright import errors, names
+from pipewright import errors, names, runner_facts
 from pipewright.backends.sealing import HpkeOpener
 from pipewright.ports import Secret
 from pipewright.store.records import Route, Tenant
@@ -80,7 +80,7 @@ class Keys:
         return Access(dsn=Secret(dsn), data_key=key)
 
     def _open_secrets(self, hook_id: str, sealed: bytes) -> tuple[Secret, ...]:
-        found = self._open(sealed, context=f"pipewright/route/{hook_id}").get("secrets")
+        found = self._open(sealed, context=runner_facts.route_context(hook_id)).get("secrets")
         if not isinstance(found, list) or not all(isinstance(each, str) and each for each in found):
             raise errors.BackendError("the sealed secret of a webhook has another shape")
         return tuple(Secret(each) for each in found)

@@ -104,6 +104,8 @@ async def _ports(
         package=ray.Package.of(Path(ml.__file__).parent),
     )
     resources.push_async_callback(compute.close)
+    outbound = Outbound(allow=settings.outbound.allow)
+    resources.push_async_callback(outbound.close)
     traced = partial(tracing.traced, metrics=metrics)
     return RunnerPorts(
         cluster=cluster,
@@ -114,7 +116,7 @@ async def _ports(
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
         journal=traced(journal.PostgresJournal(tenants, clock=clock), "journal"),
         decisions=traced(journal.PostgresDecisions(tenants), "decisions"),
-        actions=traced(actions.ConnectorActions(Outbound(allow=settings.outbound.allow)), "actions"),
+        actions=traced(actions.ConnectorActions(outbound), "actions"),
         compute=traced(compute, "compute"),
         artifacts=traced(artifacts.FileArtifacts(settings.artifacts.url), "artifacts"),
         trainings=traced(models.PostgresTrainings(tenants), "trainings"),

@@ -84,6 +84,16 @@ class World:
         attempt = self.attempt(run, 2)
         return bool(done) and attempt is not None and attempt["outcome"] == "success"
 
+    def mend(self, run: dict[str, Any], eventually: Any) -> None:
+        """What a person does about a run that stayed red, so that the next test finds a green branch."""
+        if self.attempt(run, 2) is None:
+            web.demand(
+                f"{self.provider.url}/repos/{run['project']}/actions/runs/{run['id']}/rerun-failed-jobs",
+                method="POST",
+                headers={"Authorization": f"Bearer {self.provider.token}"},
+            )
+        eventually(lambda: self.attempt(run, 2), within=30, says=f"run {run['id']} is green again")
+
     def expect_healed_once(self, run: dict[str, Any]) -> None:
         """One WorkflowRun, one re-run, one comment."""
         assert len(self.workflow_runs(run)) == 1
@@ -163,6 +173,7 @@ def test_a_workflowrun_survives_the_runners_death(
     assert len(world.reruns(run)) <= 1
     assert len(world.comments(run)) <= 1
     assert len(world.workflow_runs(run)) == 1
+    world.mend(run, eventually)
 
 
 def _unknown(world: World, run: dict[str, Any]) -> bool:
@@ -326,7 +337,7 @@ def _stored(world: World, stack: Stack, run: dict[str, Any]) -> bool:
 def _predictions(world: World, stack: Stack, run: dict[str, Any]) -> list[tuple[str, float]]:
     with _tenant_database(world, stack) as admin:
         return admin.execute(
-            "SELECT kind, probability FROM pipewright.predictions WHERE run = %s", [run["id"]]
+            "SELECT kind, probability FROM pipewright.predictions WHERE provider_id = %s", [run["id"]]
         ).fetchall()
 
 

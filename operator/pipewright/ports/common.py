@@ -110,6 +110,10 @@ class SecretStore(Protocol):
         """Write a new version, for paths whose content derives from another secret."""
         ...
 
+    async def delete(self, path: str) -> None:
+        """Delete every version of one secret; absent already counts as done."""
+        ...
+
     async def purge(self, tenant_id: str, *, owner: str) -> None:
         """Delete every version of everything below the tenant's path.
 

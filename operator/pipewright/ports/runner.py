@@ -150,14 +150,6 @@ class Actions(Protocol):
         ...
 
 
-class OwnSecrets(SecretStore, Protocol):
-    """The secret store where the runner also deletes: below `<tenant id>/platform/integrations/`."""
-
-    async def delete(self, path: str) -> None:
-        """Delete every version of one secret; absent already counts as done."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerPorts:
     """Everything the runner's controllers may reach; what follows `actions` is the Model's."""
@@ -166,7 +158,7 @@ class RunnerPorts:
     directory: Directory
     routes: Routes
     triggers: Triggers
-    secrets: OwnSecrets
+    secrets: SecretStore
     sealer: Sealer
     journal: Journal
     decisions: Decisions

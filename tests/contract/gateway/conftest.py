@@ -1,4 +1,4 @@
-"""A gateway on the real database, over real HTTP: tenants, hooks, a model, and a cluster that only remembers."""
+"""A gateway on the real database, over real HTTP: tenants, hooks, a model, a cluster that only remembers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,13 +29,13 @@ from gateway import parts as gateway_parts
 from ml import artifact, contract, train, window
 from pipewright import errors, names
 from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
-from pipewright.store.roles import new_id
 from pipewright.backends.sealing import HpkeSealer
 from pipewright.plan import Manifest
 from pipewright.ports import LOGINS, Secret, SystemClock
 from pipewright.settings import Settings
 from pipewright.store import connect, routes
 from pipewright.store.records import ModelPointer, Route, Trigger
+from pipewright.store.roles import new_id
 
 UNTIL = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -210,7 +210,8 @@ class World:
         }  # fmt: skip
         closed = self.sealer.seal(json.dumps(bundle).encode(), context=names.bundle_context(made.id))
         await self.provisioner.execute(
-            "INSERT INTO pipewright.registry (id, uid, name, server, state, bundle, bundle_version, bundle_key)"
+            "INSERT INTO pipewright.registry"
+            " (id, uid, name, server, state, bundle, bundle_version, bundle_key)"
             " VALUES (%s, %s, %s, 'main', %s, %s, 1, %s)",
             [made.id, made.uid, made.namespace, state, closed if sealed else None, self.sealer.key],
         )
@@ -434,7 +435,7 @@ async def eventually() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any
 
     async def wait(fact: Callable[[], Awaitable[Any]], *, within: float = 10.0) -> Any:
         async with asyncio.timeout(within):
-            while not (found := await fact()):
+            while not (found := await fact()):  # noqa: ASYNC110 - the fact is in another process
                 await asyncio.sleep(0.02)
             return found
 
@@ -446,8 +447,8 @@ def model_file() -> bytes:
     """A small model that was really trained, on a simulated history."""
     rows = [
         {
-            "integration": "github", "project": run["project"], "pipeline": run["pipeline"], "run_id": run["id"],
-            "attempt": run["attempt"], "number": run["number"], "event": run["trigger"],
+            "integration": "github", "project": run["project"], "pipeline": run["pipeline"],
+            "run_id": run["id"], "attempt": run["attempt"], "number": run["number"], "event": run["trigger"],
             "branch": run["branch"], "actor": run["actor"], "sha": run["sha"], "outcome": run["outcome"],
             "queued_at": datetime.fromisoformat(run["queuedAt"]),
             "started_at": datetime.fromisoformat(run["startedAt"]),
@@ -478,7 +479,7 @@ async def proxied(tenant_server: Server) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-def github() -> Iterator[Callable[..., dict[str, Any]]]:
+def github() -> Callable[..., dict[str, Any]]:
     """A workflow_run payload: `github('completed', run=7, conclusion='failure')`."""
 
     def payload(
@@ -508,4 +509,4 @@ def github() -> Iterator[Callable[..., dict[str, Any]]]:
             "sender": {"login": actor},
         }  # fmt: skip
 
-    yield payload
+    return payload

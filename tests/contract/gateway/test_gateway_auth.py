@@ -1,4 +1,4 @@
-"""Callers on a real API server: audience, roles, another namespace; and WorkflowRuns that are really created."""
+"""Callers on a real API server: audience, roles, another namespace; WorkflowRuns that are really created."""
 
 from __future__ import annotations
 

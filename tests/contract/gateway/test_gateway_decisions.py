@@ -15,7 +15,8 @@ RETRY = "event.outcome == 'failure' && prediction.retry.probability >= 0.0"
 
 async def decisions_of(tenant, workflow_uid):
     return await tenant.rows(
-        "SELECT fired, reason, prediction, run_name FROM pipewright.decisions WHERE workflow_uid = %s ORDER BY id",
+        "SELECT fired, reason, prediction, run_name FROM pipewright.decisions"
+        " WHERE workflow_uid = %s ORDER BY id",
         workflow_uid,
     )
 

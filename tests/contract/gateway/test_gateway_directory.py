@@ -1,8 +1,9 @@
-"""What the gateway knows without asking: announced changes, an absent platform database, mistaken bindings."""
+"""What the gateway knows without asking: announced changes, an absent database, mistaken bindings."""
 
 import asyncio
 
 import psycopg
+import pytest
 
 from gateway.problems import Problem
 
@@ -59,12 +60,9 @@ async def test_a_namespace_bound_to_two_active_tenants_is_nobodys(world):
     one, other = await world.tenant(), await world.tenant()
     await world.bind(other.id, one.namespace)
     await world.parts.directory.load()
-    try:
+    with pytest.raises(Problem) as refused:
         world.parts.directory.view.tenant_of(one.namespace)
-    except Problem as problem:
-        assert problem.status == 404
-    else:
-        raise AssertionError("an ambiguous namespace was served")
+    assert refused.value.status == 404
     assert world.parts.directory.view.tenant_of(other.namespace).id == other.id
 
 
@@ -72,3 +70,14 @@ async def test_two_loads_at_once_leave_the_newer_state(world, tenant):
     hooks = [await world.hook(tenant, name=f"i{n}") for n in range(3)]
     await asyncio.gather(*(world.parts.directory.load() for _ in range(5)))
     assert {hook.id for hook in hooks} <= set(world.parts.directory.view.routes)
+
+
+async def test_a_webhook_whose_namespace_passed_to_another_tenant_is_404(world, github):
+    one, other = await world.tenant(), await world.tenant()
+    hook = await world.hook(one)
+    await world.provisioner.execute(
+        "DELETE FROM pipewright.registry_namespaces WHERE tenant_id = %s", [one.id]
+    )
+    await world.bind(other.id, one.namespace)
+    await world.parts.directory.load()
+    assert (await world.deliver(hook, "workflow_run", github("requested"))).status == 404

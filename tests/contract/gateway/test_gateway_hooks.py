@@ -17,7 +17,8 @@ async def test_a_signed_delivery_is_stored_with_its_run_its_person_as_a_surrogat
     assert (answer.status, answer.body) == (202, {"accepted": True})
 
     [(phase, project, surrogate)] = await tenant.rows(
-        "SELECT r.phase, r.project, a.surrogate FROM pipewright.runs r JOIN pipewright.actors a ON a.id = r.actor"
+        "SELECT r.phase, r.project, a.surrogate FROM pipewright.runs r"
+        " JOIN pipewright.actors a ON a.id = r.actor"
     )
     assert (phase, project) == ("started", "acme/shop")
     assert "octocat" not in surrogate
@@ -199,7 +200,7 @@ async def test_hooks_of(world, github, kind, status):
     assert (await world.deliver(hook, "workflow_run", github("requested"))).status == status
 
 
-async def test_a_tenant_that_fills_its_lane_is_told_to_wait_and_another_is_served(serve, github):
+async def test_a_tenant_that_fills_its_lane_is_told_to_wait_and_another_is_served(serve, github, eventually):
     async with serve(limits=parts.Limits(tenant_requests=1)) as world:
         greedy, other = await world.hook(await world.tenant()), await world.hook(await world.tenant())
         more = asyncio.Event()
@@ -210,8 +211,11 @@ async def test_a_tenant_that_fills_its_lane_is_told_to_wait_and_another_is_serve
             yield b"}"
 
         holding = asyncio.create_task(world.ask("POST", f"/hooks/{greedy.id}", data=slow()))
-        while not len(world.parts.hooks.lanes):
-            await asyncio.sleep(0.01)
+
+        async def inside():
+            return len(world.parts.hooks.lanes)
+
+        await eventually(inside)
         refused = await world.deliver(greedy, "workflow_run", github("requested"))
         served = await world.deliver(other, "workflow_run", github("requested"))
         more.set()
@@ -223,8 +227,9 @@ async def test_jobs_and_their_run_meet_whatever_comes_first(world, hook, tenant,
     job = {
         "action": "completed",
         "workflow_job": {
-            "id": 1, "run_id": 7, "run_attempt": 1, "name": "unit", "head_branch": "main", "head_sha": "a" * 40,
-            "conclusion": "failure", "created_at": "2026-03-01T12:00:00Z", "started_at": "2026-03-01T12:01:00Z",
+            "id": 1, "run_id": 7, "run_attempt": 1, "name": "unit", "head_branch": "main",
+            "head_sha": "a" * 40, "conclusion": "failure",
+            "created_at": "2026-03-01T12:00:00Z", "started_at": "2026-03-01T12:01:00Z",
             "completed_at": "2026-03-01T12:02:00Z", "runner_name": "r", "labels": ["linux"],
         },
         "repository": {"full_name": "acme/shop"},

@@ -8,7 +8,8 @@ import pytest
 from dev import simulator
 
 UNTIL = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-RUNS = "SELECT provider_id, attempt, project, branch, phase, outcome, failed_jobs, jobs FROM pipewright.runs ORDER BY 1, 2"
+RUNS = """SELECT provider_id, attempt, project, branch, phase, outcome, failed_jobs, jobs
+FROM pipewright.runs ORDER BY 1, 2"""
 LINES = "SELECT scope, key, outcomes FROM pipewright.lines ORDER BY 1, 2"
 
 

@@ -1,4 +1,4 @@
-"""`python -m gateway` as a process: it starts without an API server, logs JSON, and no secret is in the log."""
+"""`python -m gateway` as a process: it starts without an API server and logs JSON without secrets."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ ONE = {
     "a condition on the prediction that holds fires": (
         {"condition": "prediction.retry.probability > 0.7"}, LIKELY, True, "fired",
     ),
-    "a condition that does not hold": ({"condition": "event.outcome == 'success'"}, LIKELY, False, "condition is false"),
+    "a condition that does not hold": (
+        {"condition": "event.outcome == 'success'"}, LIKELY, False, "condition is false",
+    ),
     "an integration that is not the event's": (
         {"integration": "gitlab"}, LIKELY, False, "other integration: the trigger waits for gitlab",
     ),

@@ -5,6 +5,7 @@ import base64
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from gateway.keys import Keys
 from gateway.limits import Lanes
 from gateway.metrics import Metrics
 from gateway.problems import Problem
+from ml import history
 from ml.history import Outcome
 from pipewright import errors, names
 from pipewright.backends.sealing import HpkeOpener, HpkeSealer
@@ -60,11 +62,10 @@ async def test_a_full_lane_refuses_and_its_neighbour_does_not():
 
 async def test_who_waits_for_a_place_to_work_gets_it_or_503():
     lanes = Lanes(places=5, working=1, patience=0.05)
-    async with lanes.enter("a"), lanes.work("a"):
-        async with lanes.enter("a"):
-            with pytest.raises(Problem):
-                async with lanes.work("a"):
-                    pass
+    async with lanes.enter("a"), lanes.work("a"), lanes.enter("a"):
+        with pytest.raises(Problem):
+            async with lanes.work("a"):
+                pass
     async with lanes.enter("a"), lanes.work("a"):
         pass
 
@@ -72,16 +73,14 @@ async def test_who_waits_for_a_place_to_work_gets_it_or_503():
 # --- lines ------------------------------------------------------------------------------------------------
 
 ROW = Run(
-    integration="i", provider_id="100", attempt=1, project="acme/shop", pipeline="ci", number=7, trigger="push",
-    branch="main", sha="abc", actor="s1", phase="finished", outcome="failure", queued_at=AT,
-    started_at=AT + timedelta(seconds=30), finished_at=AT + timedelta(minutes=5), url="", failed_jobs=(), jobs=0,
-    seen_at=AT,
+    integration="i", provider_id="100", attempt=1, project="acme/shop", pipeline="ci", number=7,
+    trigger="push", branch="main", sha="abc", actor="s1", phase="finished", outcome="failure", queued_at=AT,
+    started_at=AT + timedelta(seconds=30), finished_at=AT + timedelta(minutes=5), url="",
+    failed_jobs=(), jobs=0, seen_at=AT,
 )  # fmt: skip
 
 
 def test_a_started_run_is_known_with_its_wait_and_a_queued_one_without():
-    from dataclasses import replace
-
     assert lines.run_of(ROW).queued_at == AT.timestamp()
     assert lines.run_of(ROW).started_at == AT.timestamp() + 30
     queued = lines.run_of(replace(ROW, phase="queued", started_at=None, finished_at=None, outcome=""))
@@ -90,15 +89,11 @@ def test_a_started_run_is_known_with_its_wait_and_a_queued_one_without():
 
 @pytest.mark.parametrize("outcome", ["cancel", "error", "skip", ""])
 def test_only_success_and_failure_are_remembered(outcome):
-    from dataclasses import replace
-
     assert lines.outcome_of(replace(ROW, outcome=outcome)) is None
     assert lines.outcome_of(ROW).failed
 
 
 def test_many_outcomes_at_once_are_the_same_line_as_one_after_another():
-    from ml import history
-
     outcomes = [
         Outcome(
             run=str(n % 70),
@@ -177,8 +172,6 @@ def test_a_webhook_without_a_secret_has_none_and_one_of_another_route_does_not_o
         connector="github",
     )
     assert Keys(OPENER).webhook_secrets(route) == ()
-    from dataclasses import replace
-
     stolen = SEALER.seal(b'{"secrets": ["s"]}', context="pipewright/route/" + "x" * 32)
     with pytest.raises(errors.BackendError):
         Keys(OPENER).webhook_secrets(replace(route, sealed_secret=stolen))

@@ -1,0 +1,62 @@
+"""An authorised call to a REST route: the caller may do what the route does, in a tenant's namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Request
+
+from gateway.auth import Attributes, Principal
+from gateway.directory import Place, View
+from gateway.parts import Parts
+from pipewright.store.records import Tenant
+
+_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+Namespace = Annotated[str, Path(pattern=_LABEL, max_length=63)]
+Name = Annotated[str, Path(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An authorised call: who, in which tenant's namespace."""
+
+    parts: Parts
+    principal: Principal
+    tenant: Tenant
+    namespace: str
+    view: View
+
+    @property
+    def place(self) -> Place:
+        """The tenant's id and the namespace."""
+        return self.tenant.id, self.namespace
+
+
+def parts_of(request: Request) -> Parts:
+    """The gateway's parts."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def may(verb: str, resource: str, subresource: str) -> Callable[..., Coroutine[Any, Any, Call]]:
+    """A dependency: the caller may do this to the named resource, and the namespace is a tenant's."""
+
+    async def authorise(
+        request: Request,
+        namespace: Namespace,
+        name: Name,
+        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+    ) -> Call:
+        parts = parts_of(request)
+        view = parts.directory.view
+        wanted = Attributes(
+            verb=verb, namespace=namespace, resource=resource, subresource=subresource, name=name
+        )
+        principal = await parts.authorizer.admit(authorization, wanted)
+        return Call(
+            parts=parts, principal=principal, tenant=view.tenant_of(namespace), namespace=namespace, view=view
+        )
+
+    return authorise
