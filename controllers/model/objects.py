@@ -23,8 +23,6 @@ HYPERPARAMETERS = {
 }
 """Field of `spec.training.hyperparameters` → the learner's name."""
 
-_NOWHERE = "file:///nowhere"
-
 
 def recipe(model: Model) -> str:
     """Short digest of the part of the spec that decides what a training makes, and whether it passes."""
@@ -69,24 +67,6 @@ def hyperparameters(model: Model) -> dict[str, float]:
     wanted = model.spec.training.hyperparameters
     values = {theirs: getattr(wanted, ours) for ours, theirs in HYPERPARAMETERS.items()}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def refused(model: Model) -> str | None:
-    """Why the learner would refuse the spec; None when it would not."""
-    try:
-        contract.TrainingJob(
-            submission_id="none",
-            window_uri=_NOWHERE,
-            window_sha256="0" * 64,
-            artifact_uri=_NOWHERE,
-            report_uri=_NOWHERE,
-            holdout=model.spec.evaluation.holdout,
-            gates=gates(model),
-            hyperparameters=hyperparameters(model),
-        )
-    except contract.ContractError as wrong:
-        return str(wrong)
-    return None
 
 
 def pointer(

@@ -270,8 +270,6 @@ def _stop(tenant: TenantRef, training: Training) -> act.StopTraining:
 
 def _refused(model: Model, *, now: datetime) -> Plan | None:
     """What only a change of the spec can help."""
-    if (why := objects.refused(model)) is not None:
-        return says(TRAINING, False, "InvalidHyperparameters", why, stalled=True)
     try:
         schedule(model, after=now)
     except errors.Stalled as wrong:

@@ -315,11 +315,6 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
         Observed(tenant=TENANT, trainings=Unknown(reason="Unreachable", message="down")),
         [],
     ),
-    "a learner's setting out of bounds begins nothing": (
-        model(training={"hyperparameters": {"trees": 5000}}),
-        seen(),
-        [],
-    ),
     "a schedule that never comes begins nothing": (
         model(training={"schedule": "0 0 31 2 *"}),
         seen(),
@@ -420,14 +415,6 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
         False,
         "AnotherDefault",
         "the model older is the namespace's default already: set serving.default for one of the two only",
-    ),
-    "a learner's setting out of bounds": (
-        model(training={"hyperparameters": {"trees": 5000}}),
-        seen(),
-        "Training",
-        False,
-        "InvalidHyperparameters",
-        "hyperparameters.num_trees is 5000; it must be between 10 and 2000",
     ),
     "a time zone that is not there": (
         model(training={"schedule": "0 3 * * *", "timeZone": "Europe/Berlinn"}),
@@ -563,11 +550,6 @@ def test_files_of_old_trainings_go_but_the_active_versions_and_windows_in_use_st
     _, prune = plan_model(NIGHTLY, observed, now=NOW)
     assert isinstance(prune, PruneTrainings)
     assert prune.urls == ("file:///a/2", "file:///a/3", "file:///a/4", "file:///a/window-1")
-
-
-def test_a_learners_setting_out_of_bounds_stalls() -> None:
-    subject = model(training={"hyperparameters": {"trees": 5000}})
-    assert fact(plan_model(subject, seen(), now=NOW), "Ready").stalled
 
 
 def test_the_recipe_is_the_same_whatever_the_schedule_and_the_serving() -> None:
