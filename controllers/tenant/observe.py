@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from controllers.tenant import objects
-from controllers.tenant.plan import Observed, Unknown
+from controllers.tenant.plan import Observed, Unknown, is_bound
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.plan import Manifest, Ref
 
 if TYPE_CHECKING:
+    from pipewright.facts import Database, Registration
     from pipewright.ports import ProvisionerPorts
 
 T = TypeVar("T")
@@ -21,33 +22,49 @@ TENANT_KINDS = ("WorkflowRun", "Workflow", "Model", "Integration")
 """Our namespaced kinds, in the order in which a teardown takes them away."""
 
 
-async def observe(tenant: Tenant, *, ports: ProvisionerPorts) -> Observed:
-    """Read every port that the plan needs. Kubernetes and the registry must answer; the others may not."""
+async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Observed:
+    """Read every port that the plan needs. Kubernetes and the registry must answer; the others may not.
+
+    Only namespaces that are bound to this Tenant are looked into. `server` is the one that our logins reach.
+    """
     registration = await ports.registry.find(uid=tenant.uid)
     if registration is None:
         return Observed(gateway_key=ports.sealer.key)
     spaces = tenant.spec.namespace_names(tenant.name)
+    namespaces = await _namespaces(spaces, ports)
+    ours = [name for name in spaces if is_bound(registration, name, namespaces[name])]
     look = asyncio.gather(
-        _namespaces(spaces, ports),
-        _children(spaces, ports),
-        _resources(spaces, ports) if tenant.deleting else _nothing(),
-        _or_unknown(ports.databases.find(registration.id)),
+        _children(ours, ports),
+        _resources(ours, ports) if tenant.deleting else _nothing(),
+        _database(registration, ports, server=server),
         _or_unknown(ports.secrets.version(names.platform_path(registration.id))),
         _or_unknown(ports.grants.find(registration.id)),
     )
-    namespaces, children, resources, database, credentials, access = await look
+    children, resources, database, credentials, access = await look
     return Observed(
         registration=registration,
         namespaces=namespaces,
         children=children,
         resources=resources,
-        connections=await _connections(spaces, children, ports),
+        connections=await _connections(ours, children, ports),
         database=database,
         credential_version=credentials,
         secret_access=access,
-        wanted_access=ports.grants.wanted(registration.id, namespaces=spaces),
+        wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
         gateway_key=ports.sealer.key,
     )
+
+
+async def _database(
+    registration: Registration, ports: ProvisionerPorts, *, server: str
+) -> Database | Unknown | None:
+    if registration.server != server:
+        # found on another server it would look as if it were gone, and be made a second time
+        message = (
+            f"the tenant's database is on server {registration.server}, and this operator serves {server}"
+        )
+        return Unknown(reason="UnknownServer", message=message)
+    return await _or_unknown(ports.databases.find(registration.id))
 
 
 async def _namespaces(spaces: Sequence[str], ports: ProvisionerPorts) -> Mapping[str, Manifest | None]:

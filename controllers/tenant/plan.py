@@ -49,7 +49,9 @@ class Observed:
     gateway_key: str
     registration: Registration | None = None
     namespaces: Mapping[str, Manifest | None] = field(default_factory=dict)
+    """By name in the spec; whoever they belong to."""
     children: Mapping[Ref, Manifest | None] = field(default_factory=dict)
+    """What lies in those that are bound to this Tenant; nobody else's namespace is looked into."""
     resources: Sequence[Manifest] = ()
     """Custom resources in the namespaces; looked at for a teardown only."""
     connections: Mapping[str, Manifest | Unknown | None] = field(default_factory=dict)
@@ -110,11 +112,7 @@ def _namespace(tenant: Tenant, registration: Registration, name: str, found: Man
 
 
 def _in_namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
-    names = [
-        name
-        for name, found in observed.namespaces.items()
-        if found is not None and not _going(found) and _is_ours(tenant, registration, found)
-    ]
+    names = [name for name, found in observed.namespaces.items() if is_bound(registration, name, found)]
     return merge(
         *(
             _aspect_of(tenant, registration, observed, name, aspect, build, said)
@@ -220,13 +218,14 @@ def _logins(tenant_id: str, database: Database, version: int | None) -> Iterable
 
 
 def _secrets(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
-    access, version = observed.secret_access, observed.credential_version
-    for part in (access, version, *observed.connections.values()):
+    access, version, wanted = observed.secret_access, observed.credential_version, observed.wanted_access
+    for part in (access, version, observed.database, *observed.connections.values()):
         if isinstance(part, Unknown):
             return _unknown(SECRETS, part)
-    namespaces = tuple(observed.namespaces)
-    granted = access == observed.wanted_access
-    grant = () if granted else (act.GrantSecretAccess(tenant_id=registration.id, namespaces=namespaces),)
+    if wanted is None or access == wanted:
+        grant: tuple[ProvisionerAction, ...] = ()
+    else:
+        grant = (act.GrantSecretAccess(tenant_id=registration.id, namespaces=wanted.namespaces),)
     if not isinstance(version, int) or not observed.connections:
         waits = says(SECRETS, False, "Progressing", "comes when the namespaces and the credentials are there")
         return merge(chain(SECRETS, *grant), waits)
@@ -276,7 +275,7 @@ def plan_teardown(tenant: Tenant, observed: Observed) -> Plan:
         _close(tenant, registration, observed) if keep else _empty(tenant, registration, observed),
         _retire_database(tenant, registration, observed, keep=keep),
         _retire_access(registration, observed),
-        _farewell(tenant, registration, keep=keep),
+        _farewell(tenant, registration, observed, keep=keep),
     )
     return next(stage for stage in stages if not stage.is_empty or stage.facts)
 
@@ -348,11 +347,18 @@ def _retire_access(registration: Registration, observed: Observed) -> Plan:
     return chain(SECRETS, act.RevokeSecretAccess(tenant_id=registration.id))
 
 
-def _farewell(tenant: Tenant, registration: Registration, *, keep: bool) -> Plan:
-    # a purge that a crash cut short is done again: the mark comes after the whole of it
-    purge = (act.PurgeSecrets(tenant_id=registration.id, uid=tenant.uid),)
-    mark = act.MarkTenant(tenant_id=registration.id, state="Retained" if keep else "Deleted")
-    return chain(SECRETS, *(() if keep else purge), mark)
+def _farewell(tenant: Tenant, registration: Registration, observed: Observed, *, keep: bool) -> Plan:
+    """Each stage once more, then the mark: all are idempotent, and a crash may have cut one short."""
+    tenant_id, database = registration.id, observed.database
+    foreign = isinstance(database, Database) and database.owner_uid not in (None, tenant.uid)
+    retire = act.DisableLogins if keep else act.DropDatabase
+    return chain(
+        SECRETS,
+        *(() if foreign else (retire(tenant_id=tenant_id, uid=tenant.uid),)),
+        act.RevokeSecretAccess(tenant_id=tenant_id),
+        *(() if keep else (act.PurgeSecrets(tenant_id=tenant_id, uid=tenant.uid),)),
+        act.MarkTenant(tenant_id=tenant_id, state="Retained" if keep else "Deleted"),
+    )
 
 
 # --- small words --------------------------------------------------------------------------------------
@@ -360,6 +366,15 @@ def _farewell(tenant: Tenant, registration: Registration, *, keep: bool) -> Plan
 
 def _unknown(aspect: str, part: Unknown) -> Plan:
     return Plan(facts=says(aspect, False, part.reason, part.message).facts, check_after=RETRY)
+
+
+def is_bound(registration: Registration, name: str, found: Manifest | None) -> bool:
+    """Whether the namespace is there to stay, and the registry names this very one as the tenant's."""
+    return (
+        found is not None
+        and not _going(found)
+        and registration.namespaces.get(name) == found["metadata"]["uid"]
+    )
 
 
 def _is_ours(tenant: Tenant, registration: Registration, found: Manifest) -> bool:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 async def reconcile(
     tenant: Tenant, *, ports: ProvisionerPorts, clock: Clock, server: str
 ) -> Outcome[TenantStatus]:
-    """One pass. `server` is the database server that a new tenant is placed on.
+    """One pass. `server` is the database server that our logins reach, and a new tenant is placed on.
 
     Raises:
         Unreachable: the API server or the registry did not answer; nothing was done.
     """
-    observed = await observe(tenant, ports=ports)
+    observed = await observe(tenant, ports=ports, server=server)
     think = plan.plan_teardown if tenant.deleting else plan.plan_tenant
     wanted = think(tenant, observed)
     results = await apply(wanted, partial(provisioner.perform, ports=ports, server=server))

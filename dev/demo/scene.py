@@ -116,6 +116,10 @@ class ProviderClient:
             )
         )
 
+    def stop(self) -> None:
+        """End it; what it remembers goes with it."""
+        process.stop(self._stack.folder, "provider")
+
     @property
     def token(self) -> str:
         """The bearer token that it accepts."""

@@ -82,6 +82,46 @@ async def test_a_namespace_of_another_tenant_is_refused(registry: Registry, uid:
         await registry.bind_namespace(second.id, name="shared", uid=namespace)
 
 
+async def test_a_name_passes_on_with_the_namespace_that_has_it_now(registry: Registry, uid: str) -> None:
+    first = await registry.register(uid=uid, name="acme", server="main")
+    other = str(uuid4())
+    second = await registry.register(uid=other, name="globex", server="main")
+    await registry.bind_namespace(first.id, name="team", uid=str(uuid4()))
+    again = str(uuid4())
+    await registry.bind_namespace(second.id, name="team", uid=again)
+    before, after = await registry.find(uid=uid), await registry.find(uid=other)
+    assert before
+    assert after
+    assert (before.namespaces, after.namespaces) == ({}, {"team": again})
+
+
+async def test_a_data_key_is_never_overwritten(registry: Registry, uid: str) -> None:
+    made = await registry.register(uid=uid, name="acme", server="main")
+    for version in (1, 2):
+        await registry.store_bundle(
+            made.id, version=version, key="k", bundle=b"b", wrapped_data_key="vault:v1:first"
+        )
+    with pytest.raises(errors.Conflict, match="another data key"):
+        await registry.store_bundle(
+            made.id, version=3, key="k", bundle=b"b", wrapped_data_key="vault:v1:second"
+        )
+    assert await registry.wrapped_data_key(made.id) == "vault:v1:first"
+
+
+LATE = [("Deleted", "Active"), ("Retained", "Deleting"), ("Deleting", "Active"), ("Deleted", "Retained")]
+
+
+@pytest.mark.parametrize(("state", "late"), LATE)
+async def test_a_late_mark_does_not_turn_the_clock_back(
+    registry: Registry, uid: str, state: str, late: str
+) -> None:
+    made = await registry.register(uid=uid, name="acme", server="main")
+    for _ in range(2):
+        await registry.mark(made.id, state=state)
+    with pytest.raises(errors.Conflict, match=f"further than {late}"):
+        await registry.mark(made.id, state=late)
+
+
 @pytest.mark.parametrize("state", ["Retained", "Deleted"])
 async def test_a_tenant_that_is_gone_frees_its_namespaces(registry: Registry, uid: str, state: str) -> None:
     first = await registry.register(uid=uid, name="acme", server="main")

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import pytest
 
 from dev import controlplane
+from dev.demo.scene import ProviderClient
 from dev.kubectl import Kubectl
 from dev.stack import Stack
 
@@ -122,6 +123,15 @@ def tenants(stack: Stack, eventually: Eventually) -> Iterator[Tenants]:
             made.delete(name)
     for name in made.made:
         eventually(lambda name=name: made.get(name) is None, within=60, says=f"tenant {name} is gone")
+
+
+@pytest.fixture(scope="module")
+def provider(stack: Stack) -> Iterator[ProviderClient]:
+    """The provider simulator where the allow-list has it; each module gets one that remembers nothing."""
+    client = ProviderClient(stack)
+    client.start()
+    yield client
+    client.stop()
 
 
 class Audit:

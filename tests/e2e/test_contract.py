@@ -200,7 +200,7 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
                     "name": "rerun",
                     "uses": "github/rerun-failed-jobs",
                     "retry": {"limit": 0, "backoff": "10s"},
-                    "timeout": "5m",
+                    "timeout": "1m",
                     "onUnknown": "Fail",
                 }
             ],
@@ -312,7 +312,7 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
 def test_kubectl_explains_a_field_by_its_sentence(kubectl: Any) -> None:
     told = kubectl.run("explain", "tenant.spec.database")
     assert "The tenant's own PostgreSQL database" in told
-    assert "How many connections the tenant's logins may hold at once." in told
+    assert "How many connections each of the tenant's logins may hold at once." in told
 
 
 def test_kubectl_shows_whether_a_tenant_is_ready(kubectl: Any, api: Api) -> None:

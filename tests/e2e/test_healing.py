@@ -102,10 +102,9 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(stack: Stack, ray_head: parts.Ray) -> Iterator[World]:
+def world(stack: Stack, ray_head: parts.Ray, provider: ProviderClient) -> Iterator[World]:
     """Tenants, provider, history, model and workflow, as the demo makes them."""
     scene, findings = Scene(stack=stack, progress=Progress()), steps.Findings()
-    provider = ProviderClient(stack)
     steps.tenants(scene, findings)
     steps.integration(scene, provider)
     steps.history(scene, provider, findings)

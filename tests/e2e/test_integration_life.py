@@ -4,50 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
-from dev import places, web
+from dev import web
+from dev.demo.scene import ProviderClient
 from dev.stack import Stack
-
-
-class Provider:
-    """The provider simulator where the stack's allow-list has it."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url, token
-
-    def ask(self, method: str, path: str, document: object = None) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        return web.demand(f"{self.url}{path}", method=method, document=document, headers=headers)
-
-
-@pytest.fixture(scope="module")
-def provider(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    folder = tmp_path_factory.mktemp("provider")
-    port = stack.layout.ports["provider"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dev.provider", "--port", str(port), "--state", str(folder)],
-        cwd=places.ROOT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{places.ROOT / 'operator'}:{places.ROOT}"},
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not (folder / "address").exists():
-            assert process.poll() is None, "the simulator ended"
-            assert time.monotonic() < deadline, "the simulator does not listen"
-            time.sleep(0.02)
-        yield Provider((folder / "address").read_text(), (folder / "token").read_text())
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 @pytest.fixture
@@ -61,7 +27,7 @@ Connect = Callable[..., None]
 
 
 @pytest.fixture
-def connect(tenants: Any, provider: Provider) -> Connect:
+def connect(tenants: Any, provider: ProviderClient) -> Connect:
     """Apply an Integration; by default one that works."""
 
     def apply(namespace: str, *, token: str | None = None, secret: bool = True, **spec: Any) -> None:
@@ -127,7 +93,7 @@ def vault_paths(stack: Stack, tenant_id: str) -> list[str]:
 
 
 def test_an_integration_becomes_ready_and_the_gateway_knows_its_route(
-    tenants: Any, stack: Stack, eventually: Any, home: str, connect: Connect, provider: Provider
+    tenants: Any, stack: Stack, eventually: Any, home: str, connect: Connect, provider: ProviderClient
 ) -> None:
     connect(home)
     wait(eventually, tenants, home, "Ready", ("True", "Ready"))

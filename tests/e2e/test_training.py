@@ -68,6 +68,11 @@ class Models:
 
         return self._eventually(so, within=within, says=f"{aspect} is {reason}: {self.status()}")
 
+    def pointers(self) -> list[dict[str, Any]]:
+        """What the gateway follows for this tenant."""
+        of_ours = f"SELECT * FROM pipewright.model_pointers WHERE tenant_id = '{self.tenant_id}'"
+        return self.rows(of_ours, database="pipewright")
+
     def rows(self, query: str, *, database: str | None = None) -> list[dict[str, Any]]:
         info = connect.conninfo(self._admin, dbname=database or f"pw_{self.tenant_id}")
         with psycopg.connect(info, autocommit=True, row_factory=dict_row) as conn:
@@ -138,7 +143,7 @@ def test_a_model_waits_for_runs_trains_on_ray_and_predicts(
     assert digest(file_of(active["artifact"]["uri"])) == active["artifact"]["sha256"]
     assert digest(file_of(status["dataset"]["uri"])) == status["dataset"]["sha256"]
     assert status["baselines"]["alwaysPass"]["recall"] == 0
-    (pointer,) = models.rows("SELECT * FROM pipewright.model_pointers", database="pipewright")
+    (pointer,) = models.pointers()
     assert (pointer["tenant_id"], pointer["namespace"]) == (models.tenant_id, models.namespace)
     assert (pointer["is_default"], pointer["generation"]) == (True, 1)
     assert (pointer["version"], pointer["artifact_sha256"]) == (
@@ -159,7 +164,7 @@ def it_rests_and_goes(models: Models, eventually: Any, audit: Any, *, folder: Pa
     assert folder.exists()
     models.kubectl.run("delete", "model", "run-failure", "-n", models.namespace, "--timeout=30s")
     assert not folder.exists()
-    assert models.rows("SELECT * FROM pipewright.model_pointers", database="pipewright") == []
+    assert models.pointers() == []
 
 
 def test_a_missed_gate_is_refused_and_an_open_one_lets_the_next_attempt_through(
@@ -176,7 +181,7 @@ def test_a_missed_gate_is_refused_and_an_open_one_lets_the_next_attempt_through(
     assert (
         digest(file_of(status["candidate"]["artifact"]["uri"])) == status["candidate"]["artifact"]["sha256"]
     )
-    assert models.rows("SELECT * FROM pipewright.model_pointers", database="pipewright") == []
+    assert models.pointers() == []
     models.apply(evaluation={"gates": GATES})
     status = models.wait("Ready", "Active")
     assert (status["lastTraining"]["attempt"], status["lastTraining"]["outcome"]) == (2, "Passed")

@@ -6,11 +6,7 @@ test, so that a run's story does not depend on it.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +14,8 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from dev import places, web
+from dev import web
+from dev.demo.scene import ProviderClient
 from dev.simulator import story
 from dev.stack import Stack
 
@@ -198,30 +195,9 @@ class World:
         return [comment["body"] for comment in self.sim("GET", "comments")]
 
 
-@pytest.fixture(scope="module")
-def simulator(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    folder = tmp_path_factory.mktemp("provider")
-    port = stack.layout.ports["provider"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dev.provider", "--port", str(port), "--state", str(folder)],
-        cwd=places.ROOT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{places.ROOT / 'operator'}:{places.ROOT}"},
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not (folder / "address").exists():
-            assert process.poll() is None, "the simulator ended"
-            assert time.monotonic() < deadline, "the simulator does not listen"
-            time.sleep(0.02)
-        yield (folder / "address").read_text(), (folder / "token").read_text()
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
 @pytest.fixture
-def world(stack: Stack, tenants: Any, eventually: Any, simulator: tuple[str, str]) -> World:
-    return World(stack, tenants, eventually, *simulator)
+def world(stack: Stack, tenants: Any, eventually: Any, provider: ProviderClient) -> World:
+    return World(stack, tenants, eventually, provider.url, provider.token)
 
 
 def test_a_workflow_waits_for_its_integration_and_then_listens(world: World) -> None:

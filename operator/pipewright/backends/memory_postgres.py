@@ -47,16 +47,23 @@ class MemoryRegistry:
         return found
 
     async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
-        """Record a namespace as the tenant's; a re-created one of the same name replaces the old."""
+        """Record a namespace as the tenant's; rows of its name under other UIDs are of what is gone."""
         found = self._get(tenant_id)
-        others = (other for other in self._by_id.values() if other.id != tenant_id)
+        others = [other for other in self._by_id.values() if other.id != tenant_id]
         if any(uid in other.namespaces.values() for other in others):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
+        for other in others:
+            kept = {key: value for key, value in other.namespaces.items() if key != name}
+            self._by_id[other.id] = replace(other, namespaces=kept)
         self._by_id[tenant_id] = replace(found, namespaces={**found.namespaces, name: uid})
 
     async def mark(self, tenant_id: str, *, state: str) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
-        found = replace(self._get(tenant_id), state=state)
+        found = self._get(tenant_id)
+        over = found.state in ("Retained", "Deleted") or (found.state, state) == ("Deleting", "Active")
+        if over and found.state != state:
+            raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
+        found = replace(found, state=state)
         if state in ("Retained", "Deleted"):
             found = replace(found, namespaces={})
         if state == "Deleted":
@@ -69,6 +76,8 @@ class MemoryRegistry:
         self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
         """Store what the gateway needs for this tenant."""
+        if self._wrapped.get(tenant_id, wrapped_data_key) != wrapped_data_key:
+            raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
         self._by_id[tenant_id] = replace(self._get(tenant_id), bundle_version=version, bundle_key=key)
         self._wrapped[tenant_id] = wrapped_data_key
         self.bundles[tenant_id] = bundle

@@ -58,7 +58,11 @@ class VaultSession:
             fresh = time.monotonic() < self._expires_at and self._client.token != stale
             if fresh:
                 return
-            answer = await self._run(f"log in to Vault as {self._role}", self._log_in)
+            what = f"log in to Vault as {self._role}"
+            try:
+                answer = await self._run(what, self._log_in)
+            except (vault_errors.InvalidPath, vault_errors.InvalidRequest):
+                raise errors.Forbidden(f"{what}: Vault knows no such role, or refuses our token") from None
             self._expires_at = time.monotonic() + max(5.0, answer["auth"]["lease_duration"] - _RENEW_BEFORE_S)
 
     def _log_in(self, client: hvac.Client) -> Any:
@@ -68,7 +72,10 @@ class VaultSession:
     async def _run(self, what: str, request: Callable[[hvac.Client], T]) -> T:
         try:
             return await asyncio.to_thread(request, self._client)
-        except vault_errors.InvalidPath:
+        except vault_errors.InvalidPath as missing:
+            if missing.errors:
+                # "no handler for route": the mount is not there, which says nothing about what lies in it
+                raise errors.Unreachable(f"{what}: Vault has no such mount") from None
             raise
         except vault_errors.InvalidRequest:
             raise

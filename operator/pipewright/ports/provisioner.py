@@ -30,13 +30,21 @@ class Registry(Protocol):
         ...
 
     async def mark(self, tenant_id: str, *, state: str) -> None:
-        """Set the tenant's state; `Retained` and `Deleted` also free its namespaces."""
+        """Set the tenant's state; `Retained` and `Deleted` also free its namespaces.
+
+        Raises:
+            Conflict: it is Retained or Deleted already, or would go back from Deleting to Active.
+        """
         ...
 
     async def store_bundle(
         self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
-        """Store what the gateway needs for this tenant, sealed to its key."""
+        """Store what the gateway needs for this tenant, sealed to its key.
+
+        Raises:
+            Conflict: another data key is there; it is never overwritten.
+        """
         ...
 
     async def wrapped_data_key(self, tenant_id: str) -> str | None:

@@ -233,6 +233,41 @@ def test_a_namespace_of_somebody_else_is_never_touched() -> None:
     assert "team-a" in fact.message
 
 
+FOREIGN = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "uid": "foreign"}}
+
+
+def test_nobody_elses_namespace_gets_a_grant_or_our_connection() -> None:
+    observed = replace(
+        COMPLETE,
+        namespaces={"team-a": FOREIGN},
+        registration=replace(REGISTRATION, namespaces={}, bundle_version=None),
+        children={},
+        connections={},
+        wanted_access=None,
+        secret_access=None,
+    )
+    assert sentences(plan_tenant(PLAIN, observed)) == []
+
+
+def test_retaining_takes_no_binding_from_somebody_elses_namespace() -> None:
+    observed = replace(
+        GOING,
+        namespaces={"team-a": FOREIGN},
+        registration=replace(REGISTRATION, state="Deleting", namespaces={}),
+        children={},
+    )
+    assert sentences(plan_teardown(RETAINING, observed)) == ["disable database logins"]
+
+
+def test_a_tenant_of_another_server_is_left_alone() -> None:
+    elsewhere = Unknown(reason="UnknownServer", message="it is on another server")
+    assert sentences(plan_tenant(PLAIN, replace(COMPLETE, database=elsewhere, credential_version=2))) == []
+    gone = replace(GOING, namespaces={"team-a": None}, database=elsewhere)
+    plan = plan_teardown(DELETING, gone)
+    assert plan.is_empty
+    assert [fact.reason for fact in plan.facts] == ["UnknownServer"]
+
+
 def test_a_database_with_another_owner_is_never_touched() -> None:
     plan = plan_tenant(PLAIN, replace(COMPLETE, database=replace(DATABASE, owner_uid="someone-else")))
     assert sentences(plan) == []
@@ -290,10 +325,15 @@ TEARDOWNS: dict[str, tuple[Tenant, Observed, list[str]]] = {
         replace(GOING, namespaces={"team-a": None}, database=None),
         ["revoke access to the tenant's Vault path"],
     ),
-    "what Vault holds goes last, then the registry remembers": (
+    "before the mark each stage is done once more: a crash may have cut one short": (
         DELETING,
         replace(GOING, namespaces={"team-a": None}, database=None, secret_access=None),
-        ["purge the tenant's Vault path", "mark the tenant Deleted"],
+        [
+            "drop the database",
+            "revoke access to the tenant's Vault path",
+            "purge the tenant's Vault path",
+            "mark the tenant Deleted",
+        ],
     ),
     "a deleted tenant needs nothing any more": (
         DELETING,
@@ -321,7 +361,11 @@ TEARDOWNS: dict[str, tuple[Tenant, Observed, list[str]]] = {
             secret_access=None,
             database=replace(DATABASE, logins={"app_a": Login(enabled=False, version=1)}),
         ),
-        ["mark the tenant Retained"],
+        [
+            "disable database logins",
+            "revoke access to the tenant's Vault path",
+            "mark the tenant Retained",
+        ],
     ),
     "somebody else's namespace and database stay where they are": (
         DELETING,
@@ -332,7 +376,11 @@ TEARDOWNS: dict[str, tuple[Tenant, Observed, list[str]]] = {
             database=replace(DATABASE, owner_uid="someone-else"),
             secret_access=None,
         ),
-        ["purge the tenant's Vault path", "mark the tenant Deleted"],
+        [
+            "revoke access to the tenant's Vault path",
+            "purge the tenant's Vault path",
+            "mark the tenant Deleted",
+        ],
     ),
 }
 

@@ -17,7 +17,3 @@ path "tenants/metadata/+/platform/*" {
 path "tenants/metadata/+/platform/integrations/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
-
-path "transit/decrypt/+" {
-  capabilities = ["create", "update"]
-}

@@ -49,12 +49,15 @@ class PostgresRegistry:
         return found
 
     async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
-        """Record a namespace as the tenant's; a re-created one of the same name replaces the old."""
+        """Record a namespace as the tenant's.
+
+        Of one name only one namespace lives, and the caller has just seen its UID: rows of the name under
+        other UIDs, whoever's they are, are of namespaces that are gone.
+        """
         async with self._transaction() as conn:
             await _lock(conn, tenant_id)
             await conn.execute(
-                "DELETE FROM pipewright.registry_namespaces WHERE tenant_id = %s AND name = %s AND uid <> %s",
-                [tenant_id, name, uid],
+                "DELETE FROM pipewright.registry_namespaces WHERE name = %s AND uid <> %s", [name, uid]
             )
             cursor = await conn.execute(
                 "INSERT INTO pipewright.registry_namespaces (uid, tenant_id, name) VALUES (%s, %s, %s)"
@@ -75,10 +78,14 @@ class PostgresRegistry:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         async with self._transaction() as conn:
             await _lock(conn, tenant_id)
-            await conn.execute(
-                "UPDATE pipewright.registry SET state = %s, updated_at = now() WHERE id = %s",
-                [state, tenant_id],
+            cursor = await conn.execute(
+                "UPDATE pipewright.registry SET state = %s, updated_at = now() WHERE id = %s"
+                " AND (state = %s OR (state NOT IN ('Retained', 'Deleted')"
+                " AND NOT (state = 'Deleting' AND %s = 'Active')))",
+                [state, tenant_id, state, state],
             )
+            if not cursor.rowcount:
+                raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
             if state in ("Retained", "Deleted"):
                 await conn.execute(
                     "DELETE FROM pipewright.registry_namespaces WHERE tenant_id = %s", [tenant_id]
@@ -97,11 +104,15 @@ class PostgresRegistry:
         """Store what the gateway needs for this tenant, sealed to its key."""
         async with self._transaction() as conn:
             await _lock(conn, tenant_id)
-            await conn.execute(
+            # never over another data key: what it encrypted would be lost
+            cursor = await conn.execute(
                 "UPDATE pipewright.registry SET bundle = %s, bundle_version = %s, bundle_key = %s,"
-                " wrapped_data_key = %s, updated_at = now() WHERE id = %s",
-                [bundle, version, key, wrapped_data_key, tenant_id],
+                " wrapped_data_key = %s, updated_at = now() WHERE id = %s"
+                " AND coalesce(wrapped_data_key, %s) = %s",
+                [bundle, version, key, wrapped_data_key, tenant_id, wrapped_data_key, wrapped_data_key],
             )
+            if not cursor.rowcount:
+                raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
             await audit.record(
                 conn,
                 tenant_id=tenant_id,

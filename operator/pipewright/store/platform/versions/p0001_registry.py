@@ -67,7 +67,7 @@ GRANT SELECT, INSERT, UPDATE ON pipewright.registry TO pipewright_provisioner;
 GRANT SELECT, INSERT, DELETE ON pipewright.registry_namespaces TO pipewright_provisioner;
 GRANT INSERT (tenant_id, action, phase, detail) ON pipewright.audit TO pipewright_provisioner;
 
-GRANT SELECT (id, uid, name, server, state, wrapped_data_key, bundle_version, bundle_key, created_at,
+GRANT SELECT (id, uid, name, server, state, bundle_version, bundle_key, created_at,
     updated_at) ON pipewright.registry TO pipewright_runner;
 GRANT SELECT ON pipewright.registry TO pipewright_gateway;
 GRANT SELECT ON pipewright.registry_namespaces TO pipewright_runner, pipewright_gateway;
