@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 
 import uvicorn
+import uvloop
 
 from connectors import catalogue
-from gateway import app, parts
+from gateway import app, heads, parts
 from pipewright import settings
 from pipewright.backends import kubernetes
 from pipewright.ports import SystemClock
@@ -27,7 +27,7 @@ def main() -> int:
         chosen = settings.load()
         logs.configure(component="gateway")
         tracing.configure(component="gateway", endpoint=chosen.otlp_endpoint)
-        asyncio.run(serve(chosen))
+        uvloop.run(serve(chosen))
     except SettingsError as wrong:
         sys.stderr.write(f"gateway: {wrong}\n")
         return 2
@@ -48,13 +48,13 @@ async def serve(chosen: Settings) -> None:
             app.create(built),
             host=chosen.listen.host,
             port=chosen.listen.port,
+            http=heads.PromptHeads,
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            limit_concurrency=built.limits.requests,
         )
         _end_quietly()
         await uvicorn.Server(config).serve()

@@ -6,17 +6,13 @@ only after that, so that nobody learns which names are taken.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
+from gateway import cursors, problems
 from gateway import lines as work
-from gateway import problems, queries
 from gateway.calls import Call, Name, may, parts_of
 from gateway.problems import Problem
 from gateway.schemas import (
@@ -32,7 +28,7 @@ from gateway.schemas import (
     RunToScore,
 )
 from ml import history as ml_history
-from pipewright.store import decisions
+from pipewright.store import decisions, history, predictions
 from pipewright.store.records import Decision, Delivery, ModelPointer, Route, Scored
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
@@ -93,6 +89,7 @@ async def predict(
     if predictor is None:
         raise problems.unavailable("ModelNotLoaded", "the model's file could not be loaded yet", after=5)
     asked = ml_history.Run(
+        integration=_integration_of(call, run.integration),
         project=run.project,
         pipeline=run.pipeline,
         event=run.trigger,
@@ -128,7 +125,7 @@ async def list_predictions(
         for route in call.view.integrations.get(call.place, {}).values()
     }
     async with call.parts.databases.transaction(call.tenant.id) as conn:
-        found = await queries.recent_predictions(
+        found = await predictions.recent(
             conn,
             integrations=list(integrations),
             versions=[pointer.version, pointer.artifact_sha256[:12]],
@@ -140,6 +137,16 @@ async def list_predictions(
         _prediction(scored, model=name, integration=integrations[scored.integration]) for scored in found
     )
     return Page(items=items, next=None)
+
+
+def _integration_of(call: Call, name: str) -> str:
+    """The UID of the Integration whose history counts: the named one, or the only one."""
+    if name:
+        return _route(call, name).integration_uid
+    known = call.view.integrations.get(call.place, {})
+    if len(known) > 1:
+        raise Problem(422, "Invalid", f"integration: name one of {', '.join(sorted(known))}")
+    return next((route.integration_uid for route in known.values()), "")
 
 
 def _pointer(call: Call, name: str) -> ModelPointer:
@@ -179,7 +186,7 @@ async def list_decisions(
     cursor: Cursor = None,
 ) -> Page[DecisionBody]:
     """The workflow's decisions on events, newest first."""
-    before = _number(cursor) if cursor else None
+    before = cursors.number(cursor) if cursor else None
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         found = await decisions.page(
             conn, namespace=call.namespace, workflow=name, limit=limit + 1, before=before
@@ -213,18 +220,25 @@ async def list_deliveries(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[DeliveryBody]:
-    """The deliveries that were taken for the Integration, newest first."""
+    """The deliveries that were taken for the Integration, newest first, and why some were not kept."""
     route = _route(call, name)
-    after = _decode(cursor) if cursor else None
+    after = cursors.decode(cursor) if cursor else None
     async with call.parts.databases.transaction(call.tenant.id) as conn:
-        found = await queries.deliveries(
+        found = await history.deliveries(
             conn, integration=route.integration_uid, limit=limit + 1, after=after
         )
-    items = tuple(
-        DeliveryBody(id=each.delivery_id, event=each.event, received_at=each.received_at)
-        for each in found[:limit]
+    items = tuple(_delivery(delivery) for delivery in found[:limit])
+    return Page(items=items, next=cursors.encode(found[limit - 1]) if len(found) > limit else None)
+
+
+def _delivery(delivery: Delivery) -> DeliveryBody:
+    return DeliveryBody(
+        id=delivery.delivery_id,
+        event=delivery.event,
+        received_at=delivery.received_at,
+        outcome=delivery.outcome,
+        reason=delivery.reason,
     )
-    return Page(items=items, next=_encode(found[limit - 1]) if len(found) > limit else None)
 
 
 @rest.post(
@@ -253,7 +267,11 @@ async def import_history(
         ),
     ] = None,
 ) -> ImportedBody:
-    """All of it or nothing: the first line that is wrong is named, and then nothing was written."""
+    """All lines are checked first: the first that is wrong is named, and then nothing was written.
+
+    They are stored part by part. Where a server fails midway, `stored` in the problem is the number of the
+    line up to which they are. The same body again completes it: what is stored already does not change.
+    """
     imported = await call.parts.imports.receive(_route(call, name), request)
     return ImportedBody(runs=imported.runs, jobs=imported.jobs, lines=imported.lines)
 
@@ -265,32 +283,3 @@ def _route(call: Call, name: str) -> Route:
             f"there is no Integration {name} that is set up in the namespace {call.namespace}"
         )
     return route
-
-
-# --- cursors ----------------------------------------------------------------------------------------------
-
-
-def _number(cursor: str) -> int:
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
-        raise _bad_cursor()
-    return int(cursor)
-
-
-def _encode(last: Delivery) -> str:
-    text = json.dumps([last.received_at.isoformat(), last.delivery_id])
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _decode(cursor: str) -> queries.After:
-    try:
-        at, key = json.loads(base64.urlsafe_b64decode(cursor))
-        moment = datetime.fromisoformat(at)
-    except (binascii.Error, ValueError, TypeError):
-        raise _bad_cursor() from None
-    if not isinstance(key, str) or "\0" in key or moment.tzinfo is None:
-        raise _bad_cursor()
-    return queries.After(at=moment, key=key)
-
-
-def _bad_cursor() -> Problem:
-    return Problem(400, "BadCursor", "the cursor must be `next` of the page before")

@@ -57,7 +57,12 @@ def create(parts: Parts) -> FastAPI:
     app.add_exception_handler(HTTPException, _refused)
     for ours in (errors.BackendError, errors.Waiting, errors.Stalled):
         app.add_exception_handler(ours, _trouble)
-    app.add_middleware(Observed, metrics=parts.metrics, other_body=parts.limits.other_body)
+    app.add_middleware(
+        Observed,
+        metrics=parts.metrics,
+        other_body=parts.limits.other_body,
+        requests=parts.limits.requests,
+    )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
 
@@ -116,7 +121,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    reasons = {404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge"}
+    reasons = {404: "NotFound", 405: "MethodNotAllowed", 408: "Timeout", 413: "TooLarge"}
     problem = Problem(
         error.status_code,
         reasons.get(error.status_code, "BadRequest"),

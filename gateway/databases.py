@@ -38,8 +38,7 @@ class Databases:
 
     def bound(self, tenant_id: str, namespace: str) -> bool:
         """Whether the namespace is the tenant's now: a name may have passed to another since."""
-        tenant = self._directory.view.tenants.get(tenant_id)
-        return tenant is not None and namespace in tenant.namespaces
+        return list(self._directory.view.namespaces.get(namespace, ())) == [tenant_id]
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str) -> AsyncIterator[psycopg.AsyncConnection]:

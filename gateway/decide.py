@@ -2,12 +2,13 @@
 
 A trigger for another type of event is no news and makes no decision. One workflow decides once on an event:
 any of its triggers suffices. A condition that fails to evaluate is "not fired", with the error as the reason.
+So is one that comes when the conditions before it have used up what an event may cost a namespace.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,13 @@ from pipewright.store.records import Trigger
 
 FIRED = "fired"
 _LONGEST_NAME = 63
-_HASH = 10
+_HASH = 16
 _LONGEST_REASON = 1000
+
+BUDGET = 2_000_000
+"""Units of `expressions.cost` that all conditions of a namespace may cost at worst on one event: four of the
+dearest ones that are allowed, 50 to 160 ms."""
+USED_UP = "the namespace's budget of condition cost per event is used up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,25 +40,48 @@ class Verdict:
     reason: str
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What is left for the conditions of one event."""
+
+    left: int
+
+    def pays(self, cost: int) -> bool:
+        """Take the cost; False, and nothing taken, when it is more than what is left."""
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
+
+
 def concerned(triggers: Iterable[Trigger], event_type: str) -> list[Trigger]:
     """Those of the triggers that wait for this type of event."""
     return [trigger for trigger in triggers if trigger.event == event_type]
 
 
-def decide(triggers: Sequence[Trigger], event: Event, prediction: Prediction | None) -> list[Verdict]:
-    """What each workflow with a trigger for this type of event decides."""
+def decide(
+    triggers: Sequence[Trigger], event: Event, prediction: Prediction | None, *, budget: int = BUDGET
+) -> Iterator[Verdict]:
+    """What each workflow with a trigger for this type of event decides: each when it is asked for, so that a
+    caller on an event loop can give others a turn between two of them. `triggers` are of one namespace."""
     wanted = concerned(triggers, event.type)
     if not wanted:
-        return []
+        return
     scope = expressions.bind_event(expressions.conditions(event.type), event, prediction)
     workflows: dict[tuple[str, str], list[Trigger]] = {}
     for trigger in wanted:
         workflows.setdefault((trigger.workflow_uid, trigger.revision), []).append(trigger)
-    return [_verdict(of_one, event, scope) for of_one in workflows.values()]
+    purse = _Budget(budget)
+    for of_one in workflows.values():
+        yield _verdict(of_one, event, scope, purse)
 
 
-def _verdict(triggers: Sequence[Trigger], event: Event, scope: Scope) -> Verdict:
-    reasons = [reason(trigger, event, scope) for trigger in triggers]
+def _verdict(triggers: Sequence[Trigger], event: Event, scope: Scope, purse: _Budget) -> Verdict:
+    reasons: list[str] = []
+    for trigger in triggers:
+        reasons.append(_reason(trigger, event, scope, purse))
+        if reasons[-1] == FIRED:
+            break
     fired = FIRED in reasons
     first = triggers[0]
     return Verdict(
@@ -64,7 +93,7 @@ def _verdict(triggers: Sequence[Trigger], event: Event, scope: Scope) -> Verdict
     )
 
 
-def reason(trigger: Trigger, event: Event, scope: Scope) -> str:
+def _reason(trigger: Trigger, event: Event, scope: Scope, purse: _Budget) -> str:
     """`fired`, or why this trigger does not."""
     if not trigger.enabled:
         return "suspended"
@@ -73,7 +102,10 @@ def reason(trigger: Trigger, event: Event, scope: Scope) -> str:
     if not trigger.condition:
         return FIRED
     try:
-        holds = scope.environment.condition(trigger.condition).holds(scope)
+        condition = scope.environment.condition(trigger.condition)
+        if not purse.pays(condition.program.cost):
+            return USED_UP
+        holds = condition.holds(scope)
     except EvaluationError as error:
         return f"evaluation failed: {error.message}"
     except ExpressionError as error:
@@ -88,20 +120,23 @@ def _together(triggers: Sequence[Trigger], reasons: Sequence[str]) -> str:
     return "; ".join(each)[:_LONGEST_REASON]
 
 
-def run_name(verdict: Verdict, *, delivery_id: str) -> str:
-    """The WorkflowRun's name: the same for the same decision, so that creating it twice creates it once."""
-    key = f"{verdict.workflow_uid}|{delivery_id}|{verdict.revision}"
+def run_name(verdict: Verdict, *, integration_uid: str, delivery_id: str) -> str:
+    """The WorkflowRun's name: the same for the same decision, so that creating it twice creates it once.
+
+    Delivery ids are the provider's: two Integrations may have the same.
+    """
+    key = f"{verdict.workflow_uid}|{integration_uid}|{delivery_id}|{verdict.revision}"
     digest = hashlib.sha256(key.encode()).hexdigest()[:_HASH]
     return f"{verdict.workflow[: _LONGEST_NAME - _HASH - 1].rstrip('-.')}-{digest}"
 
 
-def manifest(verdict: Verdict, event: Event, *, namespace: str) -> Mapping[str, Any]:
-    """The WorkflowRun that a fired decision wants."""
+def manifest(verdict: Verdict, event: Event, *, namespace: str, name: str) -> Mapping[str, Any]:
+    """The WorkflowRun that a fired decision wants, by the `name` that `run_name` gave."""
     return {
         "apiVersion": "pipewright.dev/v1alpha1",
         "kind": "WorkflowRun",
         "metadata": {
-            "name": run_name(verdict, delivery_id=event.id),
+            "name": name,
             "namespace": namespace,
             "labels": {WORKFLOW_LABEL: verdict.workflow[:_LONGEST_NAME]},
         },

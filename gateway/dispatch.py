@@ -19,7 +19,6 @@ from typing import Protocol
 
 import psycopg
 
-from gateway import queries
 from gateway.metrics import Metrics
 from pipewright import errors
 from pipewright.plan import Manifest
@@ -153,7 +152,7 @@ class Dispatcher:
                 await decisions.mark_failed(conn, row.id, error=errors.explain(error)[1][:500], due_at=due_at)
                 if isinstance(error, errors.Unreachable):
                     break  # the other rows would wait for the same server
-            again_at = await queries.next_due(conn)
+            again_at = await decisions.next_due(conn)
         return Pass(created=created, kept=kept, again_at=again_at)
 
     async def _create(self, tenant_id: str, row: Waiting) -> Exception | None:

@@ -3,8 +3,9 @@
     first seen queued or started ──► `run`: will this attempt fail?
     finished with a failure      ──► its lines get the outcome, then `retry`: would another attempt fail?
 
-A prediction is kept as it was made first. A run whose start was missed is scored when it has finished, with
-what was known when it started, so that a condition has something to read.
+A prediction is kept as it was made first, so a run is judged by what was known when it was queued
+(`ml.history.Run.judged_at`). One whose start was missed is scored when it has finished, with what was known
+at that moment, so that a condition has something to read.
 """
 
 from __future__ import annotations

@@ -1,23 +1,26 @@
-"""An imported history: NDJSON of runs and jobs, read and checked whole, then one transaction.
+"""An imported history: NDJSON of runs and jobs, read and checked whole, then stored part by part.
 
 The first pass reads the body line by line and refuses the first line that is wrong, by its number, before
-the database is touched. The second writes in batches through the same merge as webhooks, and puts the
-outcomes into their lines of work. The same file again changes nothing: a broken import is sent again.
+the database is touched. The second stores each part in a transaction of its own, so that webhooks of the
+Integration wait for a part and not for the whole: through the same merge as theirs, and with the outcomes in
+their lines of work, which keep the order of time whatever comes first. So every part that is stored is right
+by itself, and the same file again changes nothing: an import that broke is sent again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 from starlette.requests import Request
 
 from gateway import lines as work
-from gateway import reading
+from gateway import problems, reading
 from gateway.databases import Databases
 from gateway.limits import Lanes
 from gateway.metrics import Metrics
@@ -35,7 +38,7 @@ log = logs.get(__name__)
 
 LONGEST_LINE = 64 * 1024
 BATCH = 2000
-"""Records that are merged at once."""
+"""Records that are stored in one transaction."""
 BREATH = 100
 """Records after which other requests have a turn."""
 TRIES = 3
@@ -53,12 +56,24 @@ class Imported:
     """Lines of work that got an outcome."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Checked:
-    """A body after the first pass: its lines are good."""
+@dataclass(slots=True)
+class _Part:
+    """Lines that are good and are stored together."""
 
     lines: list[bytes] = field(default_factory=list)
-    logins: set[str] = field(default_factory=set)
+    last: int = 0
+    """The number of the last of them in the body."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How much is stored so far."""
+
+    runs: int = 0
+    jobs: int = 0
+    line: int = 0
+    """All of the body up to this line."""
+    touched: set[Line] = field(default_factory=set)
 
 
 class Imports:
@@ -78,84 +93,107 @@ class Imports:
         """Import the request's body into the Integration's history.
 
         Raises:
-            Problem: 422 names the line that is wrong; 413 the body is too big; 503 not now.
-            BackendError: the tenant's database did not answer; nothing was written.
+            Problem: 422 names the line that is wrong; 413 the body is too big; 503 not now. When it was being
+                stored, `stored` says up to which line it is.
         """
         reading.check_length(request, limit=self._max_body)
         async with self._lanes.enter(route.tenant_id), self._lanes.work(route.tenant_id), self._places:
-            checked = await self._check(route, request)
-            with tracing.span("history.import"):
-                imported = await self._commit(route, checked)
-        self._metrics.imported.labels("run").inc(imported.runs)
-        self._metrics.imported.labels("job").inc(imported.jobs)
+            parts = await self._check(route, request)
+            done = _Progress()
+            try:
+                with tracing.span("history.import"):
+                    await self._store(route, parts, done)
+            except (Problem, errors.BackendError, errors.Waiting) as error:
+                log.warning("a history was imported in part", line=done.line, **logs.describe(error))
+                raise _partly(problems.from_error(error), done) from None
         log.info(
             "history imported",
-            namespace=route.namespace, integration=route.integration, runs=imported.runs, jobs=imported.jobs,
+            namespace=route.namespace, integration=route.integration, runs=done.runs, jobs=done.jobs,
         )  # fmt: skip
-        return imported
+        return Imported(runs=done.runs, jobs=done.jobs, lines=len(done.touched))
 
-    async def _check(self, route: Route, request: Request) -> _Checked:
-        checked, number = _Checked(), 0
+    async def _check(self, route: Route, request: Request) -> list[_Part]:
+        """The body in parts, all lines of it good; blank ones are left out."""
+        parts, number, now = [_Part()], 0, self._clock.now()
         async for line in reading.lines(request, limit=self._max_body, longest=LONGEST_LINE):
             number += 1
             if not line.strip():
                 continue
-            record = _record(line, number=number, projects=route.projects)
-            if isinstance(record, RunRecord) and record.actor:
-                checked.logins.add(record.actor)
-            checked.lines.append(line)
+            _record(line, number=number, projects=route.projects, now=now)
+            if len(parts[-1].lines) == BATCH:
+                parts.append(_Part())
+            parts[-1].lines.append(line)
+            parts[-1].last = number
             if number % BREATH == 0:
                 await asyncio.sleep(0)
-        return checked
+        return parts
 
-    async def _commit(self, route: Route, checked: _Checked) -> Imported:
+    async def _store(self, route: Route, parts: Sequence[_Part], done: _Progress) -> None:
+        # The moment of receipt decides between equal sayings: what a webhook told meanwhile is newer.
+        received_at = self._clock.now()
+        for part in parts:
+            runs, jobs = await _records(part)
+            touched = await self._commit(route, runs, jobs, received_at=received_at)
+            done.runs, done.jobs, done.line = done.runs + len(runs), done.jobs + len(jobs), part.last
+            done.touched |= touched
+            self._metrics.imported.labels("run").inc(len(runs))
+            self._metrics.imported.labels("job").inc(len(jobs))
+
+    async def _commit(
+        self, route: Route, runs: Sequence[RunRecord], jobs: Sequence[JobRecord], *, received_at: datetime
+    ) -> set[Line]:
+        """The transaction of a part; once more when another one was in the way. The lines that it changed."""
         for left in reversed(range(TRIES)):
             try:
                 async with self._databases.transaction(route.tenant_id) as conn:
-                    return await self._write(conn, route, checked)
+                    return await _write(conn, route, runs, jobs, received_at=received_at)
             except errors.Conflict:
                 if not left:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
-    async def _write(self, conn: psycopg.AsyncConnection, route: Route, checked: _Checked) -> Imported:
-        integration, now = route.integration_uid, self._clock.now()
-        actors = await history.surrogates(conn, provider=route.connector, logins=checked.logins)
-        gathered: dict[Line, list[Outcome]] = {}
-        runs = jobs = 0
-        for part in _batches(checked.lines):
-            records: list[Record] = []
-            async for some in _slowly(part):
-                records += [_parsed(line) for line in some]
-            of_runs = [record for record in records if isinstance(record, RunRecord)]
-            of_jobs = [record for record in records if isinstance(record, JobRecord)]
-            if of_runs:
-                runs += await imports.import_runs(
-                    conn, of_runs, integration=integration, seen_at=now, actors=actors
-                )
-                attempts = {(run.id, run.attempt) for run in of_runs if run.phase == "finished"}
-                found = await history.find_runs(conn, integration=integration, attempts=attempts)
-                async for rows in _slowly(list(found.values())):
-                    work.gather(rows, into=gathered)
-            if of_jobs:
-                jobs += await imports.import_jobs(conn, of_jobs, integration=integration, seen_at=now)
-        await work.insert_many(conn, gathered)
-        return Imported(runs=runs, jobs=jobs, lines=len(gathered))
+
+async def _write(
+    conn: psycopg.AsyncConnection,
+    route: Route,
+    runs: Sequence[RunRecord],
+    jobs: Sequence[JobRecord],
+    *,
+    received_at: datetime,
+) -> set[Line]:
+    integration = route.integration_uid
+    gathered: dict[Line, list[Outcome]] = {}
+    if runs:
+        logins = {run.actor for run in runs}
+        actors = await history.surrogates(conn, provider=route.connector, logins=logins)
+        await imports.import_runs(conn, runs, integration=integration, seen_at=received_at, actors=actors)
+        attempts = {(run.id, run.attempt) for run in runs if run.phase == "finished"}
+        found = await history.find_runs(conn, integration=integration, attempts=attempts)
+        async for some in _slowly(list(found.values())):
+            work.gather(some, into=gathered)
+    if jobs:
+        await imports.import_jobs(conn, jobs, integration=integration, seen_at=received_at)
+    await work.insert_many(conn, gathered)
+    return set(gathered)
 
 
-def _batches(items: Sequence[T], *, size: int = BATCH) -> Iterator[Sequence[T]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]
+async def _records(part: _Part) -> tuple[list[RunRecord], list[JobRecord]]:
+    """What the part's lines say. Of the first pass the bytes are kept only: they are smaller."""
+    records: list[Record] = []
+    async for some in _slowly(part.lines):
+        records += [_parsed(line) for line in some]
+    runs = [record for record in records if isinstance(record, RunRecord)]
+    return runs, [record for record in records if isinstance(record, JobRecord)]
 
 
 async def _slowly(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
     """The items in small parts, with a turn for other requests after each."""
-    for part in _batches(items, size=BREATH):
-        yield part
+    for at in range(0, len(items), BREATH):
+        yield items[at : at + BREATH]
         await asyncio.sleep(0)
 
 
-def _record(line: bytes, *, number: int, projects: Sequence[str]) -> Record:
+def _record(line: bytes, *, number: int, projects: Sequence[str], now: datetime) -> Record:
     """The record on a line.
 
     Raises:
@@ -163,6 +201,7 @@ def _record(line: bytes, *, number: int, projects: Sequence[str]) -> Record:
     """
     try:
         record = _parsed(line)
+        events.not_from_the_future(record, now=now)
     except RecordError as error:
         raise _wrong(number, str(error)) from None
     except (ValueError, RecursionError):
@@ -182,3 +221,12 @@ def _no_constant(name: str) -> NoReturn:
 
 def _wrong(number: int, problem: str) -> Problem:
     return Problem(422, "InvalidRecord", f"line {number}: {problem}", line=number)
+
+
+def _partly(problem: Problem, done: _Progress) -> Problem:
+    """The problem, with how far the import came."""
+    far = f"it is stored up to line {done.line}" if done.line else "nothing is stored"
+    members: dict[str, Any] = {**problem.members, "stored": done.line}
+    return Problem(
+        problem.status, problem.reason, f"{problem.detail}; {far}", headers=problem.headers, **members
+    )

@@ -27,9 +27,10 @@ from gateway.limits import Lanes
 from gateway.metrics import Metrics
 from gateway.problems import Problem
 from gateway.scoring import Models
-from pipewright import errors
+from pipewright import errors, events
 from pipewright.events import Record
 from pipewright.ports import Clock
+from pipewright.records import RecordError, not_from_the_future
 from pipewright.runtime import logs, tracing
 from pipewright.store import history
 from pipewright.store.records import Delivery, Route
@@ -38,6 +39,7 @@ log = logs.get(__name__)
 
 TRIES = 3
 """How often a transaction is tried that another one beat to it."""
+_LONGEST_REASON = 500
 _KEPT_HEADERS = ("content-type", "user-agent")
 
 
@@ -92,7 +94,7 @@ class Hooks:
         if route is None or not route.enabled or manifest is None or manifest.webhook is None:
             raise problems.not_found("there is no such webhook")
         tenant = serving(self.directory.view.tenants.get(route.tenant_id))
-        if route.namespace not in tenant.namespaces:
+        if self.directory.view.namespaces.get(route.namespace) != [tenant.id]:
             raise problems.not_found("there is no such webhook")
         reading.check_length(request, limit=self.max_body)
         async with self.lanes.enter(route.tenant_id):
@@ -135,7 +137,17 @@ class Hooks:
             raise Problem(422, "NotUnderstood", str(refused)) from None
         if isinstance(said, Ignored):
             return said
+        try:
+            for _, record in said:
+                events.not_from_the_future(record, now=self.clock.now())
+        except events.RecordError as refused:
+            raise Problem(422, "NotUnderstood", str(refused)) from None
         records = [record for _, record in said if not route.projects or record.project in route.projects]
+        try:
+            for record in records:
+                not_from_the_future(record, now=self.clock.now())
+        except RecordError as refused:
+            raise Problem(422, "NotUnderstood", str(refused)) from None
         return records or Ignored("the project is not among the Integration's projects")
 
     async def _store(
@@ -147,11 +159,14 @@ class Hooks:
         headers: Mapping[str, str],
         body: bytes,
     ) -> Answer:
+        ignored = said.reason[:_LONGEST_REASON] if isinstance(said, Ignored) else ""
         delivery = Delivery(
             integration=route.integration_uid,
             delivery_id=identity.id,
             event=identity.event,
             received_at=self.clock.now(),
+            outcome="ignored" if isinstance(said, Ignored) else "stored",
+            reason=ignored,
         )
         if isinstance(said, Ignored):
             async with self.databases.transaction(route.tenant_id) as conn:

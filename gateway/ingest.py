@@ -8,6 +8,7 @@ the rows are the same: what is decided is read back from the merged rows, not fr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -94,9 +95,11 @@ async def _follow(conn: psycopg.AsyncConnection, received: Received, around: Sur
             before = verdicts.get(verdict.workflow_uid)
             if before is None or (verdict.fired and not before[0].fired):
                 verdicts[verdict.workflow_uid] = (verdict, event, prediction)
+            await asyncio.sleep(0)  # conditions are tenants' code: others have a turn after each workflow's
+    fired = 0
     for verdict, event, prediction in verdicts.values():
-        await _keep(conn, verdict, event, prediction, route=received.route, now=now)
-    return Stored(decisions=len(verdicts), fired=sum(verdict.fired for verdict, _, _ in verdicts.values()))
+        fired += await _keep(conn, verdict, event, prediction, route=received.route, now=now)
+    return Stored(decisions=len(verdicts), fired=fired)
 
 
 async def _merge(conn: psycopg.AsyncConnection, received: Received) -> dict[Attempt, Run]:
@@ -150,10 +153,13 @@ async def _keep(
     *,
     route: Route,
     now: datetime,
-) -> None:
+) -> bool:
+    """Keep the decision; whether it fires."""
+    uid = route.integration_uid
+    name = decide.run_name(verdict, integration_uid=uid, delivery_id=event.id) if verdict.fired else None
     decision = Decision(
         workflow_uid=verdict.workflow_uid,
-        integration=route.integration_uid,
+        integration=uid,
         delivery_id=event.id,
         revision=verdict.revision,
         namespace=route.namespace,
@@ -162,8 +168,11 @@ async def _keep(
         reason=verdict.reason,
         event=events.encode(event),
         prediction=events.encode(prediction) if prediction else None,
-        run_name=decide.run_name(verdict, delivery_id=event.id) if verdict.fired else None,
+        run_name=name,
         decided_at=now,
     )
-    wanted = decide.manifest(verdict, event, namespace=route.namespace) if verdict.fired else None
-    await decisions.record(conn, decision, manifest=wanted)
+    if name is None:
+        await decisions.record(conn, decision)
+        return False
+    wanted = decide.manifest(verdict, event, namespace=route.namespace, name=name)
+    return await decisions.fire(conn, decision, manifest=wanted)

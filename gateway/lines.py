@@ -26,10 +26,14 @@ Lines = Mapping[str, Sequence[Outcome]]
 
 
 def run_of(row: Run) -> history.Run:
-    """The attempt as it started; one that is only queued counts as starting now, its wait unknown."""
+    """The attempt as the model judges it; one that is only queued counts as starting now.
+
+    When a first attempt was queued stands from the first delivery on, so that `judged_at` is the same moment
+    whatever was heard first, and the one that training takes from the data window.
+    """
     began = row.started_at or row.queued_at or row.seen_at
-    queued = row.queued_at if row.started_at is not None else None
     return history.Run(
+        integration=row.integration,
         project=row.project,
         pipeline=row.pipeline,
         event=row.trigger,
@@ -39,7 +43,7 @@ def run_of(row: Run) -> history.Run:
         run_id=row.provider_id,
         attempt=row.attempt,
         started_at=began.timestamp(),
-        queued_at=queued.timestamp() if queued else None,
+        queued_at=row.queued_at.timestamp() if row.queued_at else None,
     )
 
 

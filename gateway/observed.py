@@ -1,4 +1,4 @@
-"""Around every request: an id, a span, a line in the log, metrics, a limit on the body, and no exception out.
+"""Around every request: an id, a span, a line in the log, metrics, limits, and no exception out.
 
 The log has the route's template, never the path of a webhook (its id is as good as an address), never a
 query string, a header or a body.
@@ -6,6 +6,7 @@ query string, a header or a body.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 
@@ -13,7 +14,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import problems
+from gateway import problems, reading
 from gateway.metrics import Metrics
 from pipewright.runtime import logs, tracing
 
@@ -27,16 +28,39 @@ _OWN_LIMIT = ("/hooks/", "/history")
 class Observed:
     """ASGI middleware; the outermost."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, other_body: int) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, other_body: int, requests: int) -> None:
+        """`other_body`: bytes; `requests`: how many may be under way, probes aside."""
         self._app = app
         self._metrics = metrics
         self._other_body = other_body
+        self._requests = requests
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"] in _QUIET:
+            await self._observe(scope, receive, send)
+            return
+        if self._under_way >= self._requests:
+            await self._refuse(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._observe(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """503, at next to no cost: nothing is read, and only counted."""
+        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        self._metrics.requests.labels(method, "none", "503").inc()
+        busy = problems.unavailable("Busy", "too many requests are under way; try again", after=1)
+        await busy.response()(scope, receive, send)
+
+    async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id, begun, status = secrets.token_hex(8), time.perf_counter(), 0
 
         async def answer(message: Message) -> None:
@@ -73,11 +97,19 @@ class Observed:
         path: str = scope["path"]
         if path.startswith(_OWN_LIMIT[0]) or path.endswith(_OWN_LIMIT[1]):
             return receive
-        left = self._other_body
+        left, ends_at = self._other_body, asyncio.get_running_loop().time() + reading.PATIENCE
+        more = True
 
         async def limited() -> Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, more
+            try:
+                async with asyncio.timeout_at(ends_at if more else None):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(
+                    408, "the body came too slowly", headers={"Connection": "close"}
+                ) from None
+            more = message["type"] == "http.request" and message.get("more_body", False)
             left -= len(message.get("body", b""))
             if left < 0:
                 raise HTTPException(413, f"the body has more than {self._other_body} bytes")

@@ -21,7 +21,7 @@ from gateway.metrics import Metrics
 from gateway.scoring import Models
 from pipewright.backends.sealing import HpkeOpener
 from pipewright.ports import Clock, Secret
-from pipewright.settings import Settings, SettingsError, read_secret
+from pipewright.settings import Gateway, Settings, SettingsError, read_secret
 from pipewright.store import pools
 
 
@@ -31,17 +31,16 @@ class ClusterPort(Creates, Reviews, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much the gateway takes at once. Bytes where nothing else is said."""
+    """How much the gateway takes at once; how large hooks and imports may be is in its settings."""
 
-    hook_body: int = 1024 * 1024
-    import_body: int = 64 * 1024 * 1024
     other_body: int = 64 * 1024
+    """Bytes of any body but theirs."""
     tenant_requests: int = 256
     """Deliveries of one tenant under way, being read or waiting."""
     tenant_transactions: int = 4
     """Deliveries of one tenant being stored."""
     requests: int = 1000
-    """Requests under way in this process."""
+    """Requests under way in this process, probes aside. Connections that ask nothing are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +73,14 @@ def build(
     Raises:
         SettingsError: a part of the settings that the gateway needs is missing.
     """
-    limits, metrics = limits or Limits(), Metrics()
+    gateway, limits, metrics = _gateway(settings), limits or Limits(), Metrics()
     # Two connections more than deliveries may use: for the dispatcher and for REST.
     connections = pools.Pools(
         per_database=limits.tenant_transactions + 2, max_connections=160, application="pipewright-gateway"
     )
     dsn = Secret(read_secret(settings.platform_database.dsn_file))
     directory = Directory(connections=connections, dsn=dsn)
-    keys = Keys(HpkeOpener(read_secret(_private_key(settings))))
+    keys = Keys(HpkeOpener(read_secret(_private_key(gateway))))
     databases = Databases(connections=connections, directory=directory, keys=keys)
     models = Models(fetch=artifacts.reader(_artifacts(settings)), metrics=metrics)
     dispatcher = Dispatcher(outboxes=databases, cluster=cluster, clock=clock, metrics=metrics)
@@ -105,10 +104,12 @@ def build(
             lanes=Lanes(places=limits.tenant_requests, working=limits.tenant_transactions),
             clock=clock,
             metrics=metrics,
-            max_body=limits.hook_body,
+            max_body=gateway.hook_body_bytes,
         ),
-        imports=Imports(databases=databases, clock=clock, metrics=metrics, max_body=limits.import_body),
-        authorizer=Authorizer(cluster=cluster, audience=_gateway(settings), metrics=metrics),
+        imports=Imports(
+            databases=databases, clock=clock, metrics=metrics, max_body=gateway.import_body_bytes
+        ),
+        authorizer=Authorizer(cluster=cluster, audience=gateway.audience, metrics=metrics),
         connections=connections,
         metrics=metrics,
         clock=clock,
@@ -116,16 +117,16 @@ def build(
     )
 
 
-def _private_key(settings: Settings) -> Path:
-    if settings.gateway is None or settings.gateway.private_key_file is None:
-        raise SettingsError("gateway.privateKeyFile: the gateway needs its private key")
-    return settings.gateway.private_key_file
-
-
-def _gateway(settings: Settings) -> str:
+def _gateway(settings: Settings) -> Gateway:
     if settings.gateway is None:
-        raise SettingsError("gateway: the gateway needs the audience of its tokens")
-    return settings.gateway.audience
+        raise SettingsError("gateway: the gateway needs its own part of the settings")
+    return settings.gateway
+
+
+def _private_key(gateway: Gateway) -> Path:
+    if gateway.private_key_file is None:
+        raise SettingsError("gateway.privateKeyFile: the gateway needs its private key")
+    return gateway.private_key_file
 
 
 def _artifacts(settings: Settings) -> str:

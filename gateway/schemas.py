@@ -34,6 +34,9 @@ class RunToScore(_Body):
     trigger: Annotated[str, Field(max_length=64, description="Such as push or pull_request.")] = ""
     sha: Annotated[str, Field(max_length=64)] = ""
     actor: Annotated[str, Field(max_length=64, description="The surrogate that the history shows.")] = ""
+    integration: Annotated[
+        str, Field(max_length=253, description="Its Integration's name; needed where there are several.")
+    ] = ""
     run: Annotated[str, Field(max_length=64, description="The provider's run id, for later attempts.")] = ""
     attempt: Annotated[int, Field(ge=1, le=10_000)] = 1
 
@@ -88,12 +91,14 @@ class DeliveryBody(_Body):
     id: str = Field(description="The provider's id of the delivery.")
     event: str = Field(description="The provider's name of the event.")
     received_at: datetime
+    outcome: Literal["stored", "ignored"] = Field(description="ignored: there was nothing in it to keep.")
+    reason: str = Field(description="Why it was ignored; empty when it was stored.")
 
 
 class ImportedBody(_Body):
     """How much was imported."""
 
-    runs: int
+    runs: int = Field(description="Runs in the body, stored before or not.")
     jobs: int
     lines: int = Field(description="Lines of work (branches, pipelines, …) that got an outcome.")
 

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from ml import contract, features
 FORMAT = "pipewright-model/1"
 MAX_BYTES = 256 * 1024 * 1024
 """A larger content is refused before it fills the memory."""
+
+_LEAVES = re.compile(r"^num_leaves=(\d+)$", re.MULTILINE)
 
 Band = Literal["low", "medium", "high", "unsure"]
 
@@ -120,6 +123,11 @@ def load(content: bytes, *, sha256: str) -> Artifact:
         raise ArtifactRefused(f"the model file is incomplete ({error}); train again") from None
 
 
+def count_leaves(models: Sequence[str]) -> int:
+    """How many leaves the trees of these LightGBM texts have."""
+    return sum(int(count) for text in models for count in _LEAVES.findall(text))
+
+
 def _parse(content: bytes) -> Mapping[str, Any]:
     try:
         engine = zlib.decompressobj()
@@ -151,6 +159,11 @@ def _artifact(data: Mapping[str, Any]) -> Artifact:
     models, window = data["models"], data["window"]
     if not models or not all(isinstance(text, str) and text.startswith("tree") for text in models):
         raise ArtifactRefused("the model file holds no LightGBM models; train again")
+    if (leaves := count_leaves(models)) > contract.MOST_LEAVES:
+        raise ArtifactRefused(
+            f"the model has {leaves} leaves, at most {contract.MOST_LEAVES} are scored in time;"
+            " train again with fewer trees or leaves"
+        )
     for part in ("calibration", "thresholds"):
         if not all(isinstance(value, float | int) and math.isfinite(value) for value in data[part].values()):
             raise ArtifactRefused(f"the model file's {part} are not numbers; train again")

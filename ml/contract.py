@@ -44,15 +44,22 @@ WINDOW_COLUMNS: Mapping[str, str] = {
 `outcome` is success, failure, cancel, error or skip. `finished_at` is null while the attempt runs."""
 
 HYPERPARAMETERS: Mapping[str, tuple[float, float, float]] = {
-    "num_leaves": (8, 2, 256),
+    "num_leaves": (8, 2, 64),
     "learning_rate": (0.03, 0.001, 0.5),
-    "num_trees": (400, 10, 2000),
+    "num_trees": (400, 10, 1000),
     "min_child_samples": (40, 1, 10000),
     "lambda_l2": (5, 0, 1000),
     "feature_fraction": (0.4, 0.05, 1),
     "ensemble": (3, 1, 10),
 }
 """Name → (default, least, most). LightGBM's names, except `ensemble`: how many models are averaged."""
+
+MOST_LEAVES = 24_000
+"""Leaves of a whole model. The gateway explains every run that it scores, and that takes a time which grows
+with them: 0.1 to 0.3 µs for each, and no run may take 10 ms. Training grows no more trees than that allows;
+a larger file is refused."""
+MAX_DEPTH = 8
+"""Splits from a tree's root to a leaf, for the same reason: the time of a leaf grows with their square."""
 
 WHOLE = frozenset({"num_leaves", "num_trees", "min_child_samples", "ensemble"})
 """The hyperparameters that are whole numbers."""

@@ -1,8 +1,9 @@
 """What the model sees of a run: one pure function, used by the gateway (online) and by training (offline).
 
-Every number is known when the run starts. An outcome counts only if it had finished by then, a missing one is
-NaN, which LightGBM splits on as it is. Features: recent results of each line of work the run belongs to, what
-happened on its commit before, and when it starts.
+Every number is known when the run is judged (`Run.judged_at`: before it starts, so how long it waits is none
+of them). An outcome counts only if it had finished by then, a missing one is NaN, which LightGBM splits on as
+it is. Features: recent results of each line of work the run belongs to, what happened on its commit before,
+and when it comes.
 """
 
 import hashlib
@@ -45,12 +46,11 @@ RUN_FEATURES = (
     "pipeline_flaky_rate",
     "hour",
     "weekday",
-    "queue_seconds",
 )
 NAMES = (*(f"{scope}_{name}" for scope in LINE_SCOPES for name in LINE_FEATURES), *RUN_FEATURES)
 """The features in the order in which `features` returns them."""
 
-SCHEMA = hashlib.sha256(("1:" + ",".join(NAMES)).encode()).hexdigest()[:12]
+SCHEMA = hashlib.sha256(("2:" + ",".join(NAMES)).encode()).hexdigest()[:12]
 """Names this set of features; a model of another set is refused. The number before the names is raised when a
 feature changes its meaning but not its name."""
 
@@ -60,12 +60,12 @@ def features(run: Run, lines: Mapping[str, Sequence[Outcome]]) -> list[float]:
     seen = history.known(run, lines)
     row: list[float] = []
     for scope in LINE_SCOPES:
-        row += line_features(seen.get(scope, ()), at=run.started_at)
+        row += line_features(seen.get(scope, ()), at=run.judged_at)
     pipeline = seen.get("pipeline", ())
     row += commit_features(run, seen.get("commit", ()))
     row += (retry_pass_rate(pipeline), flaky_rate(pipeline))
-    start = datetime.fromtimestamp(run.started_at, UTC)
-    row += (start.hour + start.minute / 60, float(start.weekday()), queue_seconds(run))
+    moment = datetime.fromtimestamp(run.judged_at, UTC)
+    row += (moment.hour + moment.minute / 60, float(moment.weekday()))
     return row
 
 
@@ -169,13 +169,3 @@ def flaky_rate(outcomes: Sequence[Outcome]) -> float:
     """Share of the commits with a failure on which the same pipeline passed too; NaN without a failure."""
     both, red = flaky_commits(outcomes)
     return both / red if red else NAN
-
-
-def queue_seconds(run: Run) -> float:
-    """How long the run waited for its start; NaN if unknown.
-
-    Only of first attempts: providers keep the first attempt's creation time for a re-run.
-    """
-    if run.queued_at is None or run.attempt > 1:
-        return NAN
-    return max(0.0, run.started_at - run.queued_at)

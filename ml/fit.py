@@ -62,7 +62,7 @@ def fit(
     seeds = [seed + index for index in range(int(values["ensemble"]))]
     cut = len(failed) - validation
     settings = _settings(values, rows=cut)
-    trees = _count_trees(x, failed, cut=cut, settings=settings, limit=int(values["num_trees"]), seeds=seeds)
+    trees = _count_trees(x, failed, cut=cut, settings=settings, limit=most_trees(values), seeds=seeds)
     scored = len(failed) - CALIBRATION * validation
     scores = _prequential(x, failed, cut=scored, settings=settings, trees=trees, seeds=seeds)
     calibration = platt(scores, failed[scored:])
@@ -75,6 +75,12 @@ def fit(
         ),
         trees=trees,
     )
+
+
+def most_trees(values: Mapping[str, float]) -> int:
+    """How many trees each model of the ensemble may have: those asked for, within `contract.MOST_LEAVES`."""
+    leaves = int(values["ensemble"]) * int(values["num_leaves"])
+    return min(int(values["num_trees"]), contract.MOST_LEAVES // leaves)
 
 
 def platt(scores: Floats, failed: Flags) -> Calibration:
@@ -122,6 +128,7 @@ def _settings(values: Mapping[str, float], *, rows: int) -> dict[str, object]:
         "metric": "binary_logloss",
         "learning_rate": values["learning_rate"],
         "num_leaves": int(values["num_leaves"]),
+        "max_depth": contract.MAX_DEPTH,
         # A few hundred rows cannot fill leaves of forty.
         "min_child_samples": max(5, min(int(values["min_child_samples"]), rows // 150)),
         "lambda_l2": values["lambda_l2"],

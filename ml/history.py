@@ -4,6 +4,8 @@ A run belongs to a few lines (its pipeline, its branch, …). When it finishes, 
 each of them; when another starts, the lines say what was known. The gateway keeps a line as one row of the
 tenant's database, training replays them from the data window: the rules are here, once.
 Only success and failure are outcomes; a cancelled or skipped run says nothing about the code.
+
+A run is judged by what was known at one moment, `Run.judged_at`, in the gateway and in training alike.
 """
 
 import bisect
@@ -31,11 +33,13 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What is known of an attempt at the moment when it starts. Times are seconds since the epoch.
+    """What is known of an attempt before it runs. Times are seconds since the epoch.
 
+    `integration` is the UID of the Integration that told of it: two providers may have projects of one name.
     `branch`, `actor` and `sha` are empty where the provider does not tell; `actor` is a surrogate id.
     """
 
+    integration: str
     project: str
     pipeline: str
     event: str
@@ -47,11 +51,26 @@ class Run:
     started_at: float
     queued_at: float | None = None
 
+    @property
+    def judged_at(self) -> float:
+        """The moment of the prediction: only what had finished by then counts.
+
+        A first attempt is judged when it is queued, for that is when the gateway hears of it, and what is
+        said then stands. A later one is judged when it starts: some providers keep the first attempt's
+        creation time for it, and then even the failure that made somebody run it again would not count. (The
+        gateway may hear of it while it waits, and judges it then: seconds before, and nothing else differs.)
+        """
+        if self.attempt > 1 or self.queued_at is None:
+            return self.started_at
+        # Clocks disagree by seconds: what comes after the start was not known before it.
+        return min(self.queued_at, self.started_at)
+
 
 def lines(run: Run) -> dict[str, str]:
     """The lines of work that the run belongs to: scope → key. A scope whose name is unknown is left out.
 
-    A key is the JSON text of the names that make it up, so that no two different lists share a key.
+    A key is the JSON text of the names that make it up, the Integration's UID first, so that no two different
+    lists share a key.
     `commit` joins sibling pipelines and earlier attempts on the same revision.
     """
     names = {
@@ -63,7 +82,7 @@ def lines(run: Run) -> dict[str, str]:
         "commit": (run.project, run.sha),
     }
     return {
-        scope: json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+        scope: json.dumps((run.integration, *parts), ensure_ascii=False, separators=(",", ":"))
         for scope, parts in names.items()
         if parts[-1]
     }
@@ -88,13 +107,13 @@ def visible(history: Sequence[Outcome], *, at: float) -> Sequence[Outcome]:
 
 
 def known(run: Run, lines: Mapping[str, Sequence[Outcome]]) -> dict[str, Sequence[Outcome]]:
-    """All lines of a run as they were known when it started, scope by scope.
+    """All lines of a run as they were known when it is judged, scope by scope.
 
     Earlier attempts of the run itself stand in the `commit` line only: a re-run is judged by what its branch
     and pipeline did before, and by its first attempt apart from that. So a flaky test on a green branch looks
     unlike a branch that is broken.
     """
-    seen = {scope: visible(outcomes, at=run.started_at) for scope, outcomes in lines.items()}
+    seen = {scope: visible(outcomes, at=run.judged_at) for scope, outcomes in lines.items()}
     if run.attempt == 1:
         return seen
     return {

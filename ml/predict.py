@@ -66,8 +66,8 @@ class Predictor:
     def warm(self) -> None:
         """Score a made-up run a few times, so that the first real one does not pay for first use."""
         run = Run(
-            project="warm", pipeline="warm", event="push", branch="", actor="", sha="", run_id="0",
-            attempt=1, started_at=time.time(),
+            integration="", project="warm", pipeline="warm", event="push", branch="", actor="", sha="",
+            run_id="0", attempt=1, started_at=time.time(),
         )  # fmt: skip
         for _ in range(3):
             self.predict(run, {})

@@ -66,7 +66,7 @@ def _sentence(name: str, run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str
         outcomes = seen.get(scope, ())
         if not outcomes:
             return f"nothing is known yet {PLACES[scope]}" if feature == "known" else None
-        return LINE_SENTENCES[feature](scope, outcomes, run.started_at)
+        return LINE_SENTENCES[feature](scope, outcomes, run.judged_at)
     return RUN_SENTENCES[name](run, seen)
 
 
@@ -170,14 +170,9 @@ def _flaky(_run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str | None:
 
 
 def _clock(run: Run, _seen: Mapping[str, Sequence[Outcome]]) -> str:
-    start = datetime.fromtimestamp(run.started_at, UTC)
+    moment = datetime.fromtimestamp(run.judged_at, UTC)
     days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-    return f"it started on a {days[start.weekday()]} at {start:%H:%M} UTC"
-
-
-def _queue(run: Run, _seen: Mapping[str, Sequence[Outcome]]) -> str | None:
-    seconds = features.queue_seconds(run)
-    return None if math.isnan(seconds) else f"it waited {_ago(seconds)} for its start"
+    return f"it came on a {days[moment.weekday()]} at {moment:%H:%M} UTC"
 
 
 RUN_SENTENCES: Mapping[str, Callable[[Run, Mapping[str, Sequence[Outcome]]], str | None]] = {
@@ -190,7 +185,6 @@ RUN_SENTENCES: Mapping[str, Callable[[Run, Mapping[str, Sequence[Outcome]]], str
     "pipeline_flaky_rate": _flaky,
     "hour": _clock,
     "weekday": _clock,
-    "queue_seconds": _queue,
 }
 
 

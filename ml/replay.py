@@ -1,8 +1,8 @@
-"""Replays a data window in time order: what was known when each attempt started, as the gateway saw it.
+"""Replays a data window in time order: what was known when each attempt was judged, as the gateway saw it.
 
 Attempts become visible when they finish: a heap by time of finish holds those under way, and before a row is
-computed all that finished by its start are inserted into their lines. The features are those of the gateway,
-literally: `features.features` over lines kept by `history.insert`.
+computed all that finished by its moment (`Run.judged_at`) are inserted into their lines. The features are
+those of the gateway, literally: `features.features` over lines kept by `history.insert`.
 """
 
 import dataclasses
@@ -39,10 +39,11 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """The labelled attempts in order of their start, a row each. Times are seconds since the epoch."""
+    """The labelled attempts as they were judged, one after another. Times are seconds since the epoch."""
 
     x: Floats
     failed: Flags
+    judged_at: Floats
     started_at: Floats
     finished_at: Floats
     red_before: Flags
@@ -59,6 +60,7 @@ class Dataset:
         return Dataset(
             x=self.x[chosen],
             failed=self.failed[chosen],
+            judged_at=self.judged_at[chosen],
             started_at=self.started_at[chosen],
             finished_at=self.finished_at[chosen],
             red_before=self.red_before[chosen],
@@ -68,23 +70,23 @@ class Dataset:
 
 
 def attempts(table: pa.Table) -> list[Attempt]:
-    """The window's rows in order of their start."""
+    """The window's rows in the order in which they were judged."""
     columns = [
-        "project", "pipeline", "event", "branch", "actor", "sha", "run_id", "attempt",
+        "integration", "project", "pipeline", "event", "branch", "actor", "sha", "run_id", "attempt",
         "started_at", "queued_at", "outcome", "finished_at",
     ]  # fmt: skip
     usable = table.filter(pc.is_valid(table["started_at"]))
     data = [_values(usable[name]) for name in columns]
     found = [_attempt(*row) for row in zip(*data, strict=True)]
-    return sorted(found, key=lambda a: (a.run.started_at, a.run.run_id, a.run.attempt))
+    return sorted(found, key=lambda a: (a.run.judged_at, a.run.integration, a.run.run_id, a.run.attempt))
 
 
 def replay(rows: Iterable[Attempt]) -> Iterator[tuple[Attempt, dict[str, Sequence[Outcome]]]]:
-    """Each attempt, in order of start, with its lines as they were known at that moment."""
+    """Each attempt, of some that come in the order of `attempts`, with its lines as they were known then."""
     lines: dict[str, tuple[Outcome, ...]] = {}
     under_way: list[tuple[float, int, Outcome, list[str]]] = []
     for number, row in enumerate(rows):
-        while under_way and under_way[0][0] <= row.run.started_at:
+        while under_way and under_way[0][0] <= row.run.judged_at:
             _, _, outcome, keys = heapq.heappop(under_way)
             for key in keys:
                 lines[key] = history.insert(lines.get(key, ()), outcome)
@@ -125,6 +127,7 @@ def dataset(table: pa.Table) -> Dataset:
     return Dataset(
         x=np.array(rows, dtype=np.float64).reshape(len(rows), len(features.NAMES)),
         failed=np.array([row.failed for row in labelled], dtype=np.bool_),
+        judged_at=np.array([row.run.judged_at for row in labelled], dtype=np.float64),
         started_at=np.array([row.run.started_at for row in labelled], dtype=np.float64),
         finished_at=np.array([row.finished_at for row in labelled], dtype=np.float64),
         red_before=np.array(red, dtype=np.bool_),
@@ -145,10 +148,13 @@ def _values(column: "pa.ChunkedArray[Any]") -> list[Any]:
 
 
 def _attempt(*row: Any) -> Attempt:
-    project, pipeline, event, branch, actor, sha, run_id, attempt, started, queued, outcome, finished = row
+    (
+        integration, project, pipeline, event, branch, actor, sha, run_id, attempt, started, queued, outcome,
+        finished,
+    ) = row  # fmt: skip
     run = Run(
-        project=project or "", pipeline=pipeline or "", event=event or "", branch=branch or "",
-        actor=actor or "", sha=sha or "", run_id=run_id, attempt=attempt or 1,
+        integration=integration or "", project=project or "", pipeline=pipeline or "", event=event or "",
+        branch=branch or "", actor=actor or "", sha=sha or "", run_id=run_id, attempt=attempt or 1,
         started_at=started, queued_at=queued,
     )  # fmt: skip
     return Attempt(run=run, outcome=outcome or "", finished_at=finished)

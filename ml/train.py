@@ -93,7 +93,7 @@ def train(content: bytes, job: TrainingJob) -> Trained:
         target=target_rate(job.gates),
     )
     metrics = measure(fitted, test)
-    span = replay.rfc3339(data.started_at[0]), replay.rfc3339(data.started_at[-1])
+    span = replay.rfc3339(data.started_at.min()), replay.rfc3339(data.started_at.max())
     file = artifact.Artifact(
         models=fitted.models,
         calibration=fitted.calibration,
@@ -126,8 +126,8 @@ def split(data: Dataset, *, holdout: float) -> tuple[Dataset, Dataset]:
         )
     cut = len(data) - round(len(data) * holdout)
     order = np.arange(len(data))
-    # A run that started before the cut but finished after it was not known at the cut.
-    known = data.take((order < cut) & (data.finished_at <= data.started_at[cut]))
+    # A run that came before the cut but finished after it was not known at the cut.
+    known = data.take((order < cut) & (data.finished_at <= data.judged_at[cut]))
     test = data.take(order >= cut)
     validation = int(len(known) * VALIDATION)
     _need("the oldest runs", known.failed[: -fit.CALIBRATION * validation], least=MIN_FAILURES)

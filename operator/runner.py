@@ -64,6 +64,7 @@ async def compose(
                 finalizer=own,
                 resync=resync,
                 summary=SUCCEEDED,
+                bounded=True,
             ),
             Controller(
                 kind=Model,

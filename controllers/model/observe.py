@@ -82,8 +82,18 @@ async def _integrations(model: Model, ports: TrainingPorts) -> Mapping[str, str 
     }
 
 
-async def _result(training: Training, ports: TrainingPorts) -> Result | None:
-    """What the job left in the artifact store. The report is written last, so with it all is there."""
+async def _result(training: Training, ports: TrainingPorts) -> Result | Unknown | None:
+    """What the job left in the artifact store, whose files are no more to be trusted than their writer."""
+    try:
+        return await _read_result(training, ports)
+    except errors.Unreachable as trouble:
+        return Unknown(reason=trouble.reason, message=trouble.message)
+    except errors.BackendError as wrong:
+        return Result(problem=f"the training's report or model cannot be read: {wrong.message}"[:300])
+
+
+async def _read_result(training: Training, ports: TrainingPorts) -> Result | None:
+    """The report is written last, so with it all is there."""
     content = await ports.artifacts.get(training.report_uri)
     if content is None:
         return None
@@ -129,7 +139,8 @@ async def _labelled(
 
 
 async def _or_unknown(read: Awaitable[T]) -> T | Unknown:
+    """Also of a database whose password is not in Vault, or whose server the settings do not know."""
     try:
         return await read
-    except errors.BackendError as trouble:
+    except (errors.Waiting, errors.Stalled, errors.BackendError) as trouble:
         return Unknown(reason=trouble.reason, message=trouble.message)

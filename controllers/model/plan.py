@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from controllers.model import objects
 from ml import contract
-from pipewright import cron, errors, plan
+from pipewright import cron, errors, plan, runner_facts
 from pipewright.actions import model as act
 from pipewright.api.meta import format_duration
 from pipewright.api.v1alpha1 import Model
@@ -79,7 +79,7 @@ class Observed:
     trainings: Sequence[Training] | Unknown = ()
     """The newest first."""
     job: JobStatus | Unknown | None = None
-    result: Result | None = None
+    result: Result | Unknown | None = None
     labelled: int | Unknown | None = None
     """Attempts of runs with a known outcome in the window; None: not counted."""
     has_files: bool = False
@@ -169,21 +169,19 @@ def _supervised(model: Model, observed: Observed, training: Training, *, now: da
     """From intent to outcome, whatever of it a crash, or the cluster, has forgotten."""
     assert observed.tenant is not None
     told = says(TRAINING, True, "Running", f"attempt {training.attempt} is under way")
-    if observed.result is not None:
-        return merge(_finished(observed.tenant, training, observed.result, now=now), told)
+    job, result = observed.job, observed.result
+    if isinstance(result, Result):
+        return merge(_finished(observed.tenant, training, result, now=now), told)
     left = training.started_at + model.spec.training.deadline - now
-    job = observed.job
     if left <= timedelta():
-        stop = (
-            ()
-            if job is None or isinstance(job, Unknown) or job.ended
-            else (_stop(observed.tenant, training),)
-        )
         allowed = format_duration(model.spec.training.deadline)
         reason = f"DeadlineExceeded: it was stopped after {allowed}; raise training.deadline if it needs more"
-        return merge(chain(WORK, *stop, _fail(observed.tenant, training, reason, now=now)), told)
+        return _stopped(observed.tenant, training, job=job, told=told, reason=reason, now=now)
     if isinstance(job, Unknown):
         return merge(says(TRAINING, True, job.reason, job.message), Plan(check_after=min(RETRY, left)))
+    if isinstance(result, Unknown) and (job is None or job.ended):
+        # its report may lie there: the job neither failed nor is it forgotten before that is known
+        return merge(says(TRAINING, True, result.reason, result.message), Plan(check_after=min(RETRY, left)))
     if job is None:
         return merge(_submission(model, observed.tenant, training, now=now), told)
     if not job.ended:
@@ -193,6 +191,25 @@ def _supervised(model: Model, observed: Observed, training: Training, *, now: da
         "Stopped": "JobStopped: somebody stopped the job on the Ray cluster",
     }.get(job.phase, "NoReport: the job ended without a report")
     return merge(chain(WORK, _fail(observed.tenant, training, reason, now=now)), told)
+
+
+def _stopped(
+    tenant: TenantRef,
+    training: Training,
+    *,
+    job: JobStatus | Unknown | None,
+    told: Plan,
+    reason: str,
+    now: datetime,
+) -> Plan:
+    """An attempt is closed when its job does nothing any more: the next one never runs beside it."""
+    if isinstance(job, Unknown):
+        unknown = says(TRAINING, True, job.reason, job.message)
+        return merge(chain(WORK, _stop(tenant, training)), unknown, Plan(check_after=RETRY))
+    if job is not None and not job.ended:
+        stop = () if training.phase == "Stopping" else (_stop(tenant, training),)
+        return merge(chain(WORK, *stop), told, Plan(check_after=SOON))
+    return merge(chain(WORK, _fail(tenant, training, reason, now=now)), told)
 
 
 def _submission(model: Model, tenant: TenantRef, training: Training, *, now: datetime) -> Plan:
@@ -400,24 +417,26 @@ def plan_teardown(model: Model, observed: Observed, *, now: datetime) -> Plan:
     tenant = observed.tenant
     if tenant is None:
         return chain(WORK, *withdraw)
+    delete = (act.DeleteArtifacts(tenant_id=tenant.id, model_uid=model.uid),) if observed.has_files else ()
     if isinstance(observed.trainings, Unknown):
+        if tenant.state == runner_facts.DELETING:
+            # the journal goes with the tenant's database, and may be gone already: nobody waits for it
+            return chain(WORK, *withdraw, *delete)
         why = says(TRAINING, None, observed.trainings.reason, observed.trainings.message)
         return merge(chain(WORK, *withdraw), why, Plan(check_after=RETRY))
     running = observed.trainings[0] if observed.trainings and observed.trainings[0].running else None
     if running is not None:
         return merge(chain(WORK, *withdraw), _ended(model, tenant, running, observed, now=now))
-    delete = (act.DeleteArtifacts(tenant_id=tenant.id, model_uid=model.uid),) if observed.has_files else ()
     return chain(WORK, *withdraw, *delete)
 
 
 def _ended(model: Model, tenant: TenantRef, running: Training, observed: Observed, *, now: datetime) -> Plan:
     """A job that still runs would write files that nobody deletes: it is stopped, and waited for."""
     job, over = observed.job, now >= running.started_at + model.spec.training.deadline
-    if isinstance(job, Unknown) and not over:
-        return merge(says(TRAINING, None, job.reason, job.message), Plan(check_after=RETRY))
-    if isinstance(job, JobStatus) and not job.ended and not over:
-        told = says(TRAINING, True, "Deleting", "waits until the job has ended")
-        stop = () if running.phase == "Stopping" else (_stop(tenant, running),)
-        return merge(chain(WORK, *stop), told, Plan(check_after=SOON))
     reason = "ModelDeleted: the model was deleted meanwhile"
-    return chain(WORK, _fail(tenant, running, reason, now=now))
+    if isinstance(job, Unknown):
+        if over:  # a cluster that never comes back keeps no Model from going; no other attempt follows
+            return chain(WORK, _fail(tenant, running, reason, now=now))
+        return merge(says(TRAINING, None, job.reason, job.message), Plan(check_after=RETRY))
+    told = says(TRAINING, True, "Deleting", "waits until the job has ended")
+    return _stopped(tenant, running, job=job, told=told, reason=reason, now=now)

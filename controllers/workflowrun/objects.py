@@ -64,19 +64,24 @@ def _step(step: Step, tried: Sequence[Attempt], *, ended: bool) -> StepStatus:
         finished_at=now_without_fraction(last.finished_at) if last.finished_at else None,
         message=last.message[:MESSAGE] or None,
     )
-    if not ended and may_try_again(step, last):
+    if not ended and may_try_again(step, tried):
         message = f"attempt {last.number} ended as {last.phase}, it is tried again: {last.message}"
         return told.model_copy(update={"phase": "Pending", "finished_at": None, "message": message[:MESSAGE]})
     return told
 
 
-def may_try_again(step: Step, last: Attempt) -> bool:
-    """Whether the step's own words allow another attempt after this one."""
+def may_try_again(step: Step, tried: Sequence[Attempt]) -> bool:
+    """Whether the step's own words allow another attempt after these; the last of them has ended.
+
+    What was put off is none of the retries: only the run's time bounds how often that may happen.
+    """
+    last = tried[-1]
+    counted = last.number - sum(attempt.not_before is not None for attempt in tried)
     match last.phase:
         case "Failed":
-            return last.number <= step.retry.limit
+            return last.not_before is not None or counted <= step.retry.limit
         case "Unknown":
-            return step.on_unknown == "Retry" and last.number <= max(1, step.retry.limit)
+            return step.on_unknown == "Retry" and counted <= max(1, step.retry.limit)
         case _:
             return False
 

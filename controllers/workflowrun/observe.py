@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 async def observe(run: WorkflowRun, *, ports: RunnerPorts) -> Observed:
     """Read every port that the plan needs. All of them must answer: a run does nothing half-blind."""
     tenant = await ports.directory.find(namespace=run.namespace)
-    if tenant is None or tenant.state not in _states(run):
+    if tenant is None or tenant.state != runner_facts.ACTIVE:
+        # a tenant that is being deleted takes its database, and the journal, with it: nobody waits for them
         return Observed(tenant=tenant)
     journal = await ports.journal.read(tenant, run_uid=run.uid)
     if run.deleting:
@@ -46,11 +47,6 @@ async def observe(run: WorkflowRun, *, ports: RunnerPorts) -> Observed:
         idempotent=idempotent,
         suspended=suspended,
     )
-
-
-def _states(run: WorkflowRun) -> tuple[str, ...]:
-    """The states of a tenant in which its database can be asked."""
-    return (runner_facts.ACTIVE, "Deleting") if run.deleting else (runner_facts.ACTIVE,)
 
 
 def _pinned(run: WorkflowRun, kept: Manifest | None) -> WorkflowSpec | None:

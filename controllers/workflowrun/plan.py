@@ -7,7 +7,7 @@ performed again under the same key, any other is `Unknown`, and the step's `onUn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -26,8 +26,6 @@ from pipewright.runner_facts import Attempt, Decision, RunJournal, TenantRef
 Plan = plan.Plan[RunnerAction]
 Outcome = Literal["success", "failure", "skip", "unknown"]
 
-LONGEST_ACTION = timedelta(seconds=100)
-"""One action may take no longer, whatever its step allows: a pass has to end in time."""
 LONGEST_BACKOFF = timedelta(hours=24)
 LOOK_AGAIN = timedelta(seconds=10)
 """When to look again at a tenant that is not Active, or a workflow that is suspended."""
@@ -146,17 +144,22 @@ class _Engine:
 
     # -- what is known ---------------------------------------------------------------------------------
 
+    def tried(self, step: Step) -> Sequence[Attempt]:
+        """All attempts, the latest last."""
+        found = [attempt for attempt in self.journal.attempts if attempt.step == step.name]
+        return sorted(found, key=lambda attempt: attempt.number)
+
     def last(self, step: Step) -> Attempt | None:
         """The latest attempt."""
-        tried = [attempt for attempt in self.journal.attempts if attempt.step == step.name]
-        return max(tried, key=lambda attempt: attempt.number, default=None)
+        tried = self.tried(step)
+        return tried[-1] if tried else None
 
     def outcome(self, step: Step) -> Outcome | None:
         """How the step ended for good; None while it has not."""
         last = self.last(step)
         if last is None or last.finished_at is None:
             return None
-        if may_try_again(step, last) and not isinstance(self._inputs(step), str):
+        if may_try_again(step, self.tried(step)) and not isinstance(self._inputs(step), str):
             return None
         return _OUTCOMES[last.phase]
 
@@ -210,6 +213,8 @@ class _Engine:
         if last.finished_at is None:
             return self._after_crash(step, last, left)
         due = last.finished_at + min(step.retry.backoff * 2 ** (last.number - 1), LONGEST_BACKOFF)
+        if last.not_before is not None:
+            due = max(due, last.not_before)
         if due > self.now:
             return Plan(check_after=due - self.now)
         return self._try(step, last.number + 1, left)
@@ -230,7 +235,14 @@ class _Engine:
         inputs = self._inputs(step)
         if isinstance(inputs, str):
             return chain(SUCCEEDED, self._finish(step, attempt, "Failed", inputs))
-        begin = act.BeginStep(tenant=self.tenant, run_uid=self.run.uid, step=step.name, attempt=attempt)
+        begin = act.BeginStep(
+            tenant=self.tenant,
+            run_uid=self.run.uid,
+            namespace=self.run.namespace,
+            step=step.name,
+            attempt=attempt,
+            integration=step.uses.partition("/")[0],
+        )
         return chain(SUCCEEDED, begin, self._perform(step, attempt, inputs, left))
 
     def _after_crash(self, step: Step, last: Attempt, left: timedelta) -> Plan:
@@ -253,7 +265,7 @@ class _Engine:
             action=action,
             inputs=inputs,
             outputs=step.outputs,
-            timeout=max(timedelta(seconds=1), min(step.timeout, LONGEST_ACTION, left)),
+            timeout=max(timedelta(seconds=1), min(step.timeout, left)),
             idempotent=self.observed.idempotent.get(step.uses, False),
         )
 

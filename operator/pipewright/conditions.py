@@ -18,6 +18,8 @@ from pipewright.plan import Fact, Plan, Results
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
+INVALID_SPEC = "InvalidSpec"
+"""The reason of a spec that cannot be read: the one trouble that ends an object of a bounded kind."""
 
 
 def project(
@@ -50,13 +52,28 @@ def project(
 
 
 def failed(
-    previous: Sequence[Condition], error: Exception, *, generation: int, now: datetime, summary: str = READY
+    previous: Sequence[Condition],
+    error: Exception,
+    *,
+    generation: int,
+    now: datetime,
+    summary: str = READY,
+    bounded: bool = False,
 ) -> tuple[Condition, ...]:
-    """The conditions when a reconcile ended in an error of its own: aspects stay, the summary turns False."""
+    """The conditions when a reconcile ended in an error of its own: aspects stay, the summary turns False.
+
+    The summary of a `bounded` kind is its end, and trouble is none: it becomes Unknown, or stays as it was
+    when the end was told already. A spec that cannot be read is the end.
+    """
     reason, message = errors.explain(error)
     stalled = isinstance(error, errors.Stalled)
+    ends = not bounded or (stalled and reason == INVALID_SPEC)
+    news = Fact(type=summary, status=False if ends else None, reason=reason, message=message)
+    last = find(previous, summary)
+    if bounded and last is not None and last.status != "Unknown":
+        news = _fact(last)
     facts = {
-        summary: Fact(type=summary, status=False, reason=reason, message=message),
+        summary: news,
         RECONCILING: Fact(
             type=RECONCILING, status=not stalled, reason=reason, message="" if stalled else message
         ),

@@ -31,6 +31,7 @@ from pipewright.records import (
     Record,
     RecordError,
     RunRecord,
+    not_from_the_future,
     parse_record,
     record_json,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "event_from_json",
     "job_event",
     "lacks",
+    "not_from_the_future",
     "parse_record",
     "prediction_from_json",
     "record_json",

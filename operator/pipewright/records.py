@@ -15,7 +15,7 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, get_args
 
 Phase = Literal["queued", "started", "finished"]
@@ -59,6 +59,9 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _CAMEL = re.compile(r"_([a-z])")
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+AHEAD: Final = timedelta(hours=1)
+"""How far a provider's clock may be ahead of ours."""
 
 
 def camel(name: str) -> str:
@@ -174,6 +177,21 @@ def parse_record(mapping: Mapping[str, Any]) -> Record:
     values["phase"] = values["phase"] or _phase_of(values)
     _check_phase(values, kind=kind)
     return _KINDS[kind](**{field: value for field, value in values.items() if value is not None})
+
+
+def not_from_the_future(record: Record, *, now: datetime) -> None:
+    """Refuse what has not happened yet: called where records come in, webhooks and imports alike.
+
+    The last outcomes of a line of work are kept by their time of finish and count from then on. One of a year
+    to come would stand there, counted by nobody, in the place of one that is known.
+
+    Raises:
+        RecordError: names the first of the record's times that is later than `now` by more than `AHEAD`.
+    """
+    for field in ("queued_at", "started_at", "finished_at"):
+        moment: datetime | None = getattr(record, field)
+        if moment is not None and moment > now + AHEAD:
+            raise RecordError(camel(field), f"lies in the future: it is {format_time(now)} here")
 
 
 def record_json(record: Record) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from pipewright import errors, events
 
 ACTIVE = "Active"
 """The one state of a tenant in which anything is done for it."""
+DELETING = "Deleting"
+"""The state of a tenant that is being taken away, or locked: its database may not be there any more."""
 
 NOT_A_TENANTS = timedelta(seconds=30)
 """How soon to look again at an object in a namespace that is no tenant's."""
@@ -136,6 +138,8 @@ class Performed:
     message: str = ""
     result: Any = field(default=None, hash=False)
     """What the provider gave, as JSON."""
+    after: timedelta | None = None
+    """Of a failure: not now, but after so long. It says nothing against the action, so it counts for none."""
 
 
 # --- the journal --------------------------------------------------------------------------------------
@@ -155,6 +159,8 @@ class Attempt:
     finished_at: datetime | None = None
     message: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    not_before: datetime | None = None
+    """It was put off until then: nothing was done, and it is none of the step's retries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

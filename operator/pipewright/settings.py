@@ -17,6 +17,8 @@ from pydantic.alias_generators import to_camel
 
 VARIABLE = "PIPEWRIGHT_SETTINGS"
 
+_MIB = 1024 * 1024
+
 
 class SettingsError(Exception):
     """The settings cannot be used; the message names the file, the field and what to do."""
@@ -68,11 +70,18 @@ class Sealing(_Part):
 
 
 class Gateway(_Part):
-    """The gateway's private key, its address as providers reach it, and its tokens' audience."""
+    """The gateway's private key, its address as providers reach it, its tokens' audience, its largest bodies.
+
+    A larger body is answered 413. Bodies under way are held in memory: allow no more than providers need.
+    """
 
     private_key_file: Path | None = None
     base_url: str
     audience: str = "pipewright"
+    hook_body_bytes: Annotated[int, Field(ge=1024, le=25 * _MIB)] = _MIB
+    """Of one webhook delivery. GitHub sends up to 25 MiB; events of runs and jobs have some 20 KiB."""
+    import_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MIB)] = 64 * _MIB
+    """Of one import of history: some 50,000 runs with their jobs fit into 64 MiB. Send more in several."""
 
 
 class Ray(_Part):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,37 @@ async def test_a_link_out_of_the_store_is_not_followed(tmp_path: Path) -> None:
             await store.get(store.url_for(*parts))
     await store.delete(store.url_for("t"))
     assert (tmp_path / "secret").exists()
+
+
+def _a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _a_link(path: Path) -> None:
+    path.with_name("other").write_text("of somebody else")
+    path.symlink_to(path.with_name("other"))
+
+
+def _a_circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def _a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [_a_pipe, _a_folder, _a_link, _a_circle, _a_socket])
+async def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    store = FileArtifacts(tmp_path.as_uri())
+    make(tmp_path / "model")
+    with pytest.raises(errors.BackendError, match=r"no plain file|cannot be followed") as refused:
+        await asyncio.wait_for(store.get(store.url_for("model")), timeout=5)
+    assert not isinstance(refused.value, errors.Unreachable)
 
 
 async def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from dev import places
 from dev.simulator import story
 from dev.web import demand
 from pipewright import errors
+from pipewright.backends.runner.actions import ConnectorActions
 from pipewright.ports import Secret
 
 GITHUB = catalogue.load()["github"]
@@ -228,6 +229,21 @@ async def test_a_busy_provider_says_how_long_to_wait(
         await comment(simulator, client)
     assert (waiting.value.reason, waiting.value.after) == ("ProviderBusy", timedelta(seconds=seconds))
     assert waiting.value.message == f"GitHub Actions asks to wait (status {how['status']})"
+
+
+async def test_for_the_runner_a_busy_provider_puts_the_action_off(
+    simulator: Simulator, client: Outbound
+) -> None:
+    fault(simulator, status=429, headers={"Retry-After": "17"})
+    account = simulator.account()
+    performed = await ConnectorActions(client).perform(
+        connector="github",
+        action="comment",
+        config=account.config,
+        credentials=account.credentials,
+        inputs={"project": "acme/shop", "sha": SHA, "body": "It runs again."},
+    )
+    assert (performed.phase, performed.after) == ("Failed", timedelta(seconds=17))
 
 
 async def test_a_spent_quota_is_waited_for_until_its_reset(simulator: Simulator, client: Outbound) -> None:

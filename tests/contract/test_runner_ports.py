@@ -264,6 +264,16 @@ async def test_an_outcome_without_an_intent_is_both(lines: Lines) -> None:
     assert tried.finished_at is not None
 
 
+async def test_what_was_put_off_says_until_when(lines: Lines) -> None:
+    await lines.begin()
+    await lines.journal.begin_step(lines.tenant, run_uid=lines.uid, step="rerun", attempt=1)
+    await lines.finish_step("rerun", "Failed", message="busy", after=timedelta(minutes=5))
+    await lines.finish_step("tell", "Failed")
+    rerun, tell = (await lines.read()).attempts
+    assert rerun.not_before == rerun.finished_at + timedelta(minutes=5)
+    assert tell.not_before is None
+
+
 async def test_attempts_come_by_step_and_number(lines: Lines) -> None:
     await lines.begin()
     await lines.finish_step("tell", "Failed")

@@ -91,6 +91,20 @@ async def test_a_delivery_is_new_once(ingest: psycopg.AsyncConnection, integrati
     assert await history.record_delivery(ingest, delivery(str(uuid4()))) is True
 
 
+async def test_a_delivery_is_listed_with_what_became_of_it(
+    ingest: psycopg.AsyncConnection, integration: str
+) -> None:
+    stored = delivery(integration)
+    ignored = replace(
+        delivery(integration, name="d-2", at=minutes(1)), outcome="ignored", reason="a ping" + "!" * 494
+    )
+    for each in (stored, ignored):
+        assert await history.record_delivery(ingest, each)
+    assert await history.deliveries(ingest, integration=integration, limit=9) == [ignored, stored]
+    after = history.After(at=ignored.received_at, key=ignored.delivery_id)
+    assert await history.deliveries(ingest, integration=integration, limit=9, after=after) == [stored]
+
+
 async def test_of_two_deliveries_at_once_one_is_new(place, integration: str) -> None:
     async with place.connect("ingest") as one, place.connect("ingest") as two:
         async with one.transaction():
@@ -361,6 +375,17 @@ async def test_a_line_with_a_very_long_name_is_a_line(
     line, sibling = ("branch", integration + "ü" * 4000), ("branch", integration + "ü" * 4001)
     await lines.write_lines(ingest, {line: "[[1]]", sibling: "[[2]]"})
     assert await lines.read_lines(ingest, [line, sibling]) == {line: [[1]], sibling: [[2]]}
+
+
+async def test_names_and_outcomes_with_quotes_and_backslashes_come_back_as_they_were(
+    ingest: psycopg.AsyncConnection, integration: str
+) -> None:
+    odd = {
+        ("branch", f'["{integration}","a\\"b\\\\c\'d{{,}}"]'): [['"\\', 1, "%s", None]],
+        ("actor", integration): [],
+    }
+    await lines.write_lines(ingest, {line: json.dumps(outcomes) for line, outcomes in odd.items()})
+    assert await lines.read_lines(ingest, odd) == odd
 
 
 async def test_two_replicas_lose_no_outcome_of_a_line(place, integration: str) -> None:

@@ -43,12 +43,17 @@ class SkipStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginStep:
-    """Write the intent: this attempt is about to be performed, under its idempotency key."""
+    """Write the intent: this attempt is about to be performed, under its idempotency key.
+
+    The account is read before, so that a server of ours that does not answer leaves no attempt behind.
+    """
 
     tenant: TenantRef
     run_uid: str
+    namespace: str
     step: str
     attempt: int
+    integration: str
 
     def __str__(self) -> str:
         return f"begin attempt {self.attempt} of step {self.step}"

@@ -247,6 +247,22 @@ class Resource(Base):
         """
         return cls.model_validate(dict(manifest))
 
+    @classmethod
+    def parse_for_teardown(cls, manifest: Mapping[str, Any]) -> Self:
+        """Return the object with the kind's defaults for the fields of its spec that cannot be read.
+
+        Who asked for the deletion does not want the spec any more, only what is there to go away. A field
+        is dropped as a whole: half of a list would be another wish than the one that was written.
+
+        Raises:
+            pydantic.ValidationError: what cannot be read has no default, or does not lie in the spec.
+        """
+        try:
+            return cls.parse(manifest)
+        except ValidationError as refused:
+            readable = _readable(manifest.get("spec"), refused)
+        return cls.parse({**manifest, "spec": readable})
+
     def dump(self) -> dict[str, Any]:
         """Return the object as a manifest."""
         return {"apiVersion": self.api_version, "kind": self.kind, **super().dump()}
@@ -275,3 +291,12 @@ class Resource(Base):
     def deleting(self) -> bool:
         """Whether somebody asked for the object's deletion."""
         return self.metadata.deletion_timestamp is not None
+
+
+def _readable(spec: object, refused: ValidationError) -> dict[str, Any]:
+    """The fields of a spec that no error names; none when an error is about the spec as a whole."""
+    places = [error["loc"] for error in refused.errors() if error["loc"][:1] == ("spec",)]
+    if not isinstance(spec, Mapping) or any(len(place) == 1 for place in places):
+        return {}
+    broken = {place[1] for place in places}
+    return {name: value for name, value in spec.items() if name not in broken}

@@ -1,7 +1,9 @@
 """What is done for a WorkflowRun: rows of the journal, and steps' actions between intent and outcome.
 
-A provider's answer, good or bad, becomes an outcome in the journal. Only when that row cannot be written does
-an error leave this room; the next pass then finds an intent without an outcome, as after a crash.
+The account is read before the intent, too: a server of ours that does not answer leaves no attempt behind.
+From the intent on a provider's answer, good or bad, becomes an outcome in the journal. Only when that row
+cannot be written does an error leave this room; the next pass then finds an intent without an outcome, as
+after a crash.
 """
 
 from __future__ import annotations
@@ -9,8 +11,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar, assert_never
+from datetime import timedelta
+from typing import Any, Literal, TypeVar, assert_never
+
+from pydantic import ValidationError
 
 from pipewright import errors, expressions, plan
 from pipewright.actions import run
@@ -59,6 +65,8 @@ async def perform(action: RunAction, *, ports: RunnerPorts) -> None:
                 message=action.reason,
             )
         case run.BeginStep():
+            with contextlib.suppress(errors.Stalled):  # that is an outcome: the attempt ends with it
+                await _account(action, ports)
             await journal.begin_step(
                 action.tenant, run_uid=action.run_uid, step=action.step, attempt=action.attempt
             )
@@ -98,11 +106,14 @@ async def _perform_step(action: run.PerformStep, ports: RunnerPorts) -> None:
         phase=performed.phase,
         message=performed.message,
         outputs=outputs,
+        after=performed.after if performed.phase == "Failed" else None,
     )
 
 
 async def _in_time(action: run.PerformStep, ports: RunnerPorts) -> Performed:
+    """What came of the action. Until the account is read nothing is sent."""
     sent = False
+    unanswered: Literal["Failed", "Unknown"] = "Failed" if action.idempotent else "Unknown"
     try:
         async with asyncio.timeout(action.timeout.total_seconds()) as stopwatch:
             integration, credentials = await _account(action, ports)
@@ -117,19 +128,31 @@ async def _in_time(action: run.PerformStep, ports: RunnerPorts) -> Performed:
     except TimeoutError:
         if not stopwatch.expired():
             raise
-        seconds = action.timeout.total_seconds()
-        safe = action.idempotent or not sent
-        return Performed(
-            phase="Failed" if safe else "Unknown", message=f"there was no answer within {seconds:g} s"
-        )
-    except (errors.Waiting, errors.Stalled, errors.BackendError) as refused:
-        # nearly always before anything was sent: the Integration, its Secret or the API server
-        safe = action.idempotent or not sent
-        return Performed(phase="Failed" if safe else "Unknown", message=refused.message)
+        message = f"there was no answer within {action.timeout.total_seconds():g} s"
+        return Performed(phase=unanswered, message=message) if sent else _put_off(message)
+    except errors.Stalled as refused:
+        return Performed(phase=unanswered if sent else "Failed", message=refused.message)
+    except (errors.Waiting, errors.BackendError) as trouble:
+        after = trouble.after if isinstance(trouble, errors.Waiting) else timedelta(0)
+        if sent:
+            return Performed(phase=unanswered, message=trouble.message)
+        return _put_off(trouble.message, after=after)
 
 
-async def _account(action: run.PerformStep, ports: RunnerPorts) -> tuple[Integration, Mapping[str, Secret]]:
-    """The Integration and the fields of its Secret, read when they are needed and kept nowhere."""
+def _put_off(message: str, *, after: timedelta = timedelta(0)) -> Performed:
+    """Nothing was sent for want of our own servers, which is none of the step's retries."""
+    return Performed(phase="Failed", message=message, after=after)
+
+
+async def _account(
+    action: run.BeginStep | run.PerformStep, ports: RunnerPorts
+) -> tuple[Integration, Mapping[str, Secret]]:
+    """The Integration and the fields of its Secret, read when they are needed and kept nowhere.
+
+    Raises:
+        Stalled: one of them is not there, or the Integration's spec cannot be read.
+        Unreachable: the API server does not answer.
+    """
     named = Ref(
         api_version=Integration.api_version,
         kind=Integration.kind,
@@ -139,7 +162,11 @@ async def _account(action: run.PerformStep, ports: RunnerPorts) -> tuple[Integra
     found = await ports.cluster.get(named)
     if found is None:
         raise errors.Stalled("IntegrationMissing", f"there is no Integration {action.integration}")
-    integration = Integration.parse(found)
+    try:
+        integration = Integration.parse(found)
+    except ValidationError:
+        message = f"the spec of the Integration {action.integration} cannot be read: its conditions say why"
+        raise errors.Stalled("InvalidSpec", message) from None
     name = integration.spec.credentials.secret_ref.name
     held = await ports.cluster.get(
         Ref(api_version="v1", kind="Secret", namespace=action.namespace, name=name)

@@ -7,9 +7,11 @@ lies inside the folder, and no file is read beyond a size.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,9 @@ MAX_BYTES = 512 * 1024 * 1024
 """No window, model or report is larger."""
 
 T = TypeVar("T")
+
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO})
+"""What opening a link or a socket answers; a pipe opens at once and is then seen not to be a file."""
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -55,7 +60,8 @@ class FileArtifacts:
 
     async def exists(self, url: str) -> bool:
         """Whether a file or folder is there."""
-        return await asyncio.to_thread(self._path(url).exists)
+        path = self._path(url)
+        return await asyncio.to_thread(_guarded, f"look at {path.name}", path.exists)
 
     async def delete(self, url: str) -> None:
         """Delete a file, or a folder with what lies in it."""
@@ -69,19 +75,40 @@ class FileArtifacts:
         parts = urlsplit(url)
         path = Path(unquote(parts.path))
         inside = path.is_relative_to(self._root) and ".." not in path.parts
-        if parts.scheme != "file" or not inside or not path.resolve().is_relative_to(self._root):
+        if parts.scheme != "file" or not inside or not _resolved(path).is_relative_to(self._root):
             raise errors.BackendError("an address leads out of the artifact store: it is not followed")
         return path
 
     def _get(self, path: Path) -> bytes | None:
         try:
-            with path.open("rb") as file:
-                content = file.read(self._max_bytes + 1)
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as broken:
+            if broken.errno in _NO_FILE:
+                raise _no_file(path) from None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise _no_file(path)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                content = file.read(self._max_bytes + 1)
+        finally:
+            os.close(handle)
         if len(content) > self._max_bytes:
             raise errors.BackendError(f"artifact store: {path.name} is larger than {self._max_bytes} bytes")
         return content
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links that lead in a circle
+        raise errors.BackendError(f"artifact store: the place of {path.name} cannot be followed") from None
+
+
+def _no_file(path: Path) -> errors.BackendError:
+    return errors.BackendError(f"artifact store: {path.name} is no plain file")
 
 
 def _guarded(what: str, call: Callable[[], T]) -> T:

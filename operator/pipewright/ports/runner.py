@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
@@ -101,8 +102,12 @@ class Journal(Protocol):
         phase: AttemptPhase,
         message: str = "",
         outputs: Mapping[str, str] | None = None,
+        after: timedelta | None = None,
     ) -> None:
-        """Write the outcome, with the intent if there is none; an outcome that is there stays as it is."""
+        """Write the outcome, with the intent if there is none; an outcome that is there stays as it is.
+
+        `after`: it was put off, and is not to be tried again before so long from now.
+        """
         ...
 
 

@@ -53,6 +53,8 @@ class Controller(Generic[ResourceT]):
     """Ours; None when nothing outside the object must be cleaned up."""
     summary: str = conditions.READY
     """The condition that sums the kind up."""
+    bounded: bool = False
+    """The summary is how an object ends: Unknown until then, whatever trouble there is, and final after."""
     timeout: timedelta = timedelta(seconds=120)
     """A reconcile that takes longer is stopped."""
     resync: timedelta = timedelta(hours=1)
@@ -107,10 +109,12 @@ class Driver:
         deleting = metadata.deletion_timestamp is not None
         if deleting and controller.finalizer not in metadata.finalizers:
             return Ending(result=Result.RELEASED)
+        read = controller.kind.parse_for_teardown if deleting else controller.kind.parse
         try:
-            resource = controller.kind.parse(manifest)
+            resource = read(manifest)
         except ValidationError as refused:
-            error = errors.Stalled("InvalidSpec", verdict.invalid_spec(controller.kind, refused))
+            message = verdict.invalid_spec(controller.kind, refused)
+            error = errors.Stalled(conditions.INVALID_SPEC, message)
             return await self._refuse(controller, manifest, metadata, error)
         if controller.finalizer and not deleting and controller.finalizer not in metadata.finalizers:
             await self._set_finalizers(ref, metadata, [*metadata.finalizers, controller.finalizer])
@@ -242,6 +246,7 @@ def _failed(
         generation=generation,
         now=clock.now(),
         summary=controller.summary,
+        bounded=controller.bounded,
     )
     return previous.model_copy(update={"conditions": told, "observed_generation": generation})
 

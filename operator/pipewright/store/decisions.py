@@ -8,6 +8,7 @@ crash gives them back. The run's name is a hash of the decision's key, so a run 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,16 +20,34 @@ from pipewright.store import rows
 from pipewright.store.records import Decision, Waiting
 
 
+ALREADY_FIRED = "already fired for this attempt"
+
+
 async def record(
     conn: psycopg.AsyncConnection, decision: Decision, *, manifest: Mapping[str, Any] | None = None
 ) -> bool:
-    """Keep a decision; False when it was known.
+    """Keep a decision; False when it was known, or its workflow has fired for the same attempt (see `fire`).
 
     `manifest` is the WorkflowRun named `decision.run_name`, for the outbox.
     """
     wanted = None if manifest is None else Jsonb(dict(manifest))
     cursor = await conn.execute(_RECORD, rows.values(decision) | {"manifest": wanted})
     return await cursor.fetchone() == (1,)
+
+
+async def fire(
+    conn: psycopg.AsyncConnection, decision: Decision, *, manifest: Mapping[str, Any]
+) -> bool:
+    """Keep a decision that fires, as `record` does, unless its workflow has fired for the same event before.
+
+    The same event: of the same type, about the same attempt of the same run and the same job, whatever the
+    delivery's id says. Then it is kept as one that did not fire. A concurrent one waits until this
+    transaction ends. False: it did not fire, or it was known.
+    """
+    if await record(conn, decision, manifest=manifest):
+        return True
+    await record(conn, replace(decision, fired=False, reason=ALREADY_FIRED, run_name=None))
+    return False
 
 
 async def page(
@@ -82,6 +101,13 @@ async def mark_failed(conn: psycopg.AsyncConnection, outbox_id: int, *, error: s
         "UPDATE pipewright.outbox SET attempts = attempts + 1, last_error = %s, due_at = %s WHERE id = %s",
         [error, due_at, outbox_id],
     )
+
+
+async def next_due(conn: psycopg.AsyncConnection) -> datetime | None:
+    """When the next row of the outbox is due; None when all is dispatched."""
+    cursor = await conn.execute("SELECT min(due_at) FROM pipewright.outbox WHERE dispatched_at IS NULL")
+    row = await cursor.fetchone()
+    return row[0] if row else None
 
 
 _RECORD = f"""

@@ -7,15 +7,16 @@ stop), `store_event`, `surrogates`, `upsert_runs` or `upsert_jobs`, lines, predi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from pipewright.records import JobRecord, RunRecord
-from pipewright.store import merge
+from pipewright.store import merge, rows
 from pipewright.store.records import Delivery, Run
 
 Record = TypeVar("Record", RunRecord, JobRecord)
@@ -24,14 +25,31 @@ MANY = 200
 """From so many rows on, a batch locks the whole integration instead of each run."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class After:
+    """The last delivery of the page before: deliveries have no number of their own."""
+
+    at: datetime
+    key: str
+
+
 async def record_delivery(conn: psycopg.AsyncConnection, delivery: Delivery) -> bool:
-    """Note a delivery; False when it was noted before. A concurrent one waits until this transaction ends."""
-    cursor = await conn.execute(
-        "INSERT INTO pipewright.deliveries (integration, delivery_id, received_at, event)"
-        " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        [delivery.integration, delivery.delivery_id, delivery.received_at, delivery.event],
-    )
+    """Note a delivery; False when it was noted before. A concurrent one waits until this transaction ends.
+
+    One that was ignored is new when it comes again: what it says may be wanted since. Nothing was kept of it.
+    """
+    cursor = await conn.execute(_RECORD_DELIVERY, rows.values(delivery))
     return cursor.rowcount == 1
+
+
+async def deliveries(
+    conn: psycopg.AsyncConnection, *, integration: str, limit: int, after: After | None = None
+) -> list[Delivery]:
+    """An integration's deliveries, newest first."""
+    place = {"at": after.at if after else None, "key": after.key if after else ""}
+    async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        await cursor.execute(_DELIVERIES, {"integration": integration, "limit": limit, **place})
+        return await cursor.fetchall()
 
 
 async def store_event(
@@ -89,8 +107,8 @@ async def upsert_runs(
     """
     await lock_runs(conn, integration, {record.id for record in records})
     for wave in _waves(records, key=lambda record: (record.id, record.attempt)):
-        rows = [run_row(record, integration=integration, seen_at=seen_at, actors=actors) for record in wave]
-        await conn.execute(_UPSERT_RUNS, [Jsonb(rows)])
+        new = [run_row(record, integration=integration, seen_at=seen_at, actors=actors) for record in wave]
+        await conn.execute(_UPSERT_RUNS, [Jsonb(new)])
     await _derive_jobs(conn, integration, [(record.id, record.attempt) for record in records])
 
 
@@ -100,8 +118,8 @@ async def upsert_jobs(
     """Merge jobs into what is known, and their runs' `jobs` and `failed_jobs`; call it in a transaction."""
     await lock_runs(conn, integration, {record.run for record in records})
     for wave in _waves(records, key=lambda record: record.id):
-        rows = [job_row(record, integration=integration, seen_at=seen_at) for record in wave]
-        await conn.execute(_UPSERT_JOBS, [Jsonb(rows)])
+        new = [job_row(record, integration=integration, seen_at=seen_at) for record in wave]
+        await conn.execute(_UPSERT_JOBS, [Jsonb(new)])
     await _derive_jobs(conn, integration, [(record.run, record.attempt) for record in records])
 
 
@@ -214,6 +232,17 @@ def _recordset(columns: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {kind}" for name, kind in columns.items())
 
 
+_RECORD_DELIVERY = (
+    f"{rows.insert('deliveries', Delivery)} ON CONFLICT (integration, delivery_id) DO UPDATE"
+    " SET received_at = excluded.received_at, event = excluded.event, outcome = excluded.outcome,"
+    " reason = excluded.reason WHERE deliveries.outcome = 'ignored'"
+)
+_DELIVERIES = f"""
+SELECT {rows.columns(Delivery)} FROM pipewright.deliveries
+WHERE integration = %(integration)s
+    AND (%(at)s::timestamptz IS NULL OR (received_at, delivery_id) < (%(at)s::timestamptz, %(key)s))
+ORDER BY received_at DESC, delivery_id DESC LIMIT %(limit)s
+"""  # noqa: S608 - names are ours
 _RUN_SOURCE = merge.with_actors(
     f"jsonb_to_recordset(%s) AS new ({_recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
 )

@@ -75,7 +75,7 @@ async def conclude_step(conn: psycopg.AsyncConnection, step: Step) -> bool:
     statement = (
         f"{rows.insert('run_steps', Step)} ON CONFLICT (run_uid, step, attempt) DO UPDATE"
         " SET phase = excluded.phase, finished_at = excluded.finished_at, message = excluded.message,"
-        " outputs = excluded.outputs WHERE run_steps.finished_at IS NULL"
+        " outputs = excluded.outputs, not_before = excluded.not_before WHERE run_steps.finished_at IS NULL"
     )
     return (await conn.execute(statement, rows.values(step))).rowcount == 1
 

@@ -7,6 +7,7 @@ name is (scope, key), both text.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 
 import psycopg
@@ -44,18 +45,10 @@ async def read_lines(
 
 
 async def write_lines(conn: psycopg.AsyncConnection, lines: Mapping[Line, str]) -> None:
-    """Store the outcomes of these lines, each as JSON text."""
-    wanted = sorted(lines, key=_stored)
-    await conn.execute(
-        "INSERT INTO pipewright.lines (scope, key, outcomes) SELECT new.scope, new.key, new.outcomes::jsonb"
-        " FROM unnest(%s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS new (scope, key, outcomes, at)"
-        " ORDER BY new.at ON CONFLICT (scope, key) DO UPDATE SET outcomes = excluded.outcomes",
-        [
-            [scope for scope, _ in wanted],
-            [_stored(line)[1] for line in wanted],
-            [lines[line] for line in wanted],
-        ],
-    )
+    """Store the outcomes of these lines, each as JSON text of one value."""
+    # The texts become part of one JSON value as they are: in an array of text each quote would be escaped.
+    entries = (f"[{_quoted(_stored(line))},{lines[line]}]" for line in sorted(lines, key=_stored))
+    await conn.execute(_WRITE, [f"[{','.join(entries)}]"])
 
 
 def _stored(line: Line) -> Line:
@@ -67,6 +60,16 @@ def _stored(line: Line) -> Line:
     )
 
 
+def _quoted(line: Line) -> str:
+    return json.dumps(line, ensure_ascii=False)
+
+
+_WRITE = """
+INSERT INTO pipewright.lines (scope, key, outcomes)
+SELECT new.line -> 0 ->> 0, new.line -> 0 ->> 1, new.line -> 1
+FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS new (line, at)
+ORDER BY new.at ON CONFLICT (scope, key) DO UPDATE SET outcomes = excluded.outcomes
+"""
 _READ = """
 SELECT l.scope, l.key, l.outcomes
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (scope, key, at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -27,8 +29,42 @@ async def find(
     return {scored.kind: scored for scored in found}
 
 
+async def recent(
+    conn: psycopg.AsyncConnection,
+    *,
+    integrations: Sequence[str],
+    versions: Sequence[str],
+    model_uid: str,
+    run: str | None,
+    limit: int,
+) -> list[Scored]:
+    """The newest predictions by these versions, or by any that was trained for the model.
+
+    `run`: only of this run of the provider.
+    """
+    values = {
+        "integrations": list(integrations),
+        "versions": list(versions),
+        "model": model_uid,
+        "run": run,
+        "limit": limit,
+    }
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_RECENT, values)
+        return [Scored(**row | {"reasons": tuple(row["reasons"])}) async for row in cursor]
+
+
 _INSERT = rows.insert("predictions", Scored) + " ON CONFLICT DO NOTHING"
 _FIND = f"""
 SELECT {rows.columns(Scored)} FROM pipewright.predictions
 WHERE integration = %s AND provider_id = %s AND attempt = %s
+"""  # noqa: S608 - names are ours
+# A version is the beginning of its file's digest, and the journal has the digest of each file that was made.
+_RECENT = f"""
+SELECT {rows.columns(Scored)} FROM pipewright.predictions
+WHERE integration = ANY(%(integrations)s::uuid[])
+    AND (%(run)s::text IS NULL OR provider_id = %(run)s)
+    AND (model_version = ANY(%(versions)s) OR model_version IN (
+        SELECT left(report ->> 'artifactSha256', 12) FROM pipewright.trainings WHERE model_uid = %(model)s))
+ORDER BY scored_at DESC, provider_id DESC, attempt DESC, kind LIMIT %(limit)s
 """  # noqa: S608 - names are ours

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Json = Mapping[str, Any]
 PredictionKind = Literal["run", "retry"]
+DeliveryOutcome = Literal["stored", "ignored"]
 
 # --- a tenant's database --------------------------------------------------------------------------------
 
@@ -23,6 +24,9 @@ class Delivery:
     event: str
     """The provider's name of the event, such as workflow_run."""
     received_at: datetime
+    outcome: DeliveryOutcome = "stored"
+    reason: str = ""
+    """Why it was ignored; at most 500 characters, and no value from its body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +131,8 @@ class Step:
     finished_at: datetime | None = None
     message: str = ""
     outputs: Json = field(default_factory=dict, hash=False)
+    not_before: datetime | None = None
+    """The provider asked to wait until then: nothing was done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import x25519
 
 from connectors import catalogue
 from dev import simulator
-from gateway import app
+from gateway import app, heads
 from gateway import parts as gateway_parts
 from ml import artifact, contract, train, window
 from pipewright import errors, names
@@ -352,6 +352,7 @@ def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_serve
         platform_dsn: str | None = None,
         load: bool = True,
         cluster: Any = None,
+        gateway: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[World]:
         dsn_file = gateway_folder / f"{secrets.token_hex(4)}.dsn"
         dsn_file.write_text(platform_dsn or platform_logins["pipewright_gateway"])
@@ -365,6 +366,7 @@ def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_serve
                 "gateway": {
                     "privateKeyFile": str(gateway_folder / "gateway.key"),
                     "baseUrl": "http://localhost",
+                    **(gateway or {}),
                 },
                 "artifacts": {"url": (gateway_folder / "artifacts").as_uri()},
             }
@@ -397,7 +399,14 @@ def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_serve
 @asynccontextmanager
 async def running(parts: gateway_parts.Parts) -> AsyncIterator[str]:
     """The application behind uvicorn, on a free port."""
-    config = uvicorn.Config(app.create(parts), port=0, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app.create(parts),
+        port=0,
+        http=heads.PromptHeads,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=30,  # as the process has it: longer than a client of aiohttp keeps a connection
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # without its signal handlers: they are pytest's
     while not server.started:

@@ -155,7 +155,8 @@ IGNORED = {
 async def test_what_says_nothing_is_noted_and_not_kept(world, hook, tenant, event, payload, why):
     answer = await world.deliver(hook, event, payload, id="d-1")
     assert (answer.status, answer.body) == (202, {"ignored": why})
-    assert await tenant.rows("SELECT delivery_id, event FROM pipewright.deliveries") == [("d-1", event)]
+    kept = await tenant.rows("SELECT delivery_id, event, outcome, reason FROM pipewright.deliveries")
+    assert kept == [("d-1", event, "ignored", why)]
     assert await tenant.rows("SELECT count(*) FROM pipewright.events") == [(0,)]
     assert (await world.deliver(hook, event, payload, id="d-1")).body == {"duplicate": True}
 

@@ -1,11 +1,14 @@
-"""Imported history: all of it or nothing, the same rows as webhooks give, the wrong line by its number."""
+"""Imported history: the same rows as webhooks give, the wrong line by its number, part by part."""
 
+import asyncio
 import json
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
 from dev import simulator
+from gateway import history
 
 UNTIL = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 RUNS = """SELECT provider_id, attempt, project, branch, phase, outcome, failed_jobs, jobs
@@ -124,3 +127,97 @@ async def test_an_import_after_webhooks_does_not_undo_them(world, hook, tenant, 
 
 async def test_an_unknown_integration_is_404(world, tenant):
     assert (await world.rest("POST", path_of(tenant, "nobody"), data=b"")).status == 404
+
+
+# --- part by part -----------------------------------------------------------------------------------------
+
+
+def run(number, actor=""):
+    return {**GOOD, "id": str(number), "actor": actor, "finishedAt": f"2026-01-01T00:{number:02d}:00Z"}
+
+
+@asynccontextmanager
+async def somebody_adds(tenant, login):
+    """Another transaction writes this person: whoever needs them too waits for its end."""
+    async with tenant.connect() as conn, conn.transaction(force_rollback=True):
+        await conn.execute("INSERT INTO pipewright.actors (provider, login) VALUES ('github', %s)", [login])
+        yield
+
+
+def stored(tenant, count):
+    async def fact():
+        return await tenant.rows("SELECT count(*) FROM pipewright.runs") == [(count,)]
+
+    return fact
+
+
+async def test_an_import_in_parts_gives_the_rows_and_lines_of_one_part(world, records, monkeypatch):
+    found = []
+    for size in (2000, 70):
+        monkeypatch.setattr(history, "BATCH", size)
+        tenant = await world.tenant()
+        await world.hook(tenant, projects=[p.name for p in simulator.ORGANISATION], name="whole")
+        answer = await world.rest("POST", path_of(tenant), data=ndjson(records))
+        lines = [(scope, outcomes) for scope, _, outcomes in await tenant.rows(LINES) if scope != "actor"]
+        found.append((answer.status, answer.body, await tenant.rows(RUNS), lines))
+    assert found[0] == found[1]
+    assert found[0][0] == 200
+
+
+async def test_a_webhook_is_stored_while_an_import_of_its_integration_is_under_way(
+    world, hook, tenant, github, eventually, monkeypatch
+):
+    monkeypatch.setattr(history, "BATCH", 2)
+    data = ndjson([run(1), run(2), run(3, "ada"), run(4)])
+    async with somebody_adds(tenant, "ada"):
+        importing = asyncio.create_task(world.rest("POST", path_of(tenant, "github"), data=data))
+        await eventually(stored(tenant, 2))
+        assert (await world.deliver(hook, "workflow_run", github("requested", run=9))).status == 202
+        assert not importing.done()
+    assert (await importing).body == {"runs": 4, "jobs": 0, "lines": 3}
+    assert await stored(tenant, 5)()
+
+
+async def test_an_import_that_breaks_says_up_to_which_line_it_is_stored_and_is_completed_by_another(
+    world, proxied, eventually, monkeypatch
+):
+    monkeypatch.setattr(history, "BATCH", 2)
+    tenant = await world.tenant(port=proxied.port)
+    await world.hook(tenant)
+    data = b"\n" + ndjson([run(1), run(2), run(3, "ada"), run(4)])
+    async with somebody_adds(tenant, "ada"):
+        importing = asyncio.create_task(world.rest("POST", path_of(tenant, "github"), data=data))
+        await eventually(stored(tenant, 2))
+        await proxied.down()
+        broken = await importing
+    assert (broken.status, broken.body["reason"], broken.body["stored"]) == (503, "Unreachable", 3)
+    assert broken.body["detail"].endswith("; it is stored up to line 3")
+    nothing = await world.rest("POST", path_of(tenant, "github"), data=data)
+    assert (nothing.status, nothing.body["stored"]) == (503, 0)
+    await proxied.up()
+    again = await world.rest("POST", path_of(tenant, "github"), data=data)
+    assert (again.status, again.body) == (200, {"runs": 4, "jobs": 0, "lines": 3})
+    assert await stored(tenant, 4)()
+    [(outcomes,)] = await tenant.rows("SELECT outcomes FROM pipewright.lines WHERE scope = 'project'")
+    assert [outcome[0] for outcome in outcomes] == ["1", "2", "3", "4"]
+
+
+async def first_line(world, path, length):
+    """What a body of this length is answered before it is sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ada\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(5):
+        answer = await reader.readline()
+    writer.close()
+    return answer
+
+
+async def test_how_large_hooks_and_imports_may_be_is_a_setting(serve, github):
+    async with serve(gateway={"hookBodyBytes": 1024, "importBodyBytes": 2048}) as world:
+        tenant = await world.tenant()
+        hook = await world.hook(tenant)
+        assert b" 413 " in await first_line(world, path_of(tenant, "github"), 2049)
+        assert (await world.rest("POST", path_of(tenant, "github"), data=b"\n" * 2048)).status == 200
+        assert b" 413 " in await first_line(world, f"/hooks/{hook.id}", 1025)
+        assert (await world.deliver(hook, "ping", {"zen": "x"})).status == 202

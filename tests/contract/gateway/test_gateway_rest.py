@@ -68,6 +68,22 @@ async def test_ask_whether_a_run_will_fail(world, hook, tenant, model_file, gith
     assert any("failed" in reason for reason in answer.body["reasons"])
 
 
+async def test_which_integration_a_run_belongs_to_is_asked_where_there_are_several(
+    world, hook, tenant, model_file, github
+):
+    await world.promote(tenant, model_file)
+    other = await world.hook(tenant, name="enterprise")
+    for run in range(6):
+        await world.deliver(other, "workflow_run", github("completed", run=run, conclusion="failure"))
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions"
+    assert (await world.rest("POST", url, json=RUN)).status == 422
+    mine = await world.rest("POST", url, json={**RUN, "integration": "github"})
+    theirs = await world.rest("POST", url, json={**RUN, "integration": "enterprise"})
+    assert mine.body["band"] == "unsure"
+    assert theirs.body["probability"] > mine.body["probability"]
+    assert (await world.rest("POST", url, json={**RUN, "integration": "gone"})).status == 404
+
+
 WRONG = {
     "no project": {"pipeline": "ci"},
     "an unknown field": {**RUN, "colour": "red"},
@@ -134,6 +150,21 @@ async def test_deliveries_are_paged_newest_first(world, hook, tenant, github):
         if cursor is None:
             break
     assert seen == ["d-4", "d-3", "d-2", "d-1", "d-0"]
+
+
+async def test_a_delivery_that_was_ignored_says_why_and_one_that_was_stored_says_so(
+    world, hook, tenant, github
+):
+    await world.deliver(hook, "workflow_run", github("requested"), id="d-1")
+    await world.deliver(hook, "workflow_run", github("requested", project="acme/x"), id="d-2")
+    await world.deliver(hook, "ping", {"zen": "x"}, id="d-3")
+    await world.deliver(hook, "workflow_run", github("requested"), id="d-2")
+    page = await world.rest("GET", f"/v1/namespaces/{tenant.namespace}/integrations/github/deliveries")
+    assert [(each["id"], each["outcome"], each["reason"]) for each in page.body["items"]] == [
+        ("d-3", "ignored", "events of the kind ping are not used"),
+        ("d-2", "ignored", "the project is not among the Integration's projects"),
+        ("d-1", "stored", ""),
+    ]
 
 
 @pytest.mark.parametrize("cursor", ["x", "W10=", "WyJhIiwgImIiXQ==", "9" * 30, "%00"])

@@ -177,6 +177,51 @@ def test_an_object_that_needs_a_spec_is_refused_without(kind: type[Integration])
         kind.parse({"metadata": {"name": "x"}})
 
 
+@pytest.mark.parametrize("timeout", ["1s", "100s"])
+def test_a_step_may_take_as_long_as_one_request(timeout: str) -> None:
+    spec = {"triggers": [{"event": "taskrun.queued"}], "steps": [{"name": "a", "uses": "b/c"}]}
+    spec["steps"][0]["timeout"] = timeout
+    assert Workflow.parse({"metadata": {}, "spec": spec}).spec.steps[0].timeout <= timedelta(seconds=100)
+
+
+def test_a_step_may_not_take_longer_than_one_look_at_its_run() -> None:
+    spec = {
+        "triggers": [{"event": "taskrun.queued"}],
+        "steps": [{"name": "a", "uses": "b/c", "timeout": "101s"}],
+    }
+    with pytest.raises(ValidationError, match="between 1s and 100s"):
+        Workflow.parse({"metadata": {}, "spec": spec})
+
+
+UNREADABLE: dict[str, tuple[object, TenantSpec]] = {
+    "a policy that is none is Retain": ({"deletionPolicy": "Shred"}, TenantSpec()),
+    "what can be read stays": (
+        {"deletionPolicy": "Delete", "podSecurity": "none"},
+        TenantSpec(deletion_policy="Delete"),
+    ),
+    "a field goes as a whole": (
+        {"deletionPolicy": "Delete", "database": {"connectionLimit": "many"}},
+        TenantSpec(deletion_policy="Delete"),
+    ),
+    "what is no spec is an empty one": ("Shred", TenantSpec()),
+    "and what can be read as it is, is": ({"displayName": "Acme"}, TenantSpec(display_name="Acme")),
+}
+
+
+@pytest.mark.parametrize("sentence", UNREADABLE)
+def test_a_spec_for_a_teardown(sentence: str) -> None:
+    spec, expected = UNREADABLE[sentence]
+    manifest = {"metadata": {"name": "acme"}, "spec": spec}
+    assert Tenant.parse_for_teardown(manifest).spec == expected
+
+
+def test_what_has_no_default_is_refused_in_a_teardown_too() -> None:
+    with pytest.raises(ValidationError, match=r"spec\.task"):
+        Model.parse_for_teardown({"metadata": {"name": "m"}, "spec": {"task": 1, "serving": {"default": 1}}})
+    with pytest.raises(ValidationError, match=r"metadata\.name"):
+        Tenant.parse_for_teardown({"metadata": {"name": 1}, "spec": {}})
+
+
 SCHEDULES = ["0 3 * * *", "*/15 * * * *", "0 0 1,15 * *", "5 0-6/2 * JAN MON-FRI", "59 23 31 12 7"]
 NO_SCHEDULES = [
     "",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from connectors import catalogue
 from controllers.integration.plan import Observed, Plan, Projection, Unknown, plan_integration, plan_teardown
+from pipewright.api.meta import Condition
 from pipewright.api.v1alpha1 import Integration
+from pipewright.api.v1alpha1.integration import IntegrationStatus
 from pipewright.runner_facts import CredentialCheck, Route, TenantRef
 
 GITHUB = catalogue.load()["github"]
@@ -163,6 +165,32 @@ def test_credentials(sentence: str) -> None:
     assert facts(plan)["CredentialsValid"] == expected
     assert plan.check_after == again
     assert not any(fact.stalled for fact in plan.facts)
+
+
+NO_ANSWER = CredentialCheck(accepted=None, reason="Unreachable", message="GitHub is down")
+LAST_SAID: dict[str, tuple[str, int, tuple[bool | None, str]]] = {
+    "a provider that is down takes back nothing that it said": ("True", 1, (True, "CredentialsValid")),
+    "nothing was said of this spec": ("True", 0, (None, "Unreachable")),
+    "what was refused is unknown then": ("False", 1, (None, "Unreachable")),
+    "what was unknown stays so": ("Unknown", 1, (None, "Unreachable")),
+}
+
+
+@pytest.mark.parametrize("sentence", LAST_SAID)
+def test_credentials_while_the_provider_is_down(sentence: str) -> None:
+    status, generation, expected = LAST_SAID[sentence]
+    said = Condition(
+        type="CredentialsValid",
+        status=status,  # type: ignore[arg-type]
+        reason="CredentialsValid",
+        message="accepted",
+        last_transition_time=datetime(2026, 3, 1, tzinfo=UTC),
+        observed_generation=generation,
+    )
+    subject = SUBJECT.model_copy(update={"status": IntegrationStatus(conditions=(said,))})
+    plan = plan_integration(subject, replace(COMPLETE, credentials=NO_ANSWER))
+    assert facts(plan)["CredentialsValid"] == expected
+    assert plan.check_after == timedelta(seconds=60)
 
 
 def test_an_unknown_connector_is_stalled_and_lists_the_known() -> None:

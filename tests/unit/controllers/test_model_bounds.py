@@ -9,9 +9,9 @@ from ml import contract
 from pipewright.api.v1alpha1 import Model
 
 FIELDS = {
-    "numLeaves": (2, 256),
+    "numLeaves": (2, 64),
     "learningRate": (0.001, 0.5),
-    "trees": (10, 2000),
+    "trees": (10, 1000),
     "minChild": (1, 10_000),
 }
 

@@ -117,6 +117,11 @@ def fact(plan: Plan, name: str) -> Fact:
 
 
 RUNNING = training(phase="Submitted")
+STOPPING = training(ago=timedelta(minutes=31), phase="Stopping")
+DEADLINE_EXCEEDED = (
+    "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
+    " training.deadline if it needs more"
+)
 BEGIN_1 = "export the data window and begin training, attempt 1"
 BEGIN_2 = "export the data window and begin training, attempt 2"
 DAY = timedelta(days=1)
@@ -188,26 +193,43 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     "a job beyond its deadline is stopped": (
         PLAIN,
         seen(training(ago=timedelta(minutes=30), phase="Submitted"), job=JobStatus(phase="Running")),
-        [
-            "stop training, attempt 1",
-            (
-                "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
-                " training.deadline if it needs more"
-            ),
-        ],
+        ["stop training, attempt 1"],
     ),
-    "beyond the deadline a cluster that does not answer is not waited for": (
+    "a job that was told to stop is waited for": (PLAIN, seen(STOPPING, job=JobStatus(phase="Running")), []),
+    "when it has ended its attempt is closed": (
+        PLAIN,
+        seen(STOPPING, job=JobStatus(phase="Stopped")),
+        [DEADLINE_EXCEEDED],
+    ),
+    "and when the cluster does not know it any more": (PLAIN, seen(STOPPING, job=None), [DEADLINE_EXCEEDED]),
+    "a report that was written at the last moment counts": (
         PLAIN,
         seen(
-            training(ago=timedelta(minutes=31), phase="Submitted"),
-            job=Unknown(reason="Unreachable", message=""),
+            STOPPING,
+            job=JobStatus(phase="Succeeded"),
+            result=Result(report=report(), artifact_sha256=SHA),
         ),
-        [
-            (
-                "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
-                " training.deadline if it needs more"
-            ),
-        ],
+        ["note training, attempt 1, as Passed: GatesPassed: all gates passed"],
+    ),
+    "beyond the deadline a cluster that does not answer is told to stop, until it answers": (
+        PLAIN,
+        seen(STOPPING, job=Unknown(reason="Unreachable", message="")),
+        ["stop training, attempt 1"],
+    ),
+    "an artifact store that is down hides the report, so an ended job has not failed": (
+        PLAIN,
+        seen(RUNNING, job=JobStatus(phase="Succeeded"), result=Unknown(reason="Unreachable", message="down")),
+        [],
+    ),
+    "nor is a forgotten one submitted again": (
+        PLAIN,
+        seen(RUNNING, result=Unknown(reason="Unreachable", message="down")),
+        [],
+    ),
+    "the deadline counts although the artifact store is down": (
+        PLAIN,
+        seen(STOPPING, result=Unknown(reason="Unreachable", message="down")),
+        [DEADLINE_EXCEEDED],
     ),
     "while the cluster does not answer nothing is done about its job": (
         PLAIN,
@@ -486,6 +508,7 @@ def test_the_clock_change_moves_a_local_schedule_in_utc() -> None:
 
 
 GOING = model(deleting=True)
+LEAVING = replace(TENANT, state="Deleting")
 TEARDOWNS: dict[str, tuple[Observed, list[str], bool]] = {
     "a model that never was is gone at once": (Observed(tenant=None), [], True),
     "files and pointer go": (
@@ -502,6 +525,15 @@ TEARDOWNS: dict[str, tuple[Observed, list[str], bool]] = {
     "and stopped once": (
         seen(training(phase="Stopping"), job=JobStatus(phase="Running"), has_files=True),
         [],
+        False,
+    ),
+    "and stopped beyond its deadline, too": (
+        seen(
+            training(ago=timedelta(hours=1), phase="Submitted"),
+            job=JobStatus(phase="Running"),
+            has_files=True,
+        ),
+        ["stop training, attempt 1"],
         False,
     ),
     "when it has ended its attempt is closed": (
@@ -532,6 +564,21 @@ TEARDOWNS: dict[str, tuple[Observed, list[str], bool]] = {
         Observed(tenant=TENANT, trainings=Unknown(reason="Unreachable", message="down"), has_files=True),
         [],
         False,
+    ),
+    "but not when it goes with its tenant: pointer and files go": (
+        Observed(
+            tenant=LEAVING,
+            trainings=Unknown(reason="Unreachable", message="down"),
+            pointer=pointer(finished()),
+            has_files=True,
+        ),
+        ["withdraw the active version", "delete the model's files"],
+        False,
+    ),
+    "then nothing is left to do, with the journal unread": (
+        Observed(tenant=LEAVING, trainings=Unknown(reason="CredentialsMissing", message="no password")),
+        [],
+        True,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -203,6 +204,60 @@ async def test_a_journal_that_cannot_be_read_leaves_the_status_as_it_was() -> No
     assert condition(told, "Training") == ("Unknown", "Unreachable")
     assert told.status.last_training == ready.status.last_training
     assert outcome.next_look == timedelta(seconds=10)
+
+
+async def test_a_password_that_is_missing_leaves_a_serving_model_ready() -> None:
+    world = World()
+    ready = await world.settle(model())
+    forbid(world.trainings, "latest", errors.Waiting("CredentialsMissing", "Vault has no password"))
+    told, _ = await world.step(ready)
+    assert condition(told, "Ready") == ("True", "Active")
+    assert condition(told, "Training") == ("Unknown", "CredentialsMissing")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [errors.Unreachable("the database is down"), errors.Waiting("CredentialsMissing", "no password")],
+    ids=lambda trouble: trouble.reason,
+)
+async def test_a_model_goes_with_a_tenant_whose_database_cannot_be_reached(trouble: Exception) -> None:
+    world = World()
+    await world.settle(model())
+    world.directory.tenants["acme"] = dataclasses.replace(TENANT, state="Deleting")
+    forbid(world.trainings, "latest", trouble)
+    going = await world.settle(model(deleting=True))
+    _, outcome = await world.step(going)
+    assert outcome.finished
+    assert (world.artifacts.files, world.pointers.pointers) == ({}, {})
+
+
+async def test_an_artifact_store_that_is_down_wedges_nothing() -> None:
+    world = World()
+    ready = await world.settle(model(training={"schedule": "0 3 * * *"}))
+    world.clock.at += timedelta(days=1)
+    world.compute = MemoryCompute()
+    begun = await world.settle(ready)
+    (first, second) = world.trainings.attempts[UID].values()
+    assert not first.running
+    forbid(world.artifacts, "get", errors.Unreachable("artifact store: read report.json: stale"))
+    world.compute.set(second.submission_id, JobStatus(phase="Succeeded"))
+    told = await world.settle(begun)
+    assert condition(told, "Ready") == ("True", "Active")
+    assert condition(told, "Training") == ("True", "Unreachable")
+    assert world.trainings.attempts[UID][2].running
+    world.clock.at += timedelta(hours=1)
+    await world.step(told)
+    assert world.trainings.attempts[UID][2].reason.startswith("DeadlineExceeded")
+
+
+async def test_a_report_that_the_store_refuses_to_read_is_a_failed_attempt() -> None:
+    world = World()
+    world.compute = MemoryCompute()
+    begun = await world.settle(model(training={"retries": 0}))
+    forbid(world.artifacts, "get", errors.BackendError("artifact store: report.json is no plain file"))
+    told = await world.settle(begun)
+    assert condition(told, "Training") == ("False", "TrainingFailed")
+    assert world.trainings.attempts[UID][1].reason.endswith("report.json is no plain file")
 
 
 async def test_a_namespace_without_a_tenant_waits() -> None:

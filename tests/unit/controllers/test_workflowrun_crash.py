@@ -27,7 +27,7 @@ from pipewright.backends.runner.memory import (
     MemoryRoutes,
     MemoryTriggers,
 )
-from pipewright.errors import Unreachable
+from pipewright.errors import Unreachable, Waiting
 from pipewright.plan import Ref
 from pipewright.ports import RunnerPorts
 from pipewright.runner_facts import Decision, Performed, TenantRef
@@ -320,6 +320,97 @@ async def test_a_secret_that_is_missing_fails_the_step_with_its_name(world: Worl
     await world.until_quiet(world.process())
     assert world.done() == []
     assert world.status.steps[0].message == "there is no Secret github-token"
+
+
+class ClusterDown(MemoryCluster):
+    """A cluster that does not tell of these kinds; `answers` counts how often it does at first."""
+
+    def __init__(self, cluster: MemoryCluster, kind: str, *, answers: int = 0) -> None:
+        super().__init__()
+        self._cluster, self._kind, self._answers = cluster, kind, answers
+
+    async def get(self, ref: Ref) -> Any:
+        if ref.kind == self._kind:
+            self._answers -= 1
+            if self._answers < 0:
+                raise Unreachable("the API server did not answer")
+        return await self._cluster.get(ref)
+
+
+async def test_an_api_server_that_is_down_before_the_intent_leaves_no_attempt(world: World) -> None:
+    ports = world.process()
+    await world.one_pass(ports)
+    for _ in range(3):
+        await world.one_pass(replace(ports, cluster=ClusterDown(world.cluster, "Secret")))
+    journal = await world.journal.read(TENANT, run_uid="run-uid")
+    assert journal is not None
+    assert journal.attempts == ()
+    assert world.succeeded() == "Unknown"
+    await world.until_quiet(ports)
+    assert world.done() == BOTH
+    assert [step.attempt for step in world.status.steps] == [1, 1]
+
+
+async def test_an_api_server_that_goes_down_after_the_intent_costs_no_retry(world: World) -> None:
+    ports = world.process()
+    await world.one_pass(ports)
+    await world.one_pass(replace(ports, cluster=ClusterDown(world.cluster, "Secret", answers=1)))
+    journal = await world.journal.read(TENANT, run_uid="run-uid")
+    assert journal is not None
+    assert [(tried.phase, tried.not_before == tried.finished_at) for tried in journal.attempts] == [
+        ("Failed", True)
+    ]
+    await world.until_quiet(ports)
+    assert world.phases() == {"rerun": "Succeeded", "tell": "Succeeded"}
+
+
+async def test_a_provider_that_asks_to_wait_is_asked_again_then_without_any_retry(world: World) -> None:
+    world.actions.results = [Performed(phase="Failed", message="busy", after=timedelta(seconds=90))]
+    ports = world.process()
+    await world.one_pass(ports)
+    await world.one_pass(ports)
+    waiting = await world.one_pass(ports)
+    assert timedelta(seconds=80) < waiting.next_look < timedelta(seconds=90)
+    assert world.phases()["rerun"] == "Pending"
+    await world.until_quiet(ports)
+    assert world.done() == ["github/rerun-failed-jobs", *BOTH]
+    assert world.succeeded() == "True"
+
+
+async def test_an_integration_whose_spec_cannot_be_read_fails_the_step_and_nothing_is_sent(
+    world: World,
+) -> None:
+    ref = Ref(api_version="pipewright.dev/v1alpha1", kind="Integration", namespace="acme", name="github")
+
+    class Older(ClusterDown):
+        async def get(self, asked: Ref) -> Any:
+            found = await self._cluster.get(asked)
+            return {**found, "spec": {"connector": "github"}} if asked == ref else found
+
+    await world.until_quiet(replace(world.process(), cluster=Older(world.cluster, "")))
+    assert world.done() == []
+    assert world.phases() == {"rerun": "Failed", "tell": "Skipped"}
+    assert (world.status.steps[0].message or "").startswith("the spec of the Integration github cannot be")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [Unreachable("the database is down"), Waiting("CredentialsMissing", "Vault has no password")],
+    ids=lambda trouble: trouble.reason,
+)
+async def test_a_run_goes_with_a_tenant_whose_database_cannot_be_reached(
+    world: World, trouble: Exception
+) -> None:
+    class Down(MemoryJournal):
+        async def read(self, tenant: TenantRef, *, run_uid: str) -> Any:
+            raise trouble
+
+    ports = world.process()
+    await world.one_pass(ports)
+    down = replace(ports, journal=Down(clock=world.clock))
+    assert not (await world.one_pass(down, deleting=True)).finished
+    leaving = MemoryDirectory({"acme": replace(TENANT, state="Deleting")})
+    assert (await world.one_pass(replace(down, directory=leaving), deleting=True)).finished
 
 
 async def test_a_database_that_does_not_answer_is_no_failure_of_the_run(world: World) -> None:

@@ -198,6 +198,43 @@ ADVANCES: dict[str, tuple[Observed, list[str]]] = {
         observed(begun(tried("again", "Failed", ago=40), tried("again", "Failed", number=2, ago=19)), ALWAYS),
         [],
     ),
+    "what was put off is tried again without a retry limit": (
+        observed(begun(tried("rerun", "Failed", ago=60, not_before=NOW)), RERUN),
+        ["begin attempt 2 of step rerun", "perform github/rerun-failed-jobs for step rerun, attempt 2"],
+    ),
+    "what was put off longer than the backoff is waited for": (
+        observed(begun(tried("rerun", "Failed", ago=60, not_before=NOW + timedelta(seconds=9))), RERUN),
+        [],
+    ),
+    "the backoff is waited for although it was put off for less": (
+        observed(begun(tried("rerun", "Failed", ago=9, not_before=NOW)), RERUN),
+        [],
+    ),
+    "what was put off is none of the retries": (
+        observed(
+            begun(
+                tried("again", "Failed", ago=300, not_before=NOW),
+                tried("again", "Failed", number=2, ago=200),
+                tried("again", "Failed", number=3, ago=100),
+            ),
+            ALWAYS,
+        ),
+        ["begin attempt 4 of step again", "perform github/rerun-failed-jobs for step again, attempt 4"],
+    ),
+    "beside what was put off the retries are counted": (
+        observed(
+            begun(
+                tried("again", "Failed", ago=300, not_before=NOW),
+                tried("again", "Failed", number=4, ago=100),
+            ),
+            ALWAYS,
+        ),
+        ["end the run as Failed: StepFailed: again did not succeed; status.steps says why"],
+    ),
+    "what is put off ends with the run's time": (
+        observed(begun(tried("rerun", "Failed", ago=60, not_before=NOW), ago=3600), RERUN),
+        ["end the run as Failed: TimedOut: it took longer than 1h"],
+    ),
     "after the last attempt the step has failed": (
         observed(begun(tried("again", "Failed", number=3, ago=100)), ALWAYS),
         ["end the run as Failed: StepFailed: again did not succeed; status.steps says why"],
@@ -306,8 +343,8 @@ def test_a_step_does_not_see_a_step_that_it_does_not_need() -> None:
 
 TIMEOUTS = {
     "the step's own": ("20s", 60.0, 20.0),
-    "never longer than a pass may take": ("24h", 60.0, 100.0),
-    "never longer than the run has left": ("5m", 3590.0, 10.0),
+    "the longest that a step may have": ("100s", 60.0, 100.0),
+    "never longer than the run has left": ("60s", 3590.0, 10.0),
 }
 
 
@@ -413,6 +450,7 @@ STEPS: dict[str, tuple[tuple[Attempt, ...], tuple[str, int]]] = {
     "not begun is Pending": ((), ("Pending", 0)),
     "begun is Running": ((tried("again", "Running"),), ("Running", 1)),
     "failed and tried again is Pending": ((tried("again", "Failed"),), ("Pending", 1)),
+    "put off is Pending": ((tried("again", "Failed", number=9, not_before=NOW),), ("Pending", 9)),
     "failed for good is Failed": ((tried("again", "Failed", number=3),), ("Failed", 3)),
     "left out was never tried": ((tried("again", "Skipped"),), ("Skipped", 0)),
 }

@@ -80,11 +80,21 @@ ROW = Run(
 )  # fmt: skip
 
 
-def test_a_started_run_is_known_with_its_wait_and_a_queued_one_without():
-    assert lines.run_of(ROW).queued_at == AT.timestamp()
-    assert lines.run_of(ROW).started_at == AT.timestamp() + 30
-    queued = lines.run_of(replace(ROW, phase="queued", started_at=None, finished_at=None, outcome=""))
-    assert (queued.started_at, queued.queued_at) == (AT.timestamp(), None)
+def test_a_run_is_judged_at_one_moment_in_all_its_phases():
+    started = replace(ROW, phase="started", finished_at=None, outcome="")
+    queued = replace(started, phase="queued", started_at=None)
+    assert [lines.run_of(row).judged_at for row in (queued, started, ROW)] == [AT.timestamp()] * 3
+
+
+def test_a_later_attempt_is_judged_when_it_starts():
+    assert lines.run_of(replace(ROW, attempt=2)).judged_at == AT.timestamp() + 30
+
+
+def test_runs_of_two_integrations_have_no_line_in_common():
+    gathered = {}
+    lines.gather([ROW, replace(ROW, integration="j")], into=gathered)
+    assert len(gathered) == 12
+    assert {len(outcomes) for outcomes in gathered.values()} == {1}
 
 
 @pytest.mark.parametrize("outcome", ["cancel", "error", "skip", ""])

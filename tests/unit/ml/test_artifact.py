@@ -35,6 +35,7 @@ def test_a_model_of_another_digest_is_refused(trained: train.Trained) -> None:
         ({"features": {"schema": "other", "names": []}}, r"trained on the features other, .*train again"),
         ({"models": []}, "holds no LightGBM models"),
         ({"models": ["x"]}, "holds no LightGBM models"),
+        ({"models": ["tree\n" + "num_leaves=64\n" * 376]}, "has 24064 leaves, at most 24000 .*train again"),
         ({"calibration": {"slope": None, "intercept": 0}}, "calibration are not numbers"),
         ({"thresholds": {"failure": 0.5}}, "is incomplete"),
         ({"metrics": {}}, "is incomplete .*accuracy is missing"),

@@ -1,5 +1,6 @@
 """What the model sees, online and offline."""
 
+import dataclasses
 import math
 import random
 from collections import defaultdict
@@ -13,8 +14,8 @@ from ml.history import Outcome, Run
 
 NOON = datetime(2026, 3, 2, 12, 30, tzinfo=UTC).timestamp()  # a Monday
 RUN = Run(
-    project="acme/shop", pipeline="ci", event="push", branch="main", actor="u1", sha="abc",
-    run_id="9", attempt=1, started_at=NOON, queued_at=NOON - 30,
+    integration="i", project="acme/shop", pipeline="ci", event="push", branch="main", actor="u1", sha="abc",
+    run_id="9", attempt=1, started_at=NOON + 30, queued_at=NOON,
 )  # fmt: skip
 
 
@@ -64,10 +65,14 @@ def test_nothing_known_is_not_zero_failures() -> None:
     assert math.isnan(found["pipeline_retry_pass_rate"])
 
 
-def test_time_and_queue_are_of_the_start() -> None:
-    found = seen(RUN)
-    assert (found["hour"], found["weekday"], found["queue_seconds"]) == (12.5, 0.0, 30.0)
-    assert math.isnan(seen(history.next_attempt(RUN, at=NOON + 60))["queue_seconds"])
+def test_a_waiting_run_and_the_same_one_started_are_the_same_to_the_model() -> None:
+    waiting = dataclasses.replace(RUN, started_at=NOON)
+    lines = {scope: line("PFFPF") for scope in history.SCOPES}
+    assert (seen(RUN)["hour"], seen(RUN)["weekday"]) == (12.5, 0.0)
+    assert features.features(waiting, lines) == features.features(RUN, lines)
+    weights = [1.0] * len(features.NAMES)
+    assert reasons.reasons(waiting, lines, weights) == reasons.reasons(RUN, lines, weights)
+    assert not [name for name in features.NAMES if "queue" in name]
 
 
 def test_attempts_and_siblings_are_told_apart() -> None:
@@ -91,7 +96,7 @@ def test_flaky_is_disagreement_on_a_commit() -> None:
     assert found["pipeline_retry_pass_rate"] == 1.0
 
 
-def test_an_outcome_that_finishes_after_the_start_is_not_seen() -> None:
+def test_an_outcome_that_finishes_after_the_moment_is_not_seen() -> None:
     future = Outcome(run="x", attempt=1, sha="z", started_at=0, finished_at=NOON + 0.001, failed=True)
     assert features.features(RUN, {"branch": (*line("P"), future)}) == pytest.approx(
         features.features(RUN, {"branch": line("P")}), nan_ok=True
@@ -106,10 +111,10 @@ def random_rows(seed: int, *, count: int) -> list[dict[str, Any]]:
     for number in range(count):
         at += timedelta(seconds=dice.uniform(0, 900))
         again = dice.choice(rows) if rows and dice.random() < 0.15 else None
-        shared = ("project", "pipeline", "event", "branch", "sha", "run_id")
+        shared = ("integration", "project", "pipeline", "event", "branch", "sha", "run_id")
         rows.append(
             {
-                "integration": "github",
+                "integration": dice.choice(("github", "ghes")),
                 "project": dice.choice(("a", "b")),
                 "pipeline": dice.choice(("ci", "e2e")),
                 "run_id": str(number),
@@ -140,16 +145,16 @@ def test_training_sees_of_every_run_what_the_gateway_saw(seed: int) -> None:
     table = window.read(content, sha256=artifact.digest(content))
     offline = replay.dataset(table)
 
-    # The gateway: events in the order of the clock, a start is scored, a finish is stored in its lines.
+    # The gateway: events in the order of the clock, a run is scored once, a finish is stored in its lines.
     store: dict[tuple[str, str], tuple[Outcome, ...]] = defaultdict(tuple)
     rows = replay.attempts(table)
-    events = [(row.run.started_at, 1, index) for index, row in enumerate(rows)]
+    events = [(row.run.judged_at, 1, index) for index, row in enumerate(rows)]
     events += [(row.finished_at, 0, index) for index, row in enumerate(rows) if row.finished_at is not None]
     online = []
-    for _, starts, index in sorted(events):
+    for _, comes, index in sorted(events):
         row = rows[index]
         keys = history.lines(row.run)
-        if starts:
+        if comes:
             if row.failed is not None:
                 online.append(
                     features.features(row.run, {scope: store[scope, key] for scope, key in keys.items()})

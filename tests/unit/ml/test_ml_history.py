@@ -1,5 +1,6 @@
 """Lines of work: what is remembered of finished runs."""
 
+import dataclasses
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from ml import history
 from ml.history import Outcome, Run
 
 RUN = Run(
-    project="acme/shop", pipeline="ci", event="push", branch="main", actor="u1", sha="abc",
+    integration="i", project="acme/shop", pipeline="ci", event="push", branch="main", actor="u1", sha="abc",
     run_id="9", attempt=1, started_at=1000.0, queued_at=990.0,
 )  # fmt: skip
 
@@ -30,17 +31,38 @@ OUTCOMES = st.builds(
 
 def test_a_run_belongs_to_six_lines() -> None:
     assert history.lines(RUN) == {
-        "pipeline": '["acme/shop","ci"]',
-        "branch": '["acme/shop","ci","main"]',
-        "event": '["acme/shop","ci","push"]',
-        "actor": '["acme/shop","u1"]',
-        "project": '["acme/shop"]',
-        "commit": '["acme/shop","abc"]',
+        "pipeline": '["i","acme/shop","ci"]',
+        "branch": '["i","acme/shop","ci","main"]',
+        "event": '["i","acme/shop","ci","push"]',
+        "actor": '["i","acme/shop","u1"]',
+        "project": '["i","acme/shop"]',
+        "commit": '["i","acme/shop","abc"]',
     }
+
+
+def test_two_integrations_share_no_line() -> None:
+    mine, theirs = history.lines(RUN), history.lines(dataclasses.replace(RUN, integration="j"))
+    assert set(mine) == set(history.SCOPES)
+    assert not set(mine.items()) & set(theirs.items())
+
+
+@pytest.mark.parametrize(
+    ("attempt", "queued", "moment"),
+    [(1, 990.0, 990.0), (1, None, 1000.0), (1, 1003.0, 1000.0), (2, 10.0, 1000.0)],
+    ids=["queued", "no word of a queue", "clocks disagree", "a later attempt"],
+)
+def test_a_run_is_judged_when_it_is_first_heard_of(attempt: int, queued: float | None, moment: float) -> None:
+    assert dataclasses.replace(RUN, attempt=attempt, queued_at=queued).judged_at == moment
+
+
+def test_what_finishes_while_a_run_waits_is_not_known() -> None:
+    line = (outcome("a", at=990), outcome("b", at=995))
+    assert [each.run for each in history.known(RUN, {"branch": line})["branch"]] == ["a"]
 
 
 def test_a_line_whose_name_is_unknown_is_left_out() -> None:
     bare = Run(
+        integration="i",
         project="p",
         pipeline="c",
         event="",
@@ -56,6 +78,7 @@ def test_a_line_whose_name_is_unknown_is_left_out() -> None:
 
 def test_names_with_separators_do_not_share_a_key() -> None:
     one = Run(
+        integration="i",
         project="a",
         pipeline='b","c',
         event="e",
@@ -67,6 +90,7 @@ def test_names_with_separators_do_not_share_a_key() -> None:
         started_at=0,
     )
     two = Run(
+        integration="i",
         project="a",
         pipeline="b",
         event="e",

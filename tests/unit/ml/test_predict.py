@@ -52,8 +52,8 @@ def test_an_answer_is_complete(predictor: Predictor, seen: Seen) -> None:
 
 def test_a_pipeline_without_history_is_unsure(predictor: Predictor) -> None:
     run = Run(
-        project="new", pipeline="ci", event="push", branch="main", actor="u", sha="s", run_id="1", attempt=1,
-        started_at=UNTIL.timestamp(),
+        integration="i", project="new", pipeline="ci", event="push", branch="main", actor="u", sha="s",
+        run_id="1", attempt=1, started_at=UNTIL.timestamp(),
     )  # fmt: skip
     assert predictor.predict(run, {}).band == "unsure"
 
@@ -90,7 +90,7 @@ def test_a_rerun_of_the_flaky_run_is_likely_to_pass(predictor: Predictor, seen: 
     record = simulator.story(at=UNTIL + timedelta(minutes=minutes)).first[0]
     finished = datetime.fromisoformat(record["finishedAt"]).timestamp()
     run = Run(
-        project=record["project"], pipeline=record["pipeline"], event=record["trigger"],
+        integration="github", project=record["project"], pipeline=record["pipeline"], event=record["trigger"],
         branch=record["branch"], actor=record["actor"], sha=record["sha"], run_id=record["id"], attempt=1,
         started_at=datetime.fromisoformat(record["startedAt"]).timestamp(),
     )  # fmt: skip

@@ -15,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from ml import artifact, contract, replay, train, transfer, window
+from ml import artifact, contract, features, fit, replay, train, transfer, window
 from ml.contract import Gates, Report, TrainingJob
 
 ROOT = Path(__file__).parents[3]
@@ -151,6 +152,44 @@ def test_what_finished_after_the_cut_is_not_trained_on() -> None:
     known, test = train.split(data, holdout=0.25)
     assert (len(known), len(test)) == (299, 100)
     assert late["started_at"].timestamp() not in known.started_at
+
+
+def test_what_finished_while_the_first_test_run_waited_is_not_trained_on() -> None:
+    rows = plain_rows(["success", "failure"] * 200)
+    rows[300]["queued_at"] = rows[299]["started_at"] + timedelta(minutes=1)
+    content = window.write(rows)
+    known, test = train.split(
+        replay.dataset(window.read(content, sha256=artifact.digest(content))), holdout=0.25
+    )
+    assert (len(known), len(test)) == (299, 100)
+
+
+@pytest.mark.parametrize(("leaves", "ensemble"), [(8, 3), (64, 3), (64, 10)])
+def test_the_largest_model_is_scored_within_ten_milliseconds(leaves: int, ensemble: int) -> None:
+    wanted = {"num_leaves": leaves, "num_trees": 1000, "ensemble": ensemble, "min_child_samples": 1}
+    job = TrainingJob(
+        submission_id="t1", window_uri="file:///w", window_sha256="0" * 64, artifact_uri="file:///a",
+        report_uri="file:///r", hyperparameters=wanted,
+    )  # fmt: skip
+    dice = np.random.default_rng(1)
+    x = dice.normal(size=(3000, len(features.NAMES)))
+    failed = x[:, 0] + x[:, 1] * x[:, 2] + dice.normal(size=3000) > 1
+    values = {name: default for name, (default, _, _) in contract.HYPERPARAMETERS.items()} | dict(
+        job.hyperparameters
+    )
+    booster = fit._train(
+        x, failed, settings=fit._settings(values, rows=3000), trees=fit.most_trees(values), seed=1
+    )
+    assert ensemble * artifact.count_leaves([booster.model_to_string()]) <= contract.MOST_LEAVES
+    times = []
+    for row in x[:40]:
+        began = time.thread_time()
+        for _ in range(ensemble):
+            booster.predict(row[None], pred_contrib=True, num_threads=1)
+        times.append(time.thread_time() - began)
+    median = sorted(times)[20] * 1000
+    print(f"{leaves} leaves, {ensemble} models: {median:.1f} ms of one core")
+    assert median < 10
 
 
 def test_runs_are_replayed_at_a_hundred_thousand_a_minute_or_faster() -> None:

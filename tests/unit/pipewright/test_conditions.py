@@ -114,6 +114,45 @@ def test_an_error_of_the_reconcile_itself_keeps_the_aspects() -> None:
     assert found["Stalled"][0] == "False"
 
 
+ENDS: dict[str, tuple[str | None, Exception, tuple[str, str, str]]] = {
+    "trouble before the end leaves the end open": (
+        None,
+        errors.Unreachable("no answer"),
+        ("Unknown", "Unreachable", "no answer"),
+    ),
+    "a surprise is no end": ("Unknown", RuntimeError("x"), ("Unknown", "Internal", "an unexpected")),
+    "what needs a person is no end": (
+        "Unknown",
+        errors.Stalled("OwnedByOther", "not ours"),
+        ("Unknown", "OwnedByOther", "not ours"),
+    ),
+    "a spec that cannot be read is the end": (
+        "Unknown",
+        errors.Stalled("InvalidSpec", "spec.event"),
+        ("False", "InvalidSpec", "spec.event"),
+    ),
+    "a success stays": ("True", errors.Unreachable("no answer"), ("True", "Ended", "as it ended")),
+    "a failure stays": ("False", errors.Unreachable("no answer"), ("False", "Ended", "as it ended")),
+    "an end stays although the spec cannot be read any more": (
+        "True",
+        errors.Stalled("InvalidSpec", "spec.event"),
+        ("True", "Ended", "as it ended"),
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", ENDS)
+def test_the_summary_of_a_bounded_kind(sentence: str) -> None:
+    status, error, expected = ENDS[sentence]
+    said = {"type": "Succeeded", "status": status, "reason": "Ended", "message": "as it ended"}
+    previous = (Condition(**said, last_transition_time=BEFORE),) if status else ()
+    told = conditions.failed(previous, error, generation=1, now=NOW, summary="Succeeded", bounded=True)
+    found = conditions.find(told, "Succeeded")
+    assert found is not None
+    assert (found.status, found.reason) == expected[:2]
+    assert found.message.startswith(expected[2])
+
+
 def test_find_and_is_true() -> None:
     made = conditions.project((), types=TYPES, plan=ALL_WELL, results=Results(), generation=1, now=NOW)
     assert conditions.is_true(made, "AReady")

@@ -156,6 +156,30 @@ def test_a_record_survives_json(record: dict[str, Any]) -> None:
     assert events.parse_record(events.record_json(parsed)) == parsed
 
 
+NOW = datetime(2026, 5, 4, 8, 0, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        ({**RUN, "queuedAt": "2199-01-01T00:00:00Z"}, "queuedAt"),
+        ({**RUN, "startedAt": "2026-05-04T09:00:08Z", "finishedAt": "2026-05-04T08:00:00Z"}, "startedAt"),
+        ({**RUN, "finishedAt": "2026-05-04T09:00:08Z"}, "finishedAt"),
+        ({**JOB, "queuedAt": None, "startedAt": "2026-05-04T08:00:00Z"}, "finishedAt"),
+    ],
+)
+def test_what_has_not_happened_yet_is_refused(record: dict[str, Any], field: str) -> None:
+    with pytest.raises(RecordError, match=f"{field}: lies in the future: it is 2026-05-04T08:00:07Z here"):
+        events.not_from_the_future(events.parse_record(record), now=NOW)
+
+
+def test_a_clock_may_be_an_hour_ahead() -> None:
+    record = {**RUN, "startedAt": "2026-05-04T09:00:07Z", "finishedAt": "2026-05-04T09:00:07Z"}
+    events.not_from_the_future(events.parse_record(record), now=NOW)
+    queued = {**without(RUN, "outcome", "startedAt", "finishedAt"), "phase": "queued"}
+    events.not_from_the_future(events.parse_record(queued), now=NOW)
+
+
 def test_times_out_of_order_are_the_providers_affair() -> None:
     record = events.parse_record({**RUN, "finishedAt": "2026-05-04T09:00:06Z"})
     assert record.finished_at is not None

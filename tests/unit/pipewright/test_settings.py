@@ -36,12 +36,26 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
     )
 
 
+def test_how_large_bodies_may_be_has_a_default(tmp_path: Path) -> None:
+    found = settings.read(written(tmp_path, gateway={"baseUrl": "http://gateway"})).gateway
+    assert found
+    assert (found.hook_body_bytes, found.import_body_bytes) == (1048576, 67108864)
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown component": ({"component": "other"}, "component"),
     "a missing identity": ({"identity": None}, "identity"),
     "an unknown field": ({"vauIt": {}}, "vauIt"),
     "no server": ({"servers": []}, "servers"),
     "a port that is none": ({"listen": {"port": 70000}}, r"listen\.port"),
+    "a hook's body larger than providers send": (
+        {"gateway": {"baseUrl": "http://gateway", "hookBodyBytes": 26214401}},
+        r"gateway\.hookBodyBytes",
+    ),
+    "an import of nothing": (
+        {"gateway": {"baseUrl": "http://gateway", "importBodyBytes": 0}},
+        r"gateway\.importBodyBytes",
+    ),
     "a period of nothing": ({"resyncSeconds": 0}, "resyncSeconds"),
 }
 

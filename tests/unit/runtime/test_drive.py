@@ -356,6 +356,30 @@ async def test_the_summary_of_a_bounded_kind_is_told_under_its_own_name(timer) -
     assert (await world.condition("Succeeded"))[:2] == ("False", "InvalidSpec")
 
 
+async def test_trouble_of_a_bounded_kind_is_not_its_end(timer) -> None:
+    world = World(timer)
+    await world.create()
+    bounded = Controller(
+        kind=Tenant, reconcile=world._reconcile, finalizer=FINALIZER, summary="Succeeded", bounded=True
+    )
+    world.answer = RuntimeError("a bug")
+    await world.driver(bounded).drive(ACME)
+    assert (await world.condition("Succeeded"))[:2] == ("Unknown", "Internal")
+    assert (await world.condition("Reconciling"))[0] == "True"
+
+
+async def test_a_teardown_runs_with_the_defaults_of_what_cannot_be_read(timer) -> None:
+    world = World(timer)
+    await world.create(deletionPolicy="Shred", podSecurity="none", displayName="Acme")
+    await world.delete()
+    world.answer = Outcome(status=ready(False), finished=True)
+    await world.driver().drive(ACME)
+    (seen,) = world.seen
+    assert (seen.spec.deletion_policy, seen.spec.pod_security) == ("Retain", "restricted")
+    assert seen.spec.display_name == "Acme"
+    assert await world.cluster.get(REF) is None
+
+
 # -- the queue -----------------------------------------------------------------------------------------
 
 

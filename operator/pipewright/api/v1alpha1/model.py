@@ -83,11 +83,11 @@ class Data(Base):
 class Hyperparameters(Base):
     """Settings of the learner; each has a tried default."""
 
-    num_leaves: Annotated[int, Field(ge=2, le=256)] | None = None
+    num_leaves: Annotated[int, Field(ge=2, le=64)] | None = None
     """The most leaves that one tree may have."""
     learning_rate: Annotated[float, Field(ge=0.001, le=0.5)] | None = None
     """How much each tree corrects those before it."""
-    trees: Annotated[int, Field(ge=10, le=2000)] | None = None
+    trees: Annotated[int, Field(ge=10, le=1000)] | None = None
     """The most trees; training stops earlier when the validation part no longer gains."""
     min_child: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The fewest runs that a leaf may stand for."""

@@ -93,8 +93,8 @@ class Step(Base):
     """The action's inputs by name; a text may have holes of the form ${{ cel }}."""
     retry: Retry = Retry()
     """How often the step is tried again after it failed."""
-    timeout: Annotated[Duration, Between("1s", "24h")] = parse_duration("5m")
-    """How long one try may take before it counts as failed, 1s to 24h."""
+    timeout: Annotated[Duration, Between("1s", "100s")] = parse_duration("60s")
+    """How long one try, a request to the CI system, may take before it is given up, 1s to 100s."""
     on_unknown: Literal["Fail", "Retry"] = "Fail"
     """What to do when nobody knows whether the action happened and repeating is not safe: Fail or Retry."""
     outputs: Annotated[dict[OutputName, Cel], Field(max_length=20)] = Field({})

@@ -71,6 +71,8 @@ class ConnectorActions:
             return Performed(
                 phase="Unknown" if refused.reason in _DONE else "Failed", message=refused.message
             )
-        except (errors.Waiting, errors.BackendError) as trouble:
+        except errors.Waiting as later:
+            return Performed(phase="Failed", message=later.message, after=later.after)
+        except errors.BackendError as trouble:
             return Performed(phase="Failed", message=trouble.message)
         return Performed(phase="Succeeded", result=dict(result))

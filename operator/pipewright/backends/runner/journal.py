@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Literal
 
 from pipewright import errors, events
@@ -101,14 +102,17 @@ class PostgresJournal:
         phase: AttemptPhase,
         message: str = "",
         outputs: Mapping[str, str] | None = None,
+        after: timedelta | None = None,
     ) -> None:
         """Write the outcome, with the intent if there is none."""
+        now = self._clock.now()
         row = dataclasses.replace(
             self._intent(run_uid, step, attempt),
             phase=phase,
-            finished_at=self._clock.now(),
+            finished_at=now,
             message=message,
             outputs=dict(outputs or {}),
+            not_before=None if after is None else now + after,
         )
         async with self._databases.connection(tenant) as conn:
             await journal.conclude_step(conn, row)
@@ -173,4 +177,5 @@ def _attempt(row: records.Step) -> Attempt:
         finished_at=row.finished_at,
         message=row.message,
         outputs={name: str(value) for name, value in row.outputs.items()},
+        not_before=row.not_before,
     )

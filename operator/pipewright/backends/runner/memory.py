@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal
 
 from connectors.manifest import Manifest
@@ -129,16 +130,18 @@ class MemoryJournal:
         phase: AttemptPhase,
         message: str = "",
         outputs: Mapping[str, str] | None = None,
+        after: timedelta | None = None,
     ) -> None:
         """Write the outcome, with the intent if there is none."""
-        found = self._intend(run_uid, step, attempt)
+        found, now = self._intend(run_uid, step, attempt), self._clock.now()
         if found.finished_at is None:
             self._attempts[run_uid, step, attempt] = dataclasses.replace(
                 found,
                 phase=phase,
                 message=message,
                 outputs=dict(outputs or {}),
-                finished_at=self._clock.now(),
+                finished_at=now,
+                not_before=None if after is None else now + after,
             )
 
     def _intend(self, run_uid: str, step: str, attempt: int) -> Attempt:

@@ -79,10 +79,13 @@ CREATE TABLE pipewright.deliveries (
     delivery_id text NOT NULL,
     received_at timestamptz NOT NULL,
     event text NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('stored', 'ignored')),
+    reason text NOT NULL DEFAULT '' CHECK (length(reason) <= 500),
     PRIMARY KEY (integration, delivery_id)
 );
 CREATE INDEX deliveries_received ON pipewright.deliveries (integration, received_at);
 COMMENT ON TABLE pipewright.deliveries IS 'what was received once; kept longer than the raw events';
+COMMENT ON COLUMN pipewright.deliveries.reason IS 'why it was ignored; never a value from its body';
 
 CREATE TABLE pipewright.lines (
     scope text NOT NULL,

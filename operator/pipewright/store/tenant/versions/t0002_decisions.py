@@ -28,6 +28,11 @@ CREATE TABLE pipewright.decisions (
     decided_at timestamptz NOT NULL,
     PRIMARY KEY (workflow_uid, integration, delivery_id, revision)
 );
+CREATE UNIQUE INDEX decisions_fired_once ON pipewright.decisions (workflow_uid, integration,
+    (event ->> 'type'), (event -> 'run' ->> 'id'), (event -> 'run' ->> 'attempt'),
+    coalesce(event -> 'job' ->> 'id', '')) WHERE fired;
+COMMENT ON INDEX pipewright.decisions_fired_once IS
+    'delivery ids are not signed: the same event under another id must not fire again';
 CREATE INDEX decisions_workflow ON pipewright.decisions (workflow_uid, decided_at);
 CREATE INDEX decisions_delivery ON pipewright.decisions (delivery_id);
 CREATE INDEX decisions_name ON pipewright.decisions (namespace, workflow, id);

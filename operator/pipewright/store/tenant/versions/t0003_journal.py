@@ -34,6 +34,7 @@ CREATE TABLE pipewright.run_steps (
     finished_at timestamptz,
     message text NOT NULL DEFAULT '',
     outputs jsonb NOT NULL DEFAULT '{}',
+    not_before timestamptz,
     PRIMARY KEY (run_uid, step, attempt)
 );
 

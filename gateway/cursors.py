@@ -1,0 +1,49 @@
+"""Cursors of lists: `next` of one page, sent back for the page after: opaque to callers, checked as input."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import datetime
+
+from gateway.problems import Problem
+from pipewright.store import history
+from pipewright.store.records import Delivery
+
+
+def number(cursor: str) -> int:
+    """The id of the last row, for lists whose rows are numbered.
+
+    Raises:
+        Problem: 400, it is none of ours.
+    """
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise _bad()
+    return int(cursor)
+
+
+def encode(last: Delivery) -> str:
+    """The cursor after this delivery."""
+    text = json.dumps([last.received_at.isoformat(), last.delivery_id])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def decode(cursor: str) -> history.After:
+    """The place that `encode` wrote.
+
+    Raises:
+        Problem: 400, it is none of ours.
+    """
+    try:
+        at, key = json.loads(base64.urlsafe_b64decode(cursor))
+        moment = datetime.fromisoformat(at)
+    except (binascii.Error, ValueError, TypeError):
+        raise _bad() from None
+    if not isinstance(key, str) or "\0" in key or moment.tzinfo is None:
+        raise _bad()
+    return history.After(at=moment, key=key)
+
+
+def _bad() -> Problem:
+    return Problem(400, "BadCursor", "the cursor must be `next` of the page before")
