@@ -256,7 +256,7 @@ def _delivery(delivery: Delivery) -> DeliveryBody:
 async def import_history(
     name: Name,
     request: Request,
-    call: Annotated[Call, Depends(may("create", "integrations", "history"))],
+    call: Annotated[Call, Depends(may("create", "integrations", "history", lane=False))],
     _idempotency_key: Annotated[
         str | None,
         Header(

@@ -10,6 +10,9 @@ from ml import transfer
 from ml.transfer import TransferFailed
 from pipewright.store.records import ModelPointer
 
+READ_SECONDS = 5.0
+"""For each silence of the store. Whoever loads tries again, later each time."""
+
 
 def reader(base: str) -> Callable[[ModelPointer], bytes]:
     """A function that reads the file of a pointer.
@@ -23,7 +26,7 @@ def reader(base: str) -> Callable[[ModelPointer], bytes]:
         inside = path.startswith(root[2].rstrip("/") + "/") and (scheme, host) == root[:2]
         if not inside:
             raise TransferFailed(f"{transfer.shown(pointer.artifact_uri)} is not in the artifact store")
-        return transfer.get(pointer.artifact_uri)
+        return transfer.get(pointer.artifact_uri, timeout=READ_SECONDS, tries=1)
 
     return read
 

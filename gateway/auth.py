@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,10 @@ KEPT = 4096
 ASK_SECONDS = 5.0
 LONGEST_TOKEN = 16_384
 AT_ONCE = 16
+STRANGERS = 4
+"""Questions at the same time about tokens never found valid: others have places of their own."""
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+"""The shape of a token with an audience (RFC 7519, signed): no other can be valid for ours."""
 
 T = TypeVar("T")
 
@@ -81,6 +86,8 @@ class Authorizer:
         self._principals: _Recent[Principal | None] = _Recent(clock)
         self._verdicts: _Recent[bool] = _Recent(clock)
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._strangers = asyncio.Semaphore(STRANGERS)
+        self._met: OrderedDict[bytes, None] = OrderedDict()
 
     async def admit(self, authorization: str | None, wanted: Attributes) -> Principal:
         """The caller, who may do what is wanted.
@@ -113,11 +120,20 @@ class Authorizer:
                 "kind": "TokenReview",
                 "metadata": {},
                 "spec": {"token": token, "audiences": [self._audience]},
-            }
+            },
+            turn=self._turn if digest in self._met else self._strangers,
         )
         principal = self._principal(status)
+        self._remember(digest, valid=principal is not None)
         self._principals.put((digest,), principal)
         return principal
+
+    def _remember(self, digest: bytes, *, valid: bool) -> None:
+        self._met.pop(digest, None)
+        if valid:
+            self._met[digest] = None
+        while len(self._met) > KEPT:
+            self._met.popitem(last=False)
 
     def _principal(self, status: Mapping[str, Any]) -> Principal | None:
         # A server that does not know audiences returns none: then the token may be anybody's.
@@ -157,15 +173,16 @@ class Authorizer:
                         "name": wanted.name,
                     },
                 },
-            }
+            },
+            turn=self._turn,
         )
         allowed = status.get("allowed") is True and status.get("denied") is not True
         self._verdicts.put((digest, wanted), allowed)
         return allowed
 
-    async def _ask(self, review: Manifest) -> Mapping[str, Any]:
+    async def _ask(self, review: Manifest, *, turn: asyncio.Semaphore) -> Mapping[str, Any]:
         try:
-            async with asyncio.timeout(ASK_SECONDS), self._turn:
+            async with asyncio.timeout(ASK_SECONDS), turn:
                 answer = await self._cluster.review(review)
         except TimeoutError:
             raise problems.unavailable(
@@ -205,7 +222,7 @@ class _Recent(Generic[T]):
 def _bearer(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
-    if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN or not token.isascii():
+    if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN or not _JWT.fullmatch(token):
         raise _unauthorized("send a token of the cluster: Authorization: Bearer …")
     return token
 

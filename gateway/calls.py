@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, Path, Request
 
@@ -40,23 +40,33 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-def may(verb: str, resource: str, subresource: str) -> Callable[..., Coroutine[Any, Any, Call]]:
-    """A dependency: the caller may do this to the named resource, and the namespace is a tenant's."""
+def may(
+    verb: str, resource: str, subresource: str, *, lane: bool = True
+) -> Callable[..., AsyncIterator[Call]]:
+    """A dependency: the caller may do this to the named resource, and the namespace is a tenant's.
+
+    The call holds one of the tenant's places meanwhile, or gets 503; without a `lane`
+    it has limits of its own.
+    """
 
     async def authorise(
         request: Request,
         namespace: Namespace,
         name: Name,
         authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> Call:
+    ) -> AsyncIterator[Call]:
         parts = parts_of(request)
         view = parts.directory.view
         wanted = Attributes(
             verb=verb, namespace=namespace, resource=resource, subresource=subresource, name=name
         )
         principal = await parts.authorizer.admit(authorization, wanted)
-        return Call(
-            parts=parts, principal=principal, tenant=view.tenant_of(namespace), namespace=namespace, view=view
-        )
+        tenant = view.tenant_of(namespace)
+        call = Call(parts=parts, principal=principal, tenant=tenant, namespace=namespace, view=view)
+        if not lane:
+            yield call
+            return
+        async with parts.calls.enter(tenant.id), parts.calls.work(tenant.id):
+            yield call
 
     return authorise

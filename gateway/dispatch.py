@@ -20,6 +20,7 @@ from typing import Protocol
 import psycopg
 
 from gateway.metrics import Metrics
+from gateway.problems import Problem
 from pipewright import errors
 from pipewright.plan import Manifest
 from pipewright.ports import Clock
@@ -99,6 +100,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._places = asyncio.Semaphore(AT_ONCE)
         self._met: set[str] = set()
+        self._troubles: dict[str, int] = {}
         self._all_at = monotonic()
 
     def wake(self, tenant_id: str) -> None:
@@ -200,16 +202,33 @@ class Dispatcher:
         try:
             async with self._places:
                 done = await self.dispatch(tenant_id)
+            self._troubles.pop(tenant_id, None)
             if done.again_at is not None:
                 left = (done.again_at - self._clock.now()).total_seconds()
                 # What is due and was not ours to take is in other hands: look later whether it is done.
                 self._due.setdefault(tenant_id, self._now() + max(left, 0.0 if done.created else self._sweep))
         except Exception as error:  # noqa: BLE001 - one tenant's trouble must not end the dispatcher
-            log.warning("an outbox could not be read", tenant=tenant_id, **logs.describe(error))
-            self._due.setdefault(tenant_id, self._now() + self._sweep * random.uniform(1, 3))  # noqa: S311 - no secret
+            self._put_off(tenant_id, error)
         finally:
             self._busy.pop(tenant_id, None)
             self._woken.set()
+
+    def _put_off(self, tenant_id: str, error: Exception) -> None:
+        """Look later, each time later than before; at a tenant that is gone, not until it is met again."""
+        if _is_gone(error):
+            log.info("the outbox of a tenant that is gone is left alone", tenant=tenant_id)
+            self._due.pop(tenant_id, None)
+            self._troubles.pop(tenant_id, None)
+            self._met.discard(tenant_id)
+            return
+        log.warning("an outbox could not be read", tenant=tenant_id, **logs.describe(error))
+        troubles = self._troubles[tenant_id] = self._troubles.get(tenant_id, 0) + 1
+        pause = self._sweep * 2.0 ** min(troubles - 1, 16) * random.uniform(1, 3)  # noqa: S311 - no secret
+        self._due.setdefault(tenant_id, self._now() + min(LONGEST_BACKOFF, pause))
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, Problem) and error.status == 404
 
 
 def _backoff(attempts: int) -> timedelta:

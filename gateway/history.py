@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
@@ -42,6 +43,10 @@ BATCH = 2000
 BREATH = 100
 """Records after which other requests have a turn."""
 TRIES = 3
+PATIENCE = 60.0
+"""Seconds to wait for one's turn."""
+ROOM = 4
+"""So many of the largest bodies may be in memory, those of all tenants together."""
 
 T = TypeVar("T")
 
@@ -76,6 +81,13 @@ class _Progress:
     touched: set[Line] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class _Held:
+    """How much of a body is in memory."""
+
+    bytes: int = 0
+
+
 class Imports:
     """Takes histories, a few at a time."""
 
@@ -86,8 +98,9 @@ class Imports:
         self._clock = clock
         self._metrics = metrics
         self._max_body = max_body
-        self._lanes = Lanes(places=2, working=1, patience=60.0)
+        self._lanes = Lanes(places=2, working=1, patience=PATIENCE)
         self._places = asyncio.Semaphore(at_once)
+        self._room = ROOM * max_body
 
     async def receive(self, route: Route, request: Request) -> Imported:
         """Import the request's body into the Integration's history.
@@ -97,23 +110,43 @@ class Imports:
                 stored, `stored` says up to which line it is.
         """
         reading.check_length(request, limit=self._max_body)
-        async with self._lanes.enter(route.tenant_id), self._lanes.work(route.tenant_id), self._places:
-            parts = await self._check(route, request)
-            done = _Progress()
+        done, held = _Progress(), _Held()
+        async with self._lanes.enter(route.tenant_id), self._lanes.work(route.tenant_id):
             try:
-                with tracing.span("history.import"):
-                    await self._store(route, parts, done)
-            except (Problem, errors.BackendError, errors.Waiting) as error:
-                log.warning("a history was imported in part", line=done.line, **logs.describe(error))
-                raise _partly(problems.from_error(error), done) from None
+                parts = await self._check(route, request, held)
+                async with self._place():
+                    await self._store_parts(route, parts, done)
+            finally:
+                self._room += held.bytes
         log.info(
             "history imported",
             namespace=route.namespace, integration=route.integration, runs=done.runs, jobs=done.jobs,
         )  # fmt: skip
         return Imported(runs=done.runs, jobs=done.jobs, lines=len(done.touched))
 
-    async def _check(self, route: Route, request: Request) -> list[_Part]:
-        """The body in parts, all lines of it good; blank ones are left out."""
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Hold one of the places to store, which all tenants share: only with a body that is here and good.
+
+        Raises:
+            Problem: 503, none came free in time.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._places.acquire()
+        except TimeoutError:
+            raise problems.unavailable("Busy", "other imports are under way; try again", after=30) from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _check(self, route: Route, request: Request, held: _Held) -> list[_Part]:
+        """The body in parts, all lines of it good; blank ones are left out.
+
+        Raises:
+            Problem: as `receive` says; 503 when the bodies of all imports together are too much.
+        """
         parts, number, now = [_Part()], 0, self._clock.now()
         async for line in reading.lines(request, limit=self._max_body, longest=LONGEST_LINE):
             number += 1
@@ -122,11 +155,23 @@ class Imports:
             _record(line, number=number, projects=route.projects, now=now)
             if len(parts[-1].lines) == BATCH:
                 parts.append(_Part())
+            if len(line) > self._room:
+                raise problems.unavailable("Busy", "other imports are under way; try again", after=30)
+            self._room -= len(line)
+            held.bytes += len(line)
             parts[-1].lines.append(line)
             parts[-1].last = number
             if number % BREATH == 0:
                 await asyncio.sleep(0)
         return parts
+
+    async def _store_parts(self, route: Route, parts: Sequence[_Part], done: _Progress) -> None:
+        try:
+            with tracing.span("history.import"):
+                await self._store(route, parts, done)
+        except (Problem, errors.BackendError, errors.Waiting) as error:
+            log.warning("a history was imported in part", line=done.line, **logs.describe(error))
+            raise _partly(problems.from_error(error), done) from None
 
     async def _store(self, route: Route, parts: Sequence[_Part], done: _Progress) -> None:
         # The moment of receipt decides between equal sayings: what a webhook told meanwhile is newer.

@@ -27,10 +27,10 @@ from gateway.limits import Lanes
 from gateway.metrics import Metrics
 from gateway.problems import Problem
 from gateway.scoring import Models
+from ml.predict import Predictor
 from pipewright import errors, events
 from pipewright.events import Record
 from pipewright.ports import Clock
-from pipewright.records import RecordError, not_from_the_future
 from pipewright.runtime import logs, tracing
 from pipewright.store import history
 from pipewright.store.records import Delivery, Route
@@ -102,8 +102,16 @@ class Hooks:
             headers = {name.lower(): value for name, value in request.headers.items()}
             identity = self._verified(route, manifest.webhook, headers=headers, body=body)
             said = self._mapped(route, manifest, headers=headers, body=body)
+            # Before a place to work is taken: the first use of a model waits for its file.
+            predictor = None if isinstance(said, Ignored) else await self._predictor(route)
             async with self.lanes.work(route.tenant_id):
-                return await self._store(route, identity, said, headers=headers, body=body)
+                return await self._store(
+                    route, identity, said, headers=headers, body=body, predictor=predictor
+                )
+
+    async def _predictor(self, route: Route) -> Predictor | None:
+        """The model that serves where the delivery arrived."""
+        return await self.models.get(self.directory.view.default_model((route.tenant_id, route.namespace)))
 
     def _verified(
         self, route: Route, webhook: Webhook, *, headers: Mapping[str, str], body: bytes
@@ -143,11 +151,6 @@ class Hooks:
         except events.RecordError as refused:
             raise Problem(422, "NotUnderstood", str(refused)) from None
         records = [record for _, record in said if not route.projects or record.project in route.projects]
-        try:
-            for record in records:
-                not_from_the_future(record, now=self.clock.now())
-        except RecordError as refused:
-            raise Problem(422, "NotUnderstood", str(refused)) from None
         return records or Ignored("the project is not among the Integration's projects")
 
     async def _store(
@@ -158,6 +161,7 @@ class Hooks:
         *,
         headers: Mapping[str, str],
         body: bytes,
+        predictor: Predictor | None,
     ) -> Answer:
         ignored = said.reason[:_LONGEST_REASON] if isinstance(said, Ignored) else ""
         delivery = Delivery(
@@ -180,7 +184,7 @@ class Hooks:
         )
         kept = {name: headers[name][:200] for name in _KEPT_HEADERS if name in headers}
         received = Received(route=route, delivery=delivery, headers=kept, body=sealed, records=said)
-        stored = await self._commit(received)
+        stored = await self._commit(received, predictor)
         if stored.fired:
             self.dispatcher.wake(route.tenant_id)
         if stored.duplicate:
@@ -189,13 +193,13 @@ class Hooks:
         self.metrics.decisions.labels("false").inc(stored.decisions - stored.fired)
         return Answer(status=202, accepted=True, fired=stored.fired)
 
-    async def _commit(self, received: Received) -> Stored:
+    async def _commit(self, received: Received, predictor: Predictor | None) -> Stored:
         """The transaction; once more when another one was in the way."""
         route, view = received.route, self.directory.view
         place = (route.tenant_id, route.namespace)
         around = Surroundings(
             triggers=view.triggers.get(place, ()),
-            predictor=await self.models.get(view.default_model(place)),
+            predictor=predictor,
             models=self.models,
         )
         begun = time.perf_counter()

@@ -39,6 +39,10 @@ class Limits:
     """Deliveries of one tenant under way, being read or waiting."""
     tenant_transactions: int = 4
     """Deliveries of one tenant being stored."""
+    tenant_calls: int = 16
+    """REST calls of one tenant under way, being answered or waiting."""
+    tenant_calls_working: int = 2
+    """REST calls of one tenant being answered."""
     requests: int = 1000
     """Requests under way in this process, probes aside. Connections that ask nothing are none."""
 
@@ -54,6 +58,7 @@ class Parts:
     hooks: Hooks
     imports: Imports
     authorizer: Authorizer
+    calls: Lanes
     connections: pools.Pools
     metrics: Metrics
     clock: Clock
@@ -110,6 +115,7 @@ def build(
             databases=databases, clock=clock, metrics=metrics, max_body=gateway.import_body_bytes
         ),
         authorizer=Authorizer(cluster=cluster, audience=gateway.audience, metrics=metrics),
+        calls=Lanes(places=limits.tenant_calls, working=limits.tenant_calls_working),
         connections=connections,
         metrics=metrics,
         clock=clock,

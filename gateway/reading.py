@@ -11,6 +11,8 @@ from gateway.problems import Problem
 
 PATIENCE = 10.0
 """Seconds for a whole small body, and for each part of a long one."""
+SLOWEST = 64 * 1024
+"""Bytes in a second that a long body must have come with, after the first seconds."""
 
 
 def check_length(request: Request, *, limit: int) -> None:
@@ -74,10 +76,11 @@ async def lines(request: Request, *, limit: int, longest: int) -> AsyncIterator[
 
 
 async def _parts(request: Request) -> AsyncIterator[bytes]:
-    stream = request.stream()
+    stream, now = request.stream(), asyncio.get_running_loop().time
+    begun, size = now(), 0
     while True:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout_at(min(now(), begun + size / SLOWEST) + PATIENCE):
                 part = await anext(stream)
         except StopAsyncIteration:
             return
@@ -85,6 +88,7 @@ async def _parts(request: Request) -> AsyncIterator[bytes]:
             raise _too_slow() from None
         except ClientDisconnect:
             raise Problem(400, "BadRequest", "the body is cut short") from None
+        size += len(part)
         yield part
 
 

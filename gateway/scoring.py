@@ -29,6 +29,8 @@ LOADING = 2
 """Loads at the same time."""
 SCORING = 2
 """Runs scored at the same time."""
+WAIT = 2.0
+"""Seconds that the first users of a model wait for it, all of them together."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 
 Fetch = Callable[[ModelPointer], bytes]
@@ -40,6 +42,8 @@ class _Slot:
     """One model: the version that serves, and the task that brings another."""
 
     pointer: ModelPointer
+    wait_until: float
+    """Until then a delivery may wait for the first version; afterwards none does."""
     predictor: predict.Predictor | None = None
     sha256: str = ""
     loading: asyncio.Task[None] | None = None
@@ -76,17 +80,19 @@ class Models:
         for pointer in list(pointers.values())[: self._kept]:
             self._want(pointer)
 
-    async def get(self, pointer: ModelPointer | None, *, wait: float = 2.0) -> predict.Predictor | None:
+    async def get(self, pointer: ModelPointer | None) -> predict.Predictor | None:
         """The model's current version; while another is loaded the one before it.
 
-        None: no pointer, or no version could be loaded within `wait` seconds.
+        None: no pointer, or no version is here. Only in the first `WAIT` seconds is one waited for: a model
+        that cannot be loaded must not hold up every delivery.
         """
         if pointer is None:
             return None
         slot = self._want(pointer)
         self._slots.move_to_end(pointer.model_uid)
-        if slot.predictor is None and slot.loading is not None:
-            await asyncio.wait([slot.loading], timeout=wait)
+        left = slot.wait_until - self._clock()
+        if slot.predictor is None and slot.loading is not None and left > 0:
+            await asyncio.wait([slot.loading], timeout=left)
         return slot.predictor
 
     async def settle(self) -> None:
@@ -120,7 +126,7 @@ class Models:
     def _want(self, pointer: ModelPointer) -> _Slot:
         slot = self._slots.get(pointer.model_uid)
         if slot is None:
-            slot = self._slots[pointer.model_uid] = _Slot(pointer)
+            slot = self._slots[pointer.model_uid] = _Slot(pointer, self._clock() + WAIT)
             while len(self._slots) > self._kept:
                 self._drop(next(iter(self._slots)))
         if slot.pointer != pointer:
@@ -138,13 +144,15 @@ class Models:
         try:
             async with self._turn:
                 predictor = await asyncio.to_thread(self._read, pointer)
-        except (ArtifactRefused, TransferFailed) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a file or its store does, the old version serves
             slot.failures += 1
             slot.failed_at = self._clock()
             self._metrics.model_loads.labels("failed").inc()
+            known = isinstance(error, ArtifactRefused | TransferFailed)
+            problem = {"problem": str(error)} if known else logs.describe(error)
             log.error(
                 "a model cannot be loaded; the version before it stays",
-                namespace=pointer.namespace, model=pointer.model, version=pointer.version, problem=str(error),
+                namespace=pointer.namespace, model=pointer.model, version=pointer.version, **problem,
             )  # fmt: skip
         else:
             slot.predictor, slot.sha256, slot.failures = predictor, pointer.artifact_sha256, 0

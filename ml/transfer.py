@@ -19,10 +19,10 @@ class TransferFailed(Exception):
     """A file could not be read or written; says where (without the signature) and why."""
 
 
-def get(uri: str) -> bytes:
-    """The content at `uri`. Raises TransferFailed."""
+def get(uri: str, *, timeout: float = TIMEOUT, tries: int = TRIES) -> bytes:
+    """The content at `uri`; `timeout` in seconds for each silence of a try. Raises TransferFailed."""
     if urlsplit(uri).scheme != "file":
-        return _http(uri, "GET", None)
+        return _http(uri, "GET", None, timeout=timeout, tries=tries)
     try:
         return _path(uri).read_bytes()
     except OSError as error:
@@ -55,17 +55,19 @@ def _path(uri: str) -> Path:
     return Path(unquote(urlsplit(uri).path))
 
 
-def _http(uri: str, method: str, content: bytes | None) -> bytes:
+def _http(
+    uri: str, method: str, content: bytes | None, *, timeout: float = TIMEOUT, tries: int = TRIES
+) -> bytes:
     """One request, repeated when the server is unreachable or answers 5xx or 429."""
     problem = ""
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         if attempt:
             time.sleep(0.2 * 4**attempt)
         request = urllib.request.Request(uri, data=content, method=method)  # noqa: S310 - scheme checked in contract
         if content is not None:
             request.add_header("Content-Type", "application/octet-stream")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - as above
                 body: bytes = answer.read()
                 return body
         except urllib.error.HTTPError as error:

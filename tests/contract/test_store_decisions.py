@@ -1,5 +1,6 @@
 """Decisions and their outbox on the real server."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -51,6 +52,52 @@ async def test_a_decision_is_kept_once_and_read_back_whole(
     assert len(await decisions.claim_outbox(outbox, now=AT)) == 1
 
 
+EVENT = {
+    "type": "pipelinerun.finished",
+    "integration": "github",
+    "run": {"id": "100", "attempt": 1},
+    "job": None,
+}
+OTHERS = {
+    "another attempt": {**EVENT, "run": {"id": "100", "attempt": 2}},
+    "another run": {**EVENT, "run": {"id": "101", "attempt": 1}},
+    "another type of event": {**EVENT, "type": "pipelinerun.started"},
+    "a job of the run": {**EVENT, "job": {"id": "7"}},
+}
+
+
+async def test_a_workflow_fires_once_for_an_attempt_whatever_the_delivery_is_called(
+    outbox: psycopg.AsyncConnection, decision: Decision
+) -> None:
+    first = replace(decision, event=EVENT)
+    assert await decisions.fire(outbox, first, manifest=MANIFEST) is True
+    again = replace(first, delivery_id="d-2", revision="r2", run_name="heal-2")
+    assert await decisions.fire(outbox, again, manifest=MANIFEST) is False
+    (kept, _) = await decisions.page(outbox, namespace=decision.namespace, workflow="heal")
+    assert (kept.delivery_id, kept.fired, kept.run_name) == ("d-2", False, None)
+    assert kept.reason == "already fired for this attempt"
+    assert len(await decisions.claim_outbox(outbox, now=AT)) == 1
+
+
+@pytest.mark.parametrize("event", OTHERS.values(), ids=OTHERS)
+async def test_fires_on_its_own(outbox: psycopg.AsyncConnection, decision: Decision, event) -> None:
+    await decisions.fire(outbox, replace(decision, event=EVENT), manifest=MANIFEST)
+    assert await decisions.fire(outbox, replace(decision, delivery_id="d-2", event=event), manifest=MANIFEST)
+
+
+async def test_of_two_deliveries_of_an_event_at_once_one_fires(
+    outbox: psycopg.AsyncConnection, place, decision: Decision
+) -> None:
+    async with place.connect("ingest") as other:
+        async with outbox.transaction():
+            assert await decisions.fire(outbox, decision, manifest=MANIFEST)
+            second = replace(decision, delivery_id="d-2")
+            waiting = asyncio.create_task(decisions.fire(other, second, manifest=MANIFEST))
+            done, _ = await asyncio.wait([waiting], timeout=0.2)
+            assert not done
+        assert await waiting is False
+
+
 async def test_a_decision_that_did_not_fire_leaves_the_outbox_empty(
     outbox: psycopg.AsyncConnection, decision: Decision
 ) -> None:
@@ -75,7 +122,7 @@ async def test_pages_follow_one_another_newest_first(
     outbox: psycopg.AsyncConnection, decision: Decision
 ) -> None:
     for number in range(5):
-        await decisions.record(outbox, replace(decision, delivery_id=f"d-{number}"))
+        await decisions.record(outbox, replace(decision, delivery_id=f"d-{number}", fired=False))
     first = await decisions.page(outbox, namespace=decision.namespace, workflow="heal", limit=2)
     rest = await decisions.page(outbox, namespace=decision.namespace, workflow="heal", before=first[-1].id)
     assert [found.delivery_id for found in first] == ["d-4", "d-3"]

@@ -91,6 +91,17 @@ async def test_a_delivery_is_new_once(ingest: psycopg.AsyncConnection, integrati
     assert await history.record_delivery(ingest, delivery(str(uuid4()))) is True
 
 
+async def test_a_delivery_that_was_ignored_is_new_when_it_comes_again(
+    ingest: psycopg.AsyncConnection, integration: str
+) -> None:
+    ignored = replace(delivery(integration), outcome="ignored", reason="another project")
+    assert await history.record_delivery(ingest, ignored) is True
+    stored = delivery(integration, at=minutes(1))
+    assert await history.record_delivery(ingest, stored) is True
+    assert await history.deliveries(ingest, integration=integration, limit=9) == [stored]
+    assert await history.record_delivery(ingest, ignored) is False
+
+
 async def test_a_delivery_is_listed_with_what_became_of_it(
     ingest: psycopg.AsyncConnection, integration: str
 ) -> None:

@@ -102,7 +102,7 @@ def models(tenants: Any, stack: Stack, ray_head: Ray, eventually: Any) -> Iterat
     made.kubectl.run("delete", "models", "--all", "-n", made.namespace, "--timeout=60s")
 
 
-def simulated(count: int = 1500) -> Iterator[RunRecord]:
+def simulated(count: int = 5000) -> Iterator[RunRecord]:
     """Runs of the simulator that end now."""
     until = datetime.now(UTC).replace(microsecond=0)
     for record in simulator.history(seed=7, until=until, runs=count):

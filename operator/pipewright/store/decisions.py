@@ -19,7 +19,6 @@ from psycopg.types.json import Jsonb
 from pipewright.store import rows
 from pipewright.store.records import Decision, Waiting
 
-
 ALREADY_FIRED = "already fired for this attempt"
 
 
@@ -35,9 +34,7 @@ async def record(
     return await cursor.fetchone() == (1,)
 
 
-async def fire(
-    conn: psycopg.AsyncConnection, decision: Decision, *, manifest: Mapping[str, Any]
-) -> bool:
+async def fire(conn: psycopg.AsyncConnection, decision: Decision, *, manifest: Mapping[str, Any]) -> bool:
     """Keep a decision that fires, as `record` does, unless its workflow has fired for the same event before.
 
     The same event: of the same type, about the same attempt of the same run and the same job, whatever the

@@ -247,6 +247,20 @@ async def test_a_gateway_that_starts_finds_what_another_left_in_the_outbox(serve
         assert len(await eventually(created, within=30)) == 1
 
 
+async def test_the_same_event_under_another_delivery_id_does_not_fire_again(
+    world, hook, tenant, github, eventually
+):
+    workflow = await world.trigger(tenant)
+    payload = github("completed", conclusion="failure")
+    answers = [await world.deliver(hook, "workflow_run", payload, id=f"d-{number}") for number in range(2)]
+    assert [answer.status for answer in answers] == [202, 202]
+    [first, second] = await decisions_of(tenant, workflow)
+    assert (first[0], second[0], second[1]) == (True, False, "already fired for this attempt")
+    assert await tenant.rows("SELECT count(*) FROM pipewright.outbox") == [(1,)]
+    await world.deliver(hook, "workflow_run", github("completed", attempt=2, conclusion="failure"))
+    assert [row[0] for row in await decisions_of(tenant, workflow)] == [True, False, True]
+
+
 async def test_a_model_whose_file_is_wrong_leaves_the_old_version_in_place(world, tenant, model_file):
     pointer = await world.promote(tenant, model_file)
     await world.runner.execute(
@@ -274,4 +288,4 @@ async def test_an_artifact_outside_the_store_is_never_read(world, tenant, model_
     await world.parts.directory.load(["model_pointers"])
     await world.parts.models.settle()
     current = world.parts.directory.view.models[tenant.id, tenant.namespace]["evil"]
-    assert await world.parts.models.get(current, wait=1) is None
+    assert await world.parts.models.get(current) is None

@@ -158,7 +158,7 @@ async def test_what_says_nothing_is_noted_and_not_kept(world, hook, tenant, even
     kept = await tenant.rows("SELECT delivery_id, event, outcome, reason FROM pipewright.deliveries")
     assert kept == [("d-1", event, "ignored", why)]
     assert await tenant.rows("SELECT count(*) FROM pipewright.events") == [(0,)]
-    assert (await world.deliver(hook, event, payload, id="d-1")).body == {"duplicate": True}
+    assert (await world.deliver(hook, event, payload, id="d-1")).body == {"ignored": why}
 
 
 async def test_another_project_is_ignored_and_its_data_not_kept(world, hook, tenant, github):
@@ -170,6 +170,19 @@ async def test_another_project_is_ignored_and_its_data_not_kept(world, hook, ten
         {"ignored": "the project is not among the Integration's projects"},
     )
     assert await tenant.rows("SELECT count(*) FROM pipewright.runs") == [(0,)]
+
+
+async def test_a_delivery_that_was_ignored_is_stored_when_it_comes_again_and_is_wanted(world, tenant, github):
+    hook = await world.hook(tenant, projects=["acme/other"])
+    payload = github("completed", conclusion="failure")
+    assert "ignored" in (await world.deliver(hook, "workflow_run", payload, id="d-1")).body
+    await world.runner.execute(
+        "UPDATE pipewright.routes SET projects = '{acme/shop}' WHERE hook_id = %s", [hook.id]
+    )
+    await world.parts.directory.load(["routes"])
+    assert (await world.deliver(hook, "workflow_run", payload, id="d-1")).body == {"accepted": True}
+    assert (await world.deliver(hook, "workflow_run", payload, id="d-1")).body == {"duplicate": True}
+    assert await tenant.rows("SELECT count(*) FROM pipewright.runs") == [(1,)]
 
 
 async def test_while_the_tenants_database_is_down_it_is_503_at_once_and_good_again_later(

@@ -2,6 +2,8 @@
 
 import pytest
 
+from gateway import parts
+
 ROUTES = [
     ("POST", "models/run-failure/predictions", "create models/predictions"),
     ("GET", "models/run-failure/predictions", "get models/predictions"),
@@ -158,11 +160,11 @@ async def test_a_delivery_that_was_ignored_says_why_and_one_that_was_stored_says
     await world.deliver(hook, "workflow_run", github("requested"), id="d-1")
     await world.deliver(hook, "workflow_run", github("requested", project="acme/x"), id="d-2")
     await world.deliver(hook, "ping", {"zen": "x"}, id="d-3")
-    await world.deliver(hook, "workflow_run", github("requested"), id="d-2")
+    await world.deliver(hook, "workflow_run", github("requested", project="acme/x"), id="d-2")
     page = await world.rest("GET", f"/v1/namespaces/{tenant.namespace}/integrations/github/deliveries")
     assert [(each["id"], each["outcome"], each["reason"]) for each in page.body["items"]] == [
-        ("d-3", "ignored", "events of the kind ping are not used"),
         ("d-2", "ignored", "the project is not among the Integration's projects"),
+        ("d-3", "ignored", "events of the kind ping are not used"),
         ("d-1", "stored", ""),
     ]
 
@@ -230,3 +232,19 @@ async def test_every_error_is_a_problem(world, tenant):
         answer = await world.rest(method, path)
         assert (answer.status, answer.headers["Content-Type"]) == (status, "application/problem+json")
         assert answer.body["status"] == status
+
+
+async def test_a_tenant_that_fills_its_calls_is_told_to_wait_and_another_is_answered(serve):
+    async with serve(limits=parts.Limits(tenant_calls=1)) as world:
+        greedy, other = await world.tenant(), await world.tenant()
+        await world.hook(greedy)
+        path = "/v1/namespaces/{}/workflows/heal/decisions"
+        async with world.parts.calls.enter(greedy.id):
+            refused = await world.rest("GET", path.format(greedy.namespace))
+            answered = await world.rest("GET", path.format(other.namespace))
+            history = f"/v1/namespaces/{greedy.namespace}/integrations/github/history"
+            imported = await world.rest("POST", history, data=b"\n")
+        assert (refused.status, refused.body["reason"], answered.status) == (503, "Busy", 200)
+        assert imported.status == 200  # it has limits of its own
+        assert (await world.rest("GET", path.format(greedy.namespace))).status == 200
+        assert len(world.parts.calls) == 0

@@ -1,11 +1,13 @@
 """Decisions are pure: triggers × event × prediction → fired or not, and why."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from gateway import decide
+from pipewright import expressions
 from pipewright.api.v1alpha1 import WorkflowRun
 from pipewright.events import Prediction, Retry, RunRecord, run_event
 from pipewright.store.records import Trigger
@@ -57,7 +59,7 @@ def test_one_trigger(trigger, prediction, fired, reason):
 
 
 def test_a_trigger_for_another_type_of_event_decides_nothing():
-    assert decide.decide([replace(ON_FAILURE, event="taskrun.finished")], FAILED, LIKELY) == []
+    assert not list(decide.decide([replace(ON_FAILURE, event="taskrun.finished")], FAILED, LIKELY))
 
 
 def test_a_workflow_decides_once_and_any_of_its_triggers_suffices():
@@ -89,24 +91,59 @@ def test_without_a_prediction_a_condition_on_it_is_not_fired_with_a_reason():
 
 def test_the_run_name_is_the_same_for_the_same_decision_and_fits_a_label():
     [verdict] = decide.decide([replace(ON_FAILURE, workflow="w" * 62 + "x")], FAILED, LIKELY)
-    name = decide.run_name(verdict, delivery_id="d-1")
-    assert name == decide.run_name(verdict, delivery_id="d-1")
-    assert name != decide.run_name(verdict, delivery_id="d-2")
-    assert name != decide.run_name(replace(verdict, revision="w-9"), delivery_id="d-1")
+    key = {"integration_uid": "i", "delivery_id": "d-1"}
+    name = decide.run_name(verdict, **key)
+    assert name == decide.run_name(verdict, **key)
+    assert name != decide.run_name(verdict, **{**key, "delivery_id": "d-2"})
+    assert name != decide.run_name(replace(verdict, revision="w-9"), **key)
+    assert name != decide.run_name(verdict, **{**key, "integration_uid": "j"})
     assert len(name) == 63
+    assert re.fullmatch("[0-9a-f]{16}", name.rpartition("-")[2])
 
 
 def test_a_cut_name_has_no_dash_before_its_hash_twice():
-    [verdict] = decide.decide([replace(ON_FAILURE, workflow="w" * 51 + "-abc")], FAILED, LIKELY)
-    assert "--" not in decide.run_name(verdict, delivery_id="d-1")
+    [verdict] = decide.decide([replace(ON_FAILURE, workflow="w" * 45 + "-abc")], FAILED, LIKELY)
+    assert "--" not in decide.run_name(verdict, integration_uid="i", delivery_id="d-1")
 
 
 def test_the_manifest_is_a_workflow_run_of_the_contract():
     [verdict] = decide.decide([ON_FAILURE], FAILED, LIKELY)
-    manifest = decide.manifest(verdict, FAILED, namespace="acme")
+    manifest = decide.manifest(verdict, FAILED, namespace="acme", name="heal-1")
     run = WorkflowRun.parse(
         {**manifest, "metadata": {**manifest["metadata"], "uid": "u", "resourceVersion": "1"}}
     )
     assert run.spec.event.delivery_id == "d-1"
+    assert manifest["metadata"]["name"] == "heal-1"
     assert run.spec.event.attempt == 1
     assert run.spec.workflow.revision == "heal-0123456789"
+
+
+HOLDS = "event.outcome == 'failure'"
+
+
+def test_conditions_of_a_namespace_have_a_budget_on_each_event():
+    cost = expressions.conditions(FAILED.type).condition(HOLDS).program.cost
+    triggers = [replace(ON_FAILURE, workflow_uid=str(number), condition=HOLDS) for number in range(3)]
+    free = replace(ON_FAILURE, workflow_uid="free")
+    for _ in range(2):  # each event has its own
+        verdicts = list(decide.decide([*triggers, free], FAILED, LIKELY, budget=2 * cost))
+        assert [verdict.fired for verdict in verdicts] == [True, True, False, True]
+        assert verdicts[2].reason == "the namespace's budget of condition cost per event is used up"
+
+
+def test_the_dearest_condition_that_is_allowed_fits_into_the_budget():
+    assert expressions.conditions(FAILED.type).bounds.cost <= decide.BUDGET
+
+
+def test_a_workflow_is_decided_only_when_it_is_asked_for():
+    triggers = [ON_FAILURE, replace(ON_FAILURE, workflow_uid="other", event="pipelinerun.finished")]
+    verdicts = decide.decide(triggers, FAILED, LIKELY)
+    assert next(verdicts).workflow_uid == ON_FAILURE.workflow_uid
+    assert next(verdicts).workflow_uid == "other"
+
+
+def test_after_a_trigger_that_fires_the_workflows_others_cost_nothing():
+    cost = expressions.conditions(FAILED.type).condition(HOLDS).program.cost
+    triggers = [replace(ON_FAILURE, position=number, condition=HOLDS) for number in range(3)]
+    other = replace(ON_FAILURE, workflow_uid="other", condition=HOLDS)
+    assert [v.fired for v in decide.decide([*triggers, other], FAILED, LIKELY, budget=2 * cost)] == [True] * 2

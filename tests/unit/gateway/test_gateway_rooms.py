@@ -218,12 +218,24 @@ NOT_AUTHENTICATED = {
 async def test_is_401(status):
     authorizer = Authorizer(cluster=Reviews(status), audience="pipewright", metrics=Metrics())
     with pytest.raises(Problem) as refused:
-        await authorizer.admit("Bearer t", WANTED)
+        await authorizer.admit("Bearer t.t.t", WANTED)
     assert refused.value.status == 401
 
 
 @pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer  ", "Basic YTpi", "Bearer é", "Bearer " + "x" * 20_000]
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer  ",
+        "Basic YTpi",
+        "Bearer é",
+        "Bearer opaque",
+        "Bearer a.b",
+        "Bearer a.b.c d",
+        "Bearer a.b." + "x" * 20_000,
+    ],
 )
 async def test_without_a_token_nobody_is_asked(header):
     cluster = Reviews({})
@@ -237,14 +249,34 @@ async def test_the_same_question_is_asked_once_in_ten_seconds():
     cluster = Reviews({"authenticated": True, "user": USER, "audiences": ["pipewright"]})
     authorizer = Authorizer(cluster=cluster, audience="pipewright", metrics=Metrics(), clock=lambda: now)
     for _ in range(3):
-        assert (await authorizer.admit("Bearer t", WANTED)).username == "ada"
+        assert (await authorizer.admit("Bearer t.t.t", WANTED)).username == "ada"
     assert len(cluster.asked) == 2
     other = Attributes(verb="get", namespace="m", resource="workflows", subresource="decisions", name="w")
-    await authorizer.admit("Bearer t", other)
+    await authorizer.admit("Bearer t.t.t", other)
     assert len(cluster.asked) == 3
     now = 11.0
-    await authorizer.admit("Bearer t", WANTED)
+    await authorizer.admit("Bearer t.t.t", WANTED)
     assert len(cluster.asked) == 5
+
+
+async def test_tokens_never_seen_valid_take_no_place_of_those_that_were():
+    class Slow(Reviews):
+        async def review(self, manifest):
+            if manifest["kind"] == "TokenReview" and manifest["spec"]["token"] != "t.t.t":
+                await asyncio.Event().wait()
+            return await super().review(manifest)
+
+    now = 0.0
+    cluster = Slow({"authenticated": True, "user": USER, "audiences": ["pipewright"]})
+    authorizer = Authorizer(cluster=cluster, audience="pipewright", metrics=Metrics(), clock=lambda: now)
+    await authorizer.admit("Bearer t.t.t", WANTED)
+    now = 11.0
+    strangers = [asyncio.create_task(authorizer.admit(f"Bearer x.{n}.x", WANTED)) for n in range(50)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(1):
+        assert (await authorizer.admit("Bearer t.t.t", WANTED)).username == "ada"
+    for task in strangers:
+        task.cancel()
 
 
 async def test_of_a_reviewers_own_trouble_the_caller_learns_503_only():
@@ -254,7 +286,7 @@ async def test_of_a_reviewers_own_trouble_the_caller_learns_503_only():
 
     with pytest.raises(Problem) as refused:
         await Authorizer(cluster=Refusing(), audience="pipewright", metrics=Metrics()).admit(
-            "Bearer t", WANTED
+            "Bearer t.t.t", WANTED
         )
     assert refused.value.status == 503
     assert "may not ask" not in refused.value.detail
