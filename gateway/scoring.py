@@ -29,7 +29,7 @@ LOADING = 2
 """Loads at the same time."""
 SCORING = 2
 """Runs scored at the same time."""
-WAIT = 2.0
+WAIT = 6.0
 """Seconds that the first users of a model wait for it, all of them together."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 

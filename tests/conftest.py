@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from dev import parts, places, throwaway
 from dev.stack import Stack
@@ -65,7 +67,14 @@ def ray_head(empty_stack: Stack) -> parts.Ray:
 
 @pytest.fixture(scope="session")
 def stack(empty_stack: Stack) -> Stack:
-    """Everything but Ray, the product's processes included; a test that trains also asks for `ray_head`."""
+    """Everything but Ray, the product's processes included; a test that trains also asks for `ray_head`.
+
+    What contract tests wrote to the platform database goes first: the real gateway would try to serve it.
+    """
+    empty_stack.parts.platform()
+    with psycopg.connect(empty_stack.parts.database().admin_dsn, dbname="pipewright") as platform:
+        for table in ("routes", "triggers", "model_pointers", "registry_namespaces", "registry"):
+            platform.execute(sql.SQL("TRUNCATE pipewright.{} CASCADE").format(sql.Identifier(table)))
     empty_stack.up(ray=False)
     return empty_stack
 

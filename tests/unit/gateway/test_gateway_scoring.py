@@ -36,7 +36,7 @@ async def test_a_model_is_waited_for_only_in_the_first_seconds_of_its_place():
     waiting = asyncio.create_task(models.get(POINTER))
     await asyncio.sleep(0)
     assert not waiting.done()
-    clock.now = 3.0
+    clock.now = 7.0
     async with asyncio.timeout(1):
         assert await models.get(POINTER) is None
     release.set()
