@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from controllers.tenant import objects
-from controllers.tenant.plan import Observed, Unknown, is_bound
+from controllers.tenant.observed import Observed, Unknown, is_bound
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.plan import Manifest, Ref

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from controllers.tenant import plan
 from controllers.tenant.observe import observe
+from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.rules.words import CONDITIONS, Plan
 from pipewright import conditions
 from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
 from pipewright.apply import apply, provisioner
@@ -42,7 +44,7 @@ async def reconcile(
 
 
 def status(
-    tenant: Tenant, observed: plan.Observed, wanted: plan.Plan, results: Results, *, clock: Clock
+    tenant: Tenant, observed: Observed, wanted: Plan, results: Results, *, clock: Clock
 ) -> TenantStatus:
     """What we tell others: a projection of what was seen and what came of the plan."""
     registration = observed.registration
@@ -51,7 +53,7 @@ def status(
         observed_generation=tenant.generation,
         conditions=conditions.project(
             tenant.status.conditions,
-            types=plan.CONDITIONS,
+            types=CONDITIONS,
             plan=wanted,
             results=results,
             generation=tenant.generation,
@@ -68,9 +70,9 @@ def status(
     )
 
 
-def _database(tenant: Tenant, observed: plan.Observed) -> DatabaseStatus | None:
+def _database(tenant: Tenant, observed: Observed) -> DatabaseStatus | None:
     registration, database, version = observed.registration, observed.database, observed.credential_version
-    if isinstance(database, plan.Unknown):
+    if isinstance(database, Unknown):
         return tenant.status.database
     if registration is None or database is None:
         return None
@@ -82,7 +84,7 @@ def _database(tenant: Tenant, observed: plan.Observed) -> DatabaseStatus | None:
     )
 
 
-def _vault(observed: plan.Observed) -> VaultStatus | None:
+def _vault(observed: Observed) -> VaultStatus | None:
     registration = observed.registration
     if registration is None or not isinstance(observed.secret_access, SecretAccess):
         return None

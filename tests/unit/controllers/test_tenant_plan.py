@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from controllers.tenant import objects
-from controllers.tenant.plan import Observed, Plan, Unknown, plan_teardown, plan_tenant
+from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.plan import plan_teardown, plan_tenant
+from controllers.tenant.rules.words import Plan
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import LOGINS, Database, Login, Registration, SecretAccess
 

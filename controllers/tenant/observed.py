@@ -1,0 +1,61 @@
+"""What was seen of a Tenant at one look, as values, and the small questions that every rule asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipewright import names
+from pipewright.api.v1alpha1 import Tenant
+from pipewright.facts import Database, Registration, SecretAccess
+from pipewright.plan import Manifest, Ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A server did not answer, so nothing is known and nothing is done about its part."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that was seen of a Tenant, at one look."""
+
+    gateway_key: str
+    registration: Registration | None = None
+    namespaces: Mapping[str, Manifest | None] = field(default_factory=dict)
+    """By name in the spec; whoever they belong to."""
+    children: Mapping[Ref, Manifest | None] = field(default_factory=dict)
+    """What lies in those that are bound to this Tenant; nobody else's namespace is looked into."""
+    resources: Sequence[Manifest] = ()
+    """Custom resources in the namespaces; looked at for a teardown only."""
+    connections: Mapping[str, Manifest | Unknown | None] = field(default_factory=dict)
+    database: Database | Unknown | None = None
+    credential_version: int | Unknown | None = None
+    secret_access: SecretAccess | Unknown | None = None
+    wanted_access: SecretAccess | None = None
+
+
+def is_bound(registration: Registration, name: str, found: Manifest | None) -> bool:
+    """Whether the namespace is there to stay, and the registry names this very one as the tenant's."""
+    return (
+        found is not None
+        and not is_going(found)
+        and registration.namespaces.get(name) == found["metadata"]["uid"]
+    )
+
+
+def is_ours(tenant: Tenant, registration: Registration, found: Manifest) -> bool:
+    """Whether the registry names this namespace as the tenant's, or it carries the Tenant's UID."""
+    metadata = found["metadata"]
+    if metadata["uid"] in registration.namespaces.values():
+        return True
+    # created by us a moment ago, before a crash could bind it
+    return bool(metadata.get("labels", {}).get(names.UID_LABEL) == tenant.uid)
+
+
+def is_going(found: Manifest) -> bool:
+    """Whether the object is being deleted."""
+    return "deletionTimestamp" in found["metadata"]
