@@ -1,6 +1,9 @@
 # The only door to the project. Logic lives in dev/; this file names what there is.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
+# each worker has servers of its own; files stay whole and in order, so that contracts come before stories
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help init assets fmt lint types test e2e bench crds up down status demo lock
@@ -27,11 +30,11 @@ types: init ## mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy operator/main.py
 
-test: assets ## every test, on real servers (started and stopped by the fixtures)
-	@$(BIN)/python -m pytest
+test: assets ## every test, on real servers (WORKERS=2 sets of them, started and stopped by the fixtures)
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 e2e: assets ## only the stories on real servers
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest $(PARALLEL) tests/e2e
 
 bench: assets ## measurements; they print figures
 	@$(BIN)/python -m pytest tests/bench

@@ -75,7 +75,7 @@ def create(folder: Path, *, durable: bool, environment: Mapping[str, str] = os.e
     folder.chmod(0o711)  # PostgreSQL's own user must pass through; every secret in it is 0600
     chosen = origins(environment)
     _keep_secrets(folder, environment, chosen)
-    numbers = dict(zip(_PORTS, ports.free(len(_PORTS)), strict=True))
+    numbers = dict(zip(_PORTS, ports.claim(folder, len(_PORTS)), strict=True))
     layout = Layout(
         ports=numbers,
         **chosen,

@@ -1,35 +1,63 @@
-"""Free TCP ports on loopback for servers that must be told theirs."""
+"""Free TCP ports on loopback for servers that must be told theirs.
+
+A stack's servers start one after the other, some of them minutes after their ports were chosen, and other
+stacks may start meanwhile: so each stack has a block of ports to itself, noted in the cache that all
+checkouts share.
+"""
 
 import random
 import socket
+import time
+from pathlib import Path
 
+from dev import files, places
 from dev.problem import Problem
 
 _RANGE = range(20000, 30000)
 """Below what Linux and macOS hand out for outgoing connections, below Kubernetes' node ports."""
+_BLOCK = 32
+_UNBORN = 60
+"""Seconds that a claim counts although its stack has not been written down yet."""
 
 
-def free(count: int) -> list[int]:
-    """That many different ports on which nobody listens now, chosen at random.
+def claim(folder: Path, count: int) -> list[int]:
+    """That many ports on which nobody listens, in a block that no other stack has while `folder` is one.
 
-    They are held together while they are chosen, so that one call never returns a port twice.
+    Raises Problem when no block is free.
     """
-    held: list[socket.socket] = []
+    claims = places.cache() / "ports"
+    with files.lock(claims.with_suffix(".lock")):
+        blocks = range(_RANGE.start, _RANGE.stop - _BLOCK, _BLOCK)
+        for start in random.sample(blocks, k=len(blocks)):
+            claimed = claims / str(start)
+            wanted = range(start, start + count)
+            if not _is_held(claimed) and all(map(_is_free, wanted)):
+                files.write(claimed, str(folder))
+                return list(wanted)
+    raise Problem(
+        f"No {_BLOCK} ports in a row are free between {_RANGE.start} and {_RANGE.stop - 1} on 127.0.0.1."
+    )
+
+
+def free() -> int:
+    """A port on which nobody listens now."""
+    return next(port for port in random.sample(_RANGE, k=len(_RANGE)) if _is_free(port))
+
+
+def _is_held(claimed: Path) -> bool:
+    """Whether the stack that claimed the block is there, or is being made."""
     try:
-        for port in random.sample(_RANGE, k=len(_RANGE)):
-            if len(held) == count:
-                break
-            candidate = socket.socket()
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind(("127.0.0.1", port))
-            except OSError:
-                candidate.close()
-            else:
-                held.append(candidate)
-        if len(held) < count:
-            raise Problem(f"Only {len(held)} of {count} ports are free between 20000 and 29999 on 127.0.0.1.")
-        return [held_socket.getsockname()[1] for held_socket in held]
-    finally:
-        for held_socket in held:
-            held_socket.close()
+        holder, made = Path(claimed.read_text()), claimed.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return (holder / "stack.json").exists() or time.time() - made < _UNBORN
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -281,16 +281,19 @@ def history(*, until: datetime, seed: int = 7, days: int = DAYS, runs: int = RUN
         yield from records
 
 
-def story(*, at: datetime, seed: int = 7) -> Story:
-    """A run of acme/shop's e2e on main that fails at `at` in its known-flaky job; run again, it passes."""
+def story(*, at: datetime, seed: int = 7, project: str = "acme/shop") -> Story:
+    """A run of the project's e2e on main that fails at `at` in its known-flaky job; run again, it passes."""
+    (about,) = (each for each in ORGANISATION if each.name == project)
+    (pipeline,) = (each for each in about.pipelines if each.name == "e2e")
+    (flaky,) = pipeline.flaky
     company = _Company(seed=seed + 1_000_003, start=at, until=at + timedelta(days=1))
     company.run_id += 900_000_000
     company.job_id += 900_000_000
     company.outages = []
     push = _Push(
-        project=ORGANISATION[0],
+        project=about,
         branch="main",
-        actor="ada",
+        actor=about.people[0],
         sha=f"{company.dice.getrandbits(160):040x}",
         at=at,
         broken=False,
@@ -298,9 +301,9 @@ def story(*, at: datetime, seed: int = 7) -> Story:
     )
     attempts = []
     queued = at
-    for attempt, failed in ((1, ["checkout flow"]), (2, [])):
+    for attempt, failed in ((1, [flaky]), (2, [])):
         records = company.attempt(
-            push, FLAKY_E2E, run_id=str(company.run_id), number=100_001, attempt=attempt, queued=queued,
+            push, pipeline, run_id=str(company.run_id), number=100_001, attempt=attempt, queued=queued,
             outcome="failure" if failed else "success", failed=failed,
         )  # fmt: skip
         attempts.append(records)

@@ -37,10 +37,15 @@ def main() -> int:
     if stack.status():
         sys.stderr.write("A stack runs already: `make down` first, so that the demo starts from nothing.\n")
         return 1
-    verified = False
+    verified, scene = False, Scene(stack=stack, progress=progress)
     try:
         stack.up()
-        findings = play(Scene(stack=stack, progress=progress))
+        steps.enter(scene)
+        try:
+            findings = play(scene)
+        finally:
+            if stack.layout.cluster == "external" and not keep:
+                steps.leave(scene)
         verified = True
         print(table.render(findings))
     except Problem as problem:

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -48,6 +49,31 @@ def tenants(scene: Scene, findings: Findings) -> None:
         "metadata": {"name": "automation", "namespace": TENANT},
     }
     scene.kubectl.apply(account)
+
+
+def enter(scene: Scene) -> None:
+    """Nothing in the cluster has the demo's names: what is there in a cluster of somebody else stays theirs.
+
+    Raises Problem when there is.
+    """
+    for kind in ("tenant", "namespace"):
+        for name in (TENANT, NEIGHBOUR):
+            if scene.kubectl.get(kind, name) is not None:
+                raise Problem(
+                    f"the cluster has a {kind} {name} already; the demo makes its own: remove it first"
+                )
+
+
+def leave(scene: Scene) -> None:
+    """Take the demo's tenants, with their data, out of a cluster that stays when the stack ends."""
+    spec = '{"spec":{"deletionPolicy":"Delete"}}'
+    for name in (TENANT, NEIGHBOUR):
+        if scene.kubectl.get("tenant", name) is not None:
+            scene.kubectl.run("patch", "tenant", name, "--type=merge", "-p", spec)
+            scene.kubectl.run("delete", "tenant", name, "--wait=false")
+    for name in (TENANT, NEIGHBOUR):
+        gone = partial(_is_gone, scene, name)
+        scene.wait(gone, what=f"tenant {name} is gone", within=90)
 
 
 def integration(scene: Scene, provider: ProviderClient) -> None:
@@ -189,6 +215,10 @@ def isolation(scene: Scene, findings: Findings) -> None:
         findings.proofs.append(("the neighbour's Vault path", "refuses: 403"))
     else:
         raise Problem("Vault let the tenant read the neighbour's path")
+
+
+def _is_gone(scene: Scene, tenant: str) -> bool:
+    return scene.kubectl.get("tenant", tenant) is None
 
 
 def connect(scene: Scene, tenant: str, **other: str) -> psycopg.Connection[Any]:

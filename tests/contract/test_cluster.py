@@ -151,9 +151,7 @@ async def test_a_refused_object_names_the_field_and_stalls(control_plane: parts.
 
 
 async def test_a_silent_server_is_unreachable(tmp_path: Path) -> None:
-    endpoint = kubeconfig.Endpoint(
-        server=f"http://127.0.0.1:{ports.free(1)[0]}", authority=b"", context="nobody"
-    )
+    endpoint = kubeconfig.Endpoint(server=f"http://127.0.0.1:{ports.free()}", authority=b"", context="nobody")
     path = tmp_path / "kubeconfig"
     kubeconfig.write(path, endpoint=endpoint, user="nobody", token="t")
     client = await kubernetes.connect(path)

@@ -35,6 +35,8 @@ def _passwords(platform_logins: Mapping[str, str]) -> dict[str, str]:
 def test_running_it_again_changes_nothing(
     postgres_server: parts.Database, platform_logins: Mapping[str, str]
 ) -> None:
+    # the first closes whatever databases other tests have made on this server
+    bootstrap.bootstrap(postgres_server.admin_dsn, passwords=_passwords(platform_logins))
     before = _state(postgres_server.admin_dsn)
     bootstrap.bootstrap(postgres_server.admin_dsn, passwords=_passwords(platform_logins))
     assert _state(postgres_server.admin_dsn) == before

@@ -110,8 +110,20 @@ def condition_of(manifest: dict[str, Any] | None, kind: str) -> dict[str, Any] |
     return next((condition for condition in conditions if condition["type"] == kind), None)
 
 
+@pytest.fixture(scope="session")
+def leaving(stack: Stack, eventually: Eventually) -> Iterator[list[str]]:
+    """Tenants whose tests are over: they go while other tests run, and all are gone in the end."""
+    names: list[str] = []
+    yield names
+    kubectl = stack.parts.system().kubectl
+    for name in names:
+        eventually(
+            lambda name=name: kubectl.get("tenant", name) is None, within=60, says=f"tenant {name} is gone"
+        )
+
+
 @pytest.fixture
-def tenants(stack: Stack, eventually: Eventually) -> Iterator[Tenants]:
+def tenants(stack: Stack, eventually: Eventually, leaving: list[str]) -> Iterator[Tenants]:
     """Tenants of this test; deleted with their data afterwards."""
     made = Tenants(stack, eventually)
     yield made
@@ -121,8 +133,7 @@ def tenants(stack: Stack, eventually: Eventually) -> Iterator[Tenants]:
                 "patch", "tenant", name, "--type=merge", "-p", '{"spec":{"deletionPolicy":"Delete"}}'
             )
             made.delete(name)
-    for name in made.made:
-        eventually(lambda name=name: made.get(name) is None, within=60, says=f"tenant {name} is gone")
+    leaving += made.made
 
 
 @pytest.fixture(scope="module")

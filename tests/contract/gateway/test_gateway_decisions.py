@@ -176,7 +176,7 @@ async def test_runs_wait_in_the_outbox_while_the_api_server_is_down(serve, githu
         assert answer.status == 202
 
         async def kept():
-            return await tenant.rows("SELECT last_error FROM pipewright.outbox WHERE attempts > 0")
+            return await tenant.rows("SELECT last_error FROM pipewright.outbox WHERE last_error IS NOT NULL")
 
         [(error,)] = await eventually(kept)
         assert error == "the API server did not answer"
@@ -197,7 +197,7 @@ async def test_what_the_api_server_refuses_stays_with_its_error_and_does_not_hol
         await world.deliver(hook, "workflow_run", github("completed", run=1, conclusion="failure"))
 
         async def kept():
-            return await tenant.rows("SELECT last_error FROM pipewright.outbox WHERE attempts > 0")
+            return await tenant.rows("SELECT last_error FROM pipewright.outbox WHERE last_error IS NOT NULL")
 
         [(error,)] = await eventually(kept)
         assert error.endswith("refused the object: no")
