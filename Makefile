@@ -1,8 +1,9 @@
 # The only door to the project. Logic lives in dev/; this file names what there is.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
-# each worker has servers of its own; files stay whole and in order, so that contracts come before stories
+# each worker of the tests has servers of its own, or there is one worker for the servers that you name;
+# files stay whole and in order, so that contracts come before stories
+WORKERS ?= $(if $(CLUSTER)$(DATABASE_DSN)$(VAULT_ADDR),1,2)
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -57,7 +57,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            candidate.bind(("127.0.0.1", port))
+            candidate.bind(("", port))  # Ray listens on other addresses of the machine, too
         except OSError:
             return False
     return True

@@ -301,6 +301,8 @@ def test_a_model_whose_gates_are_missed_is_refused_with_the_reason(world: World,
 def test_hooks_and_scoring_work_while_operator_and_api_server_are_down(
     world: World, stack: Stack, eventually: Any
 ) -> None:
+    if stack.layout.cluster == "external":
+        pytest.skip("the cluster is somebody else's: its API server is not ours to stop")
     for component in ("provisioner", "runner", "kube-apiserver"):
         stack.stop(component)
     try:

@@ -16,21 +16,29 @@ from dev.stack import Stack
 from dev.vault import DevServer, Vault
 
 
-def test_server_side_apply_of_a_namespace_works_and_is_in_the_audit_log(control_plane: parts.Cluster) -> None:
+@pytest.fixture
+def audit_log(control_plane: parts.Cluster) -> Path:
+    """The audit log of our own API server."""
+    if control_plane.audit_log is None:
+        pytest.skip("the cluster is somebody else's: its audit log is not ours to read")
+    return control_plane.audit_log
+
+
+def test_server_side_apply_of_a_namespace_works_and_is_in_the_audit_log(
+    control_plane: parts.Cluster, audit_log: Path
+) -> None:
     control_plane.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "audited"}})
-    assert control_plane.audit_log is not None
     found = [
         write
-        for write in controlplane.writes(control_plane.audit_log)
+        for write in controlplane.writes(audit_log)
         if write["resource"] == "namespaces" and write["name"] == "audited"
     ]
     assert [(write["user"], write["verb"], write["code"]) for write in found] == [("admin", "patch", "201")]
 
 
-def test_reads_are_not_in_the_audit_log(control_plane: parts.Cluster) -> None:
+def test_reads_are_not_in_the_audit_log(control_plane: parts.Cluster, audit_log: Path) -> None:
     control_plane.kubectl.run("get", "namespaces")
-    assert control_plane.audit_log is not None
-    verbs = {write["verb"] for write in controlplane.writes(control_plane.audit_log)}
+    verbs = {write["verb"] for write in controlplane.writes(audit_log)}
     assert not verbs & {"get", "list", "watch"}
 
 
@@ -177,7 +185,11 @@ def test_a_process_can_be_killed_and_started_again_with_its_data(
         stack.down()
 
 
-def test_down_leaves_no_process_and_no_secret_behind(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_down_leaves_no_process_and_no_secret_behind(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("CLUSTER", "DATABASE_DSN"):
+        monkeypatch.delenv(variable, raising=False)
     folder = tmp_path_factory.mktemp("gone") / "stack"
     stack = Stack(folder, durable=False)
     try:
