@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
 
 from gateway import problems
 from gateway.directory import GONE, Directory
 from gateway.keys import Access, Keys
+from pipewright import errors
 from pipewright.store import pools
 from pipewright.store.records import Tenant
 
@@ -47,9 +48,22 @@ class Databases:
         Raises:
             Problem, BackendError: as `access` says, and when the database does not answer within two seconds.
         """
-        dsn = self.access(tenant_id).dsn
-        async with self._connections.connection(tenant_id, dsn) as conn, conn.transaction():
+        async with AsyncExitStack() as stack:
+            conn = await self._connect(stack, tenant_id, self.access(tenant_id))
+            await stack.enter_async_context(conn.transaction())
             yield conn
+
+    async def _connect(
+        self, stack: AsyncExitStack, tenant_id: str, access: Access
+    ) -> psycopg.AsyncConnection:
+        """By the password of now, or while a rotation is on its way by the one before."""
+        try:
+            return await stack.enter_async_context(self._connections.connection(tenant_id, access.dsn))
+        except errors.Forbidden:
+            if access.previous_dsn is None:
+                raise
+        before = self._connections.connection(f"{tenant_id}/before", access.previous_dsn)
+        return await stack.enter_async_context(before)
 
 
 def serving(tenant: Tenant | None) -> Tenant:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -29,6 +30,8 @@ class Access:
     """A tenant's database as the gateway reaches it, and the key of its raw bodies."""
 
     dsn: Secret
+    previous_dsn: Secret | None
+    """By the password of before: what is sealed comes before PostgreSQL is told of a rotation."""
     data_key: bytes = field(repr=False)
 
 
@@ -64,20 +67,13 @@ class Keys:
     def _open_access(self, tenant_id: str, bundle: bytes) -> Access:
         found = self._open(bundle, context=names.bundle_context(tenant_id))
         try:
-            dsn = conninfo.make_conninfo(
-                "",
-                host=str(found["host"]),
-                port=int(found["port"]),
-                dbname=str(found["dbname"]),
-                user=str(found["user"]),
-                password=str(found["password"]),
-            )
+            dsn, before = _dsn(found, found["password"]), found.get("previousPassword")
             key = base64.b64decode(found["dataKey"], validate=True)
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise errors.BackendError(f"what is sealed for tenant {tenant_id} has another shape") from None
         if len(key) != 32:
             raise errors.BackendError(f"the data key of tenant {tenant_id} has not 32 bytes")
-        return Access(dsn=Secret(dsn), data_key=key)
+        return Access(dsn=dsn, previous_dsn=_dsn(found, before) if before else None, data_key=key)
 
     def _open_secrets(self, hook_id: str, sealed: bytes) -> tuple[Secret, ...]:
         found = self._open(sealed, context=runner_facts.route_context(hook_id)).get("secrets")
@@ -88,3 +84,16 @@ class Keys:
     def _open(self, sealed: bytes, *, context: str) -> dict[str, Any]:
         opened = json.loads(self._opener.open(sealed, context=context))
         return opened if isinstance(opened, dict) else {}
+
+
+def _dsn(found: Mapping[str, Any], password: str) -> Secret:
+    return Secret(
+        conninfo.make_conninfo(
+            "",
+            host=str(found["host"]),
+            port=int(found["port"]),
+            dbname=str(found["dbname"]),
+            user=str(found["user"]),
+            password=str(password),
+        )
+    )

@@ -10,6 +10,7 @@ from controllers.tenant import objects
 from controllers.tenant.observed import Observed, Unknown, is_bound
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
+from pipewright.facts import Issued
 from pipewright.plan import Manifest, Ref
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
         _children(ours, ports),
         _resources(ours, ports) if tenant.deleting else _nothing(),
         _database(registration, ports, server=server),
-        _or_unknown(ports.secrets.version(names.platform_path(registration.id))),
+        _or_unknown(ports.secrets.issued(names.platform_path(registration.id))),
         _or_unknown(ports.grants.find(registration.id)),
     )
     children, resources, database, credentials, access = await look
@@ -48,7 +49,8 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
         resources=resources,
         connections=await _connections(ours, children, ports),
         database=database,
-        credential_version=credentials,
+        credential_version=credentials.version if isinstance(credentials, Issued) else credentials,
+        issued_at=credentials.at if isinstance(credentials, Issued) else None,
         secret_access=access,
         wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
         gateway_key=ports.sealer.key,

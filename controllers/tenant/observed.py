@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
@@ -34,6 +35,8 @@ class Observed:
     connections: Mapping[str, Manifest | Unknown | None] = field(default_factory=dict)
     database: Database | Unknown | None = None
     credential_version: int | Unknown | None = None
+    issued_at: datetime | None = None
+    """When that version was written."""
     secret_access: SecretAccess | Unknown | None = None
     wanted_access: SecretAccess | None = None
 

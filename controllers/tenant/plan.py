@@ -6,6 +6,8 @@ namespaces, then what lies in them; the database and Vault beside them; projecti
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from controllers.tenant.observed import Observed
 from controllers.tenant.rules import database, namespaces, secrets, teardown
 from controllers.tenant.rules.words import NAMESPACES, SECRETS, Plan
@@ -14,15 +16,15 @@ from pipewright.api.v1alpha1 import Tenant
 from pipewright.plan import chain, merge
 
 
-def plan_tenant(tenant: Tenant, observed: Observed) -> Plan:
-    """What is missing or different. Empty when nothing is."""
+def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
+    """What is missing, different or due. Empty when nothing is."""
     registration = observed.registration
     if registration is None:
         return chain(NAMESPACES, act.RegisterTenant(uid=tenant.uid, name=tenant.name))
     wanted = merge(
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
-        database.database(tenant, registration, observed),
+        database.database(tenant, registration, observed, now),
         secrets.secrets(tenant, registration, observed),
     )
     if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):

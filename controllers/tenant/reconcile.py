@@ -6,7 +6,7 @@ Killed anywhere in here, the next pass ends in the same state: it believes the w
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controllers.tenant import plan
 from controllers.tenant.observe import observe
@@ -15,7 +15,7 @@ from controllers.tenant.rules.words import CONDITIONS, Plan
 from pipewright import conditions
 from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
 from pipewright.apply import apply, provisioner
-from pipewright.facts import SecretAccess
+from pipewright.facts import Database, SecretAccess, active_login, standby_login
 from pipewright.outcome import Outcome
 from pipewright.plan import Results
 
@@ -32,8 +32,11 @@ async def reconcile(
         Unreachable: the API server or the registry did not answer; nothing was done.
     """
     observed = await observe(tenant, ports=ports, server=server)
-    think = plan.plan_teardown if tenant.deleting else plan.plan_tenant
-    wanted = think(tenant, observed)
+    now = clock.now()
+    if tenant.deleting:
+        wanted = plan.plan_teardown(tenant, observed)
+    else:
+        wanted = plan.plan_tenant(tenant, observed, now)
     results = await apply(wanted, partial(provisioner.perform, ports=ports, server=server))
     return Outcome(
         status=status(tenant, observed, wanted, results, clock=clock),
@@ -80,8 +83,23 @@ def _database(tenant: Tenant, observed: Observed) -> DatabaseStatus | None:
         server=registration.server,
         name=database.name,
         schema_version=database.schema_version,
-        credential_version=version if isinstance(version, int) else None,
+        **_credentials(tenant, observed, database, version),
     )
+
+
+def _credentials(
+    tenant: Tenant, observed: Observed, database: Database, version: int | Unknown | None
+) -> dict[str, Any]:
+    if not isinstance(version, int):
+        return {}
+    every, old = tenant.spec.database.rotation.every, database.logins.get(standby_login(version))
+    return {
+        "credential_version": version,
+        "active_login": active_login(version),
+        "rotated_at": observed.issued_at,
+        "next_rotation_at": observed.issued_at + every if observed.issued_at and every else None,
+        "old_credential_refused_at": old.refused_at if old else None,
+    }
 
 
 def _vault(observed: Observed) -> VaultStatus | None:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 LOGINS = ("app_a", "app_b", "readonly", "ingest", "runner")
 """Purposes of a tenant's logins: its own two (rotation overlaps them), its reader, the two planes'."""
+
+
+def active_login(version: int) -> str:
+    """Which of the tenant's own two logins this version of the credentials is for: they take turns.
+
+    It follows from the version alone, so Vault's one check-and-set decides it and the password together.
+    """
+    return "app_a" if version % 2 else "app_b"
+
+
+def standby_login(version: int) -> str:
+    """The other one: still valid during an overlap, disabled otherwise."""
+    return active_login(version + 1)
 
 
 TENANT_LOGINS = ("app_a", "app_b", "readonly")
@@ -37,6 +51,19 @@ class Login:
     enabled: bool
     version: int | None
     """The credential version it was set at."""
+    overlap_since: datetime | None = None
+    """Its successor reached all who connect: from then on it is only waited for the overlap to end."""
+    refused_at: datetime | None = None
+    """Its old password was tried, and refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """The version of a secret that counts now."""
+
+    version: int
+    at: datetime
+    """When it was written, by the clock of whoever keeps it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

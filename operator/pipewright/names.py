@@ -11,6 +11,8 @@ ID_LABEL = "pipewright.dev/tenant-id"
 UID_LABEL = "pipewright.dev/tenant-uid"
 VERSION_ANNOTATION = "pipewright.dev/credential-version"
 """On the connection Secret: which version of the credentials it holds."""
+ROTATE_ANNOTATION = "pipewright.dev/rotate-requested-at"
+"""On a Tenant: new passwords are wanted if the ones that count are older than this time (RFC 3339)."""
 FINALIZER = "pipewright.dev/cleanup"
 
 SYSTEM_NAMESPACE = "pipewright-system"

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
@@ -13,7 +14,7 @@ from dev import parts
 from pipewright import errors
 from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryServer
 from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
-from pipewright.ports import LOGINS, Databases, Logins, Secret
+from pipewright.ports import LOGINS, Databases, Login, Logins, Secret
 from pipewright.store import roles, schema
 
 PASSWORDS = {purpose: Secret(f"canary-{purpose}") for purpose in LOGINS}
@@ -109,6 +110,41 @@ async def test_rotation_may_set_one_login_alone(world: World) -> None:
     found = await world.databases.find(world.id)
     assert found
     assert (found.logins["app_a"].version, found.logins["app_b"].version) == (1, 2)
+
+
+async def test_a_rotated_login_is_noted_retired_and_refused(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    old, at = PASSWORDS["app_a"], datetime(2026, 6, 1, 12, 0, 0, 999, tzinfo=UTC)
+    assert not await world.logins.is_refused(world.id, purpose="app_a", password=old)
+    assert await world.logins.is_refused(world.id, purpose="app_a", password=Secret("canary-wrong"))
+    await world.logins.begin_overlap(world.id, purpose="app_a", at=at)
+    for _ in range(2):
+        await world.logins.retire(world.id, purpose="app_a", uid=world.uid)
+    assert await world.logins.is_refused(world.id, purpose="app_a", password=old)
+    await world.logins.note_refused(world.id, purpose="app_a", at=at)
+    found, whole = await world.databases.find(world.id), at.replace(microsecond=0)
+    assert found
+    assert found.logins["app_a"] == Login(enabled=False, version=1, overlap_since=whole, refused_at=whole)
+    assert found.logins["app_b"] == Login(enabled=True, version=1)
+    await world.logins.set(world.id, passwords={"app_a": Secret("canary-third")}, version=3)
+    found = await world.databases.find(world.id)
+    assert found
+    assert found.logins["app_a"] == Login(enabled=True, version=3)
+    assert await world.logins.is_refused(world.id, purpose="app_a", password=old)
+
+
+async def test_a_login_of_another_tenant_is_never_retired(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    with pytest.raises(errors.OwnedByOther):
+        await world.logins.retire(world.id, purpose="app_a", uid=str(uuid4()))
+    assert not await world.logins.is_refused(world.id, purpose="app_a", password=PASSWORDS["app_a"])
+
+
+async def test_nothing_is_noted_on_a_login_that_is_not_there(world: World) -> None:
+    with pytest.raises(errors.Conflict, match="not there any more"):
+        await world.logins.begin_overlap(world.id, purpose="app_a", at=datetime.now(UTC))
 
 
 async def test_logins_without_a_database_wait_for_it(world: World) -> None:
@@ -253,6 +289,32 @@ async def test_disabling_ends_open_sessions_and_refuses_new_ones(real: World) ->
         await session.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
         await psycopg.AsyncConnection.connect(dsn)
+
+
+async def test_retiring_one_login_ends_its_sessions_and_leaves_the_others(
+    real: World, admin: psycopg.AsyncConnection
+) -> None:
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    dsn = {name: f"{_dsn(real, name)} password=canary-{name}" for name in ("app_a", "app_b")}
+    old = await psycopg.AsyncConnection.connect(dsn["app_a"], autocommit=True)
+    new = await psycopg.AsyncConnection.connect(dsn["app_b"], autocommit=True)
+    await old.execute("CREATE TABLE app.made_before (id int)")
+    await real.logins.retire(real.id, purpose="app_a", uid=real.uid)
+    with pytest.raises(psycopg.OperationalError):
+        await old.execute("SELECT 1")
+    await new.execute("ALTER TABLE app.made_before ADD COLUMN by_the_next_login int")
+    await new.close()
+    cursor = await admin.execute(
+        "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = %s", [f"pw_{real.id}_app_a"]
+    )
+    assert await cursor.fetchone() == (False, None)
+
+
+async def test_no_answer_proves_nothing(tenant_server: Server) -> None:
+    dead = replace(tenant_server, port=1)
+    with pytest.raises(errors.Unreachable):
+        await PostgresLogins(dead).is_refused("aaaaaaaaaaaa", purpose="app_a", password=Secret("canary"))
 
 
 async def test_the_server_keeps_a_verifier_and_the_password_opens(

@@ -382,3 +382,35 @@ async def test_a_password_that_was_rotated_is_read_again(
     async with databases.connection(tenant) as conn:
         cursor = await conn.execute("SELECT count(*) >= 0 FROM pipewright.run_steps")
         assert await cursor.fetchone() == (True,)
+
+
+async def test_while_postgresql_is_not_told_of_a_rotation_the_password_before_opens(
+    place: Any, pools: Pools, tenant: TenantRef, tenant_server: Any
+) -> None:
+    secrets = MemorySecretStore()
+    path = names.platform_path(place.id)
+    await secrets.create(path, {"runner": Secret("password-of-runner")}, owner=place.uid)
+    assert await secrets.replace(path, {"runner": Secret("canary-of-tomorrow")}, expected=1)
+    address = Address(host=tenant_server.host, port=tenant_server.port)
+    databases = TenantDatabases(pools, secrets=secrets, servers={"main": address})
+    for _ in range(2):
+        async with databases.connection(tenant) as conn:
+            cursor = await conn.execute("SELECT count(*) >= 0 FROM pipewright.run_steps")
+            assert await cursor.fetchone() == (True,)
+
+
+async def test_a_rotation_is_followed_without_a_refusal(
+    fresh_place: Any, pools: Pools, tenant_server: Any
+) -> None:
+    secrets = MemorySecretStore()
+    path = names.platform_path(fresh_place.id)
+    tenant = TenantRef(id=fresh_place.id, uid=fresh_place.uid, name="acme", state="Active", server="main")
+    await secrets.create(path, {"runner": Secret("password-of-runner")}, owner=fresh_place.uid)
+    address = Address(host=tenant_server.host, port=tenant_server.port)
+    databases = TenantDatabases(pools, secrets=secrets, servers={"main": address})
+    async with databases.connection(tenant):
+        assert await secrets.replace(path, {"runner": Secret("of-tomorrow")}, expected=1)
+        await fresh_place.logins.set(fresh_place.id, passwords={"runner": Secret("of-tomorrow")}, version=2)
+        async with databases.connection(tenant) as second:  # a new session, which the old password opens not
+            cursor = await second.execute("SELECT session_user")
+            assert await cursor.fetchone() == (fresh_place.logins.username(fresh_place.id, "runner"),)

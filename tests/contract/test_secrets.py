@@ -6,6 +6,7 @@ import base64
 import secrets as randomness
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,24 @@ async def test_a_secret_is_created_once(backend: Backend, tenant_id: str) -> Non
     assert await backend.store.create(path, {"password": Secret("second")}, owner=OWNER) is False
     assert await backend.store.version(path) == 1
     assert await backend.store.read(path) == {"password": Secret("first")}
+
+
+async def test_a_new_version_replaces_the_expected_one_and_no_other(backend: Backend, tenant_id: str) -> None:
+    path = names.platform_path(tenant_id)
+    assert await backend.store.issued(path) is None
+    await backend.store.create(path, {"password": Secret("first")}, owner=OWNER)
+    first = await backend.store.issued(path)
+    assert await backend.store.replace(path, {"password": Secret("second")}, expected=1) is True
+    assert await backend.store.replace(path, {"password": Secret("third")}, expected=1) is False
+    second = await backend.store.issued(path)
+    assert first
+    assert second
+    assert (first.version, second.version) == (1, 2)
+    assert timedelta() <= second.at - first.at < timedelta(minutes=1)
+    assert abs(datetime.now(UTC) - second.at) < timedelta(minutes=1)
+    assert await backend.store.read(path) == {"password": Secret("second")}
+    assert await backend.store.read(path, version=1) == {"password": Secret("first")}
+    assert await backend.store.read(path, version=3) is None
 
 
 async def test_purging_takes_everything_of_one_tenant(backend: Backend, tenant_id: str) -> None:

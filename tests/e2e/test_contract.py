@@ -165,7 +165,11 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
     (
         "tenant",
         {"spec": None},
-        {"deletionPolicy": "Retain", "podSecurity": "restricted", "database": {"connectionLimit": 20}},
+        {
+            "deletionPolicy": "Retain",
+            "podSecurity": "restricted",
+            "database": {"connectionLimit": 20, "rotation": {"overlap": "30m"}},
+        },
     ),
     (
         "integration",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -112,6 +113,39 @@ def test_a_namespace_of_somebody_else_is_left_alone(tenants: Any, eventually: An
     eventually(lambda: tenants.get(name) is None, says="the Tenant is gone")
     assert tenants.kubectl.get("namespace", "somebodys") is not None
     tenants.kubectl.run("delete", "namespace", "somebodys", "--wait=false")
+
+
+def test_a_rotation_that_is_asked_for_overlaps_and_ends_with_the_old_login_refused(
+    tenants: Any, stack: Stack, eventually: Any
+) -> None:
+    spec = {"database": {"rotation": {"overlap": "720h"}}}
+    first = tenants.ready(**spec)
+    name, old = first["metadata"]["name"], tenants.secret(first["metadata"]["name"])
+    assert (first["status"]["database"]["activeLogin"], old["user"][-6:]) == ("app_a", "_app_a")
+    with connect(old) as own:
+        own.execute("CREATE TABLE app.kept (id int)")
+    asked = (datetime.now(UTC) + timedelta(seconds=1)).isoformat(timespec="seconds")
+    tenants.kubectl.run("annotate", "tenant", name, f"pipewright.dev/rotate-requested-at={asked}")
+
+    def status() -> Any:
+        return (tenants.get(name) or {})["status"]["database"]
+
+    eventually(lambda: status()["credentialVersion"] == 2, says="new passwords are made")
+    eventually(lambda: tenants.secret(name)["user"] != old["user"], says="the Secret has the new login")
+    new = tenants.secret(name)
+    with connect(old) as before, connect(new) as after:
+        before.execute("ALTER TABLE app.kept ADD COLUMN still_at_work int")
+        after.execute("ALTER TABLE app.kept ADD COLUMN taken_over int")
+        assert "oldCredentialRefusedAt" not in status()
+        tenants.apply(name, database={"rotation": {"overlap": "0s"}})
+        eventually(lambda: status().get("oldCredentialRefusedAt"), says="the old password was tried")
+        with pytest.raises(psycopg.OperationalError):
+            before.execute("SELECT 1")
+        assert after.execute("SELECT 1").fetchone() == (1,)
+    with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+        connect(old)
+    tenants.wait_ready(name)
+    assert (status()["activeLogin"], status()["credentialVersion"]) == ("app_b", 2)
 
 
 def test_delete_takes_everything_away(tenants: Any, stack: Stack, eventually: Any) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from datetime import datetime
 
 from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.rules import rotation
 from controllers.tenant.rules.words import DATABASE, Plan, unknown
 from pipewright import actions as act
-from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import LOGINS, Database, Registration
+from pipewright.facts import LOGINS, Database, Registration, standby_login
 from pipewright.plan import chain, merge, says
 
 
-def database(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
+def database(tenant: Tenant, registration: Registration, observed: Observed, now: datetime) -> Plan:
     """A database with this Tenant's mark, at this release's schema, that accepts the tenant's logins."""
     found, version, tenant_id = observed.database, observed.credential_version, registration.id
     for part in (found, version):
@@ -36,20 +36,31 @@ def database(tenant: Tenant, registration: Registration, observed: Observed) -> 
             *issue,
             *(() if found.current else (act.MigrateDatabase(tenant_id=tenant_id),)),
             *(() if limited else (act.LimitConnections(tenant_id=tenant_id, connection_limit=limit),)),
-            *_logins(tenant_id, found, version),
         ),
-        says(DATABASE, True, DATABASE, "the database accepts the tenant's logins"),
+        _logins(tenant, registration, observed, now, database=found, version=version),
     )
 
 
-def _logins(tenant_id: str, database: Database, version: int | None) -> Iterable[ProvisionerAction]:
+def are_set(database: Database, version: int) -> bool:
+    """Whether all logins but the one that is rotated away accept the passwords of this version."""
+    found = (database.logins.get(purpose) for purpose in LOGINS if purpose != standby_login(version))
+    return all(login is not None and login.enabled and login.version == version for login in found)
+
+
+def _logins(
+    tenant: Tenant,
+    registration: Registration,
+    observed: Observed,
+    now: datetime,
+    *,
+    database: Database,
+    version: int | None,
+) -> Plan:
     if version is None:
-        return  # the version that is about to be issued is read back first
-    set_right = all(
-        purpose in database.logins
-        and database.logins[purpose].enabled
-        and database.logins[purpose].version == version
-        for purpose in LOGINS
-    )
-    if not set_right:
-        yield act.SetLogins(tenant_id=tenant_id, version=version)
+        return Plan()  # the version that is about to be issued is read back first
+    if are_set(database, version):
+        return rotation.rotation(tenant, registration, observed, now, database=database, version=version)
+    if registration.bundle_version not in (None, version):
+        message = "the gateway's credentials come before the database's, so that it is never refused"
+        return says(DATABASE, False, "Progressing", message)
+    return chain(DATABASE, act.SetLogins(tenant_id=registration.id, version=version))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.rules.database import are_set
+from controllers.tenant.rules.rotation import noted_version
 from controllers.tenant.rules.words import SECRETS, Plan, unknown
 from pipewright import actions as act
-from pipewright import names
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import Registration
+from pipewright.facts import Database, Registration
 from pipewright.plan import chain, merge, says
 
 
@@ -28,12 +29,16 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
         waits = says(SECRETS, False, "Progressing", "comes when the namespaces and the credentials are there")
         return merge(chain(SECRETS, *grant), waits)
     sealed = (registration.bundle_version, registration.bundle_key) == (version, observed.gateway_key)
+    # a rotation reaches the bundle, then the database, then what clients read: each finds the door open
+    rotating = registration.bundle_version not in (None, version) or (
+        version > 1 and not (isinstance(observed.database, Database) and are_set(observed.database, version))
+    )
     return merge(
         chain(
             SECRETS,
             *grant,
             *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
-            *_projections(tenant, registration, observed, version),
+            *(() if rotating else _projections(tenant, registration, observed, version)),
         ),
         says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there"),
     )
@@ -44,8 +49,7 @@ def _projections(
 ) -> Iterable[ProvisionerAction]:
     for namespace, found in observed.connections.items():
         assert not isinstance(found, Unknown)
-        noted = (found or {}).get("metadata", {}).get("annotations", {}).get(names.VERSION_ANNOTATION)
-        if noted != str(version):
+        if noted_version(found) != version:
             yield act.ProjectConnection(
                 tenant_id=registration.id,
                 uid=tenant.uid,

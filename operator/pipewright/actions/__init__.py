@@ -24,6 +24,7 @@ from pipewright.actions.run import (
     SkipStep,
 )
 from pipewright.actions.tenant import (
+    BeginOverlap,
     BindNamespace,
     CreateDatabase,
     DisableLogins,
@@ -36,7 +37,9 @@ from pipewright.actions.tenant import (
     ProjectConnection,
     PurgeSecrets,
     RegisterTenant,
+    RetireLogin,
     RevokeSecretAccess,
+    RotateCredentials,
     SealGatewayBundle,
     SetLogins,
     TenantAction,
@@ -48,6 +51,7 @@ RunnerAction = ObjectAction | IntegrationAction | WorkflowAction | RunAction
 
 __all__ = [
     "ApplyObject",
+    "BeginOverlap",
     "BeginRun",
     "BeginStep",
     "BindNamespace",
@@ -75,7 +79,9 @@ __all__ = [
     "PublishTriggers",
     "PurgeSecrets",
     "RegisterTenant",
+    "RetireLogin",
     "RevokeSecretAccess",
+    "RotateCredentials",
     "RunAction",
     "RunnerAction",
     "SealGatewayBundle",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +75,55 @@ class MigrateDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetLogins:
-    """Create or enable the tenant's logins with the passwords that Vault holds, at this version."""
+    """Create or enable the tenant's logins with the passwords that Vault holds, at this version.
+
+    Of the tenant's own two only the active one: the other is as the last rotation left it.
+    """
 
     tenant_id: str
     version: int
 
     def __str__(self) -> str:
         return f"set database logins at credential version {self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateCredentials:
+    """Generate the passwords of the next version into Vault, if this one is still current (check-and-set).
+
+    The login that is active now keeps its password, so that it works until the overlap ends.
+    """
+
+    tenant_id: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"rotate credential version {self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginOverlap:
+    """Note since when every client can have the new credentials; the old login has one overlap from then."""
+
+    tenant_id: str
+    purpose: str
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"begin the last overlap of login {self.purpose}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireLogin:
+    """Disable the login that was rotated away, end its sessions, and prove that its password is refused."""
+
+    tenant_id: str
+    uid: str
+    purpose: str
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"retire login {self.purpose} and try its old password"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +224,9 @@ TenantAction = (
     | LimitConnections
     | MigrateDatabase
     | SetLogins
+    | RotateCredentials
+    | BeginOverlap
+    | RetireLogin
     | ProjectConnection
     | GrantSecretAccess
     | SealGatewayBundle

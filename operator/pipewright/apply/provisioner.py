@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+from collections.abc import Mapping
 from typing import assert_never
 from urllib.parse import quote
 
 from pipewright import errors, names
 from pipewright.actions import ProvisionerAction, objects, tenant
+from pipewright.facts import active_login, standby_login
 from pipewright.ports import LOGINS, ProvisionerPorts, Secret
 
 PASSWORD_BYTES = 32
@@ -46,8 +48,13 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts, server:
         case tenant.MigrateDatabase():
             await ports.databases.migrate(action.tenant_id)
         case tenant.SetLogins():
-            passwords = await _passwords(action.tenant_id, ports)
-            await ports.logins.set(action.tenant_id, passwords=passwords, version=action.version)
+            await _set_logins(action, ports)
+        case tenant.RotateCredentials():
+            await _rotate_credentials(action, ports)
+        case tenant.BeginOverlap():
+            await ports.logins.begin_overlap(action.tenant_id, purpose=action.purpose, at=action.at)
+        case tenant.RetireLogin():
+            await _retire_login(action, ports)
         case tenant.ProjectConnection():
             await _project_connection(action, ports)
         case tenant.GrantSecretAccess():
@@ -75,8 +82,42 @@ async def _issue_credentials(action: tenant.IssueCredentials, ports: Provisioner
     await ports.secrets.create(names.platform_path(action.tenant_id), generated, owner=action.uid)
 
 
-async def _passwords(tenant_id: str, ports: ProvisionerPorts) -> dict[str, Secret]:
-    found = await ports.secrets.read(names.platform_path(tenant_id))
+async def _set_logins(action: tenant.SetLogins, ports: ProvisionerPorts) -> None:
+    passwords = await _passwords(action.tenant_id, ports, version=action.version)
+    passwords.pop(standby_login(action.version), None)
+    await ports.logins.set(action.tenant_id, passwords=passwords, version=action.version)
+
+
+async def _rotate_credentials(action: tenant.RotateCredentials, ports: ProvisionerPorts) -> None:
+    now = await _passwords(action.tenant_id, ports)
+    kept = active_login(action.version)
+    generated = {purpose: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for purpose in LOGINS}
+    # False means that somebody else rotated meanwhile: theirs count, ours are forgotten
+    await ports.secrets.replace(
+        names.platform_path(action.tenant_id), {**generated, kept: now[kept]}, expected=action.version
+    )
+
+
+async def _previous(tenant_id: str, version: int, ports: ProvisionerPorts) -> Mapping[str, Secret] | None:
+    return await ports.secrets.read(names.platform_path(tenant_id), version=version - 1)
+
+
+async def _retire_login(action: tenant.RetireLogin, ports: ProvisionerPorts) -> None:
+    await ports.logins.retire(action.tenant_id, purpose=action.purpose, uid=action.uid)
+    old = (await _passwords(action.tenant_id, ports))[action.purpose]
+    if not await ports.logins.is_refused(action.tenant_id, purpose=action.purpose, password=old):
+        where = ports.logins.connection(action.tenant_id)
+        raise errors.BackendError(
+            f"server {where.server} still accepts the old password of login"
+            f" {ports.logins.username(action.tenant_id, action.purpose)}: look at its pg_hba.conf"
+        )
+    await ports.logins.note_refused(action.tenant_id, purpose=action.purpose, at=action.at)
+
+
+async def _passwords(
+    tenant_id: str, ports: ProvisionerPorts, *, version: int | None = None
+) -> dict[str, Secret]:
+    found = await ports.secrets.read(names.platform_path(tenant_id), version=version)
     if found is None:
         raise errors.Waiting(
             "CredentialsMissing", f"Vault has no credentials at {names.platform_path(tenant_id)} yet"
@@ -85,9 +126,10 @@ async def _passwords(tenant_id: str, ports: ProvisionerPorts) -> dict[str, Secre
 
 
 async def _project_connection(action: tenant.ProjectConnection, ports: ProvisionerPorts) -> None:
-    passwords = await _passwords(action.tenant_id, ports)
+    passwords = await _passwords(action.tenant_id, ports, version=action.version)
     where = ports.logins.connection(action.tenant_id)
-    user, password = ports.logins.username(action.tenant_id, "app_a"), passwords["app_a"].reveal()
+    active = active_login(action.version)
+    user, password = ports.logins.username(action.tenant_id, active), passwords[active].reveal()
     fields = {
         "host": where.host,
         "port": str(where.port),
@@ -120,7 +162,9 @@ async def _project_connection(action: tenant.ProjectConnection, ports: Provision
 
 
 async def _seal_gateway_bundle(action: tenant.SealGatewayBundle, ports: ProvisionerPorts) -> None:
-    passwords = await _passwords(action.tenant_id, ports)
+    passwords = await _passwords(action.tenant_id, ports, version=action.version)
+    # 0 would be the newest to Vault
+    before = await _previous(action.tenant_id, action.version, ports) if action.version > 1 else None
     wrapped = await ports.registry.wrapped_data_key(action.tenant_id)
     if wrapped is None:
         wrapped, data_key = await ports.data_keys.create(action.tenant_id)
@@ -133,6 +177,8 @@ async def _seal_gateway_bundle(action: tenant.SealGatewayBundle, ports: Provisio
         "dbname": where.database,
         "user": ports.logins.username(action.tenant_id, "ingest"),
         "password": passwords["ingest"].reveal(),
+        # sealed before PostgreSQL is told, so until then the gateway comes in by the one before
+        "previousPassword": before["ingest"].reveal() if before and "ingest" in before else None,
         "dataKey": data_key.reveal(),
     }
     sealed = ports.sealer.seal(json.dumps(bundle).encode(), context=names.bundle_context(action.tenant_id))

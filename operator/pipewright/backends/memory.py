@@ -10,13 +10,13 @@ import base64
 import copy
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pipewright import errors, names
 from pipewright.plan import Manifest, Ref
-from pipewright.ports import Secret, SecretAccess
+from pipewright.ports import Issued, Secret, SecretAccess
 
 
 class MemoryCluster:
@@ -134,27 +134,45 @@ class MemorySecretStore:
 
     def __init__(self) -> None:
         self._versions: dict[str, list[dict[str, Secret]]] = {}
+        self._written: dict[str, datetime] = {}
         self._owners: dict[str, str] = {}
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        """The clock of the store."""
 
     async def version(self, path: str) -> int | None:
         """The current version."""
         return len(self._versions[path]) if path in self._versions else None
 
-    async def read(self, path: str) -> Mapping[str, Secret] | None:
-        """The fields of the current version."""
-        return dict(self._versions[path][-1]) if path in self._versions else None
+    async def issued(self, path: str) -> Issued | None:
+        """The current version and when it was written."""
+        found = await self.version(path)
+        return None if found is None else Issued(version=found, at=self._written[path])
+
+    async def read(self, path: str, *, version: int | None = None) -> Mapping[str, Secret] | None:
+        """The fields of the current version, or of an older one."""
+        kept = self._versions.get(path, [])
+        wanted = len(kept) if version is None else version
+        return dict(kept[wanted - 1]) if 0 < wanted <= len(kept) else None
+
+    async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
+        """Write a new version if the current one is still the expected one."""
+        if await self.version(path) != expected:
+            return False
+        await self.write(path, fields)
+        return True
 
     async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
         """Write if nothing is there."""
         if path in self._versions:
             return False
         self._owners[path] = owner
-        self._versions[path] = [dict(fields)]
+        await self.write(path, fields)
         return True
 
     async def write(self, path: str, fields: Mapping[str, Secret]) -> None:
         """Write a new version."""
         self._versions.setdefault(path, []).append(dict(fields))
+        self._written[path] = self.now()
 
     async def purge(self, tenant_id: str, *, owner: str) -> None:
         """Delete everything below the tenant's path."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
 from pipewright import errors
 from pipewright.ports import LOGINS, Connection, Database, Login, Registration, Secret
@@ -181,6 +183,34 @@ class MemoryLogins:
         if found is not None:
             disabled = {purpose: replace(login, enabled=False) for purpose, login in found.logins.items()}
             self._server.databases[tenant_id] = replace(found, logins=disabled)
+
+    async def begin_overlap(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
+        """Note since when its successor is in all clients' hands."""
+        self._change(tenant_id, purpose, overlap_since=at.replace(microsecond=0))
+
+    async def retire(self, tenant_id: str, *, purpose: str, uid: str) -> None:
+        """Refuse one of them."""
+        if self._server.owned(tenant_id, uid=uid) is not None:
+            self._change(tenant_id, purpose, enabled=False)
+            self._server.passwords.get(tenant_id, {}).pop(purpose, None)
+
+    async def is_refused(self, tenant_id: str, *, purpose: str, password: Secret) -> bool:
+        """Whether the login is disabled, or its password another."""
+        found = self._server.databases.get(tenant_id)
+        known = self._server.passwords.get(tenant_id, {}).get(purpose)
+        return found is None or not found.logins[purpose].enabled or known != password
+
+    async def note_refused(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
+        """Note that the old password was tried and refused."""
+        self._change(tenant_id, purpose, refused_at=at.replace(microsecond=0))
+
+    def _change(self, tenant_id: str, purpose: str, **changes: Any) -> None:
+        found = self._server.databases.get(tenant_id)
+        if found is None or purpose not in found.logins:
+            role = roles.login(tenant_id, purpose)
+            raise errors.Conflict(f"role {role} is not there any more, or nobody's")
+        changed = replace(found.logins[purpose], **changes)
+        self._server.databases[tenant_id] = replace(found, logins={**found.logins, purpose: changed})
 
     def connection(self, tenant_id: str) -> Connection:
         """Where clients would find the tenant's database."""

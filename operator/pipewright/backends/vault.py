@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ import requests
 from hvac import exceptions as vault_errors
 
 from pipewright import errors, names
-from pipewright.ports import Secret, SecretAccess
+from pipewright.ports import Issued, Secret, SecretAccess
 
 TENANT_TOKEN_TTL_S = 900
 TIMEOUT_S = 10.0
@@ -99,13 +100,21 @@ class VaultSecretStore:
         metadata = await self._metadata(path)
         return None if metadata is None else _live_version(metadata)
 
-    async def read(self, path: str) -> Mapping[str, Secret] | None:
-        """The fields of the current version."""
+    async def issued(self, path: str) -> Issued | None:
+        """The current version and when it was written, by Vault's clock."""
+        metadata = await self._metadata(path)
+        version = None if metadata is None else _live_version(metadata)
+        if metadata is None or version is None:
+            return None
+        return Issued(version=version, at=_time(metadata["versions"][str(version)]["created_time"]))
+
+    async def read(self, path: str, *, version: int | None = None) -> Mapping[str, Secret] | None:
+        """The fields of the current version, or of an older one if it is still kept."""
         try:
             answer = await self._session.call(
                 f"read {path}",
                 lambda client: client.secrets.kv.v2.read_secret_version(
-                    path, mount_point=self._mount, raise_on_deleted_version=True
+                    path, version=version, mount_point=self._mount, raise_on_deleted_version=True
                 ),
             )
         except vault_errors.InvalidPath:
@@ -126,6 +135,14 @@ class VaultSecretStore:
                 ),
             )
         expected = 0 if metadata is None else int(metadata["current_version"])
+        try:
+            await self._put(path, fields, cas=expected)
+        except vault_errors.InvalidRequest:
+            return False
+        return True
+
+    async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
+        """Write a new version if the current one is still the expected one. False: it is not."""
         try:
             await self._put(path, fields, cas=expected)
         except vault_errors.InvalidRequest:
@@ -321,6 +338,12 @@ def _policy(mount: str, tenant_id: str) -> str:
             f'path "{mount}/destroy/{tenant_id}/user/*" {{ capabilities = ["update"] }}',
         )
     )
+
+
+def _time(text: str) -> datetime:
+    """RFC 3339 as Vault writes it: nanoseconds without their trailing zeros."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6].ljust(6, '0')}+00:00")
 
 
 def _owner(metadata: Mapping[str, Any] | None) -> str | None:

@@ -4,7 +4,7 @@ Absent is a value (None), never an exception. Trouble comes as `pipewright.error
 only as `Secret`, whose text and repr are redacted.
 """
 
-from pipewright.facts import LOGINS, Connection, Database, Login, Registration, SecretAccess
+from pipewright.facts import LOGINS, Connection, Database, Issued, Login, Registration, SecretAccess
 from pipewright.ports.common import Clock, Cluster, Sealer, Secret, SecretStore, SystemClock
 from pipewright.ports.provisioner import Databases, DataKeys, Logins, ProvisionerPorts, Registry, SecretGrants
 from pipewright.ports.runner import (
@@ -28,6 +28,7 @@ __all__ = [
     "Databases",
     "Decisions",
     "Directory",
+    "Issued",
     "Journal",
     "Login",
     "Logins",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from pipewright.facts import Issued
 from pipewright.plan import Manifest, Ref
 
 
@@ -98,8 +99,16 @@ class SecretStore(Protocol):
         """The current version of a secret, from its metadata; None when there is none."""
         ...
 
-    async def read(self, path: str) -> Mapping[str, Secret] | None:
-        """The fields of the current version."""
+    async def issued(self, path: str) -> Issued | None:
+        """The current version and when it was written, from the metadata; None when there is none."""
+        ...
+
+    async def read(self, path: str, *, version: int | None = None) -> Mapping[str, Secret] | None:
+        """The fields of the current version, or of an older one if it is still kept."""
+        ...
+
+    async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
+        """Write a new version if the current one is still the expected one. False: it is not."""
         ...
 
     async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from pipewright.facts import Connection, Database, Registration, SecretAccess
@@ -97,6 +98,30 @@ class Logins(Protocol):
         Raises:
             OwnedByOther: the database carries another UID.
         """
+        ...
+
+    async def begin_overlap(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
+        """Note on the login since when its successor is in all clients' hands."""
+        ...
+
+    async def retire(self, tenant_id: str, *, purpose: str, uid: str) -> None:
+        """NOLOGIN for one of them, without a password, and end its sessions.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+        """
+        ...
+
+    async def is_refused(self, tenant_id: str, *, purpose: str, password: Secret) -> bool:
+        """Whether the server refuses this login with this password: it is tried.
+
+        Raises:
+            Unreachable: the server gave no answer, which proves nothing.
+        """
+        ...
+
+    async def note_refused(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
+        """Note on the login that its old password was tried and refused."""
         ...
 
     def connection(self, tenant_id: str) -> Connection:

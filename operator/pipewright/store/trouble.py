@@ -29,13 +29,12 @@ _CONFLICT = {
     "40001": "a concurrent transaction was first",
     "40P01": "a concurrent transaction was first",
 }
+PASSWORD_REFUSED = "it refused the login's password; set it again (bootstrap or rotation)"  # noqa: S105
+LOGIN_DISABLED = "the login is disabled"
 _CONNECTING = (
-    (
-        "password authentication failed",
-        "it refused the login's password; set it again (bootstrap or rotation)",
-    ),
+    ("password authentication failed", PASSWORD_REFUSED),
     ("permission denied for database", "the login may not connect to this database"),
-    ("is not permitted to log in", "the login is disabled"),
+    ("is not permitted to log in", LOGIN_DISABLED),
     ("no pg_hba.conf entry", "its pg_hba.conf has no entry for this login from here"),
 )
 """A refused connection has no SQLSTATE in libpq, only this text (in English, or it counts as unreachable)."""

@@ -225,6 +225,21 @@ class World:
         await self.parts.directory.load()
         return made
 
+    async def seal(self, tenant: Tenant, **changes: Any) -> None:
+        """Seal the tenant's login anew, as a rotation does before PostgreSQL is told of it."""
+        where = tenant.logins.connection(tenant.id)
+        bundle = {
+            "host": where.host, "port": where.port, "dbname": where.database,
+            "user": tenant.logins.username(tenant.id, "ingest"),
+            "dataKey": base64.b64encode(tenant.data_key).decode(), **changes,
+        }  # fmt: skip
+        sealed = self.sealer.seal(json.dumps(bundle).encode(), context=names.bundle_context(tenant.id))
+        await self.provisioner.execute(
+            "UPDATE pipewright.registry SET bundle = %s, bundle_version = bundle_version + 1 WHERE id = %s",
+            [sealed, tenant.id],
+        )
+        await self.parts.directory.load()
+
     async def bind(self, tenant_id: str, namespace: str) -> None:
         await self.provisioner.execute(
             "INSERT INTO pipewright.registry_namespaces (uid, tenant_id, name) VALUES (%s, %s, %s)",

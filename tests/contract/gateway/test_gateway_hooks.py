@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from gateway import bodies, parts
+from pipewright.ports import Secret
 
 
 async def test_a_signed_delivery_is_stored_with_its_run_its_person_as_a_surrogate_and_its_body_encrypted(
@@ -266,3 +267,16 @@ async def test_a_hundred_deliveries_in_disorder_are_all_there(world, hook, tenan
     assert not [each for each in wrong if each[1]["reason"] != "Busy"]
     kept = await tenant.rows("SELECT count(*) FROM pipewright.deliveries")
     assert kept == [(len(deliveries) - len(wrong),)]
+
+
+async def test_a_rotation_of_the_gateways_login_interrupts_no_delivery(world, hook, tenant, github):
+    """Before PostgreSQL is told, then after: each time by a new session."""
+    payload = github("in_progress")
+    assert (await world.deliver(hook, "workflow_run", payload, id="r-1")).status == 202
+    await world.seal(tenant, password="of-tomorrow", previousPassword="password-of-ingest")
+    assert (await world.deliver(hook, "workflow_run", payload, id="r-2")).status == 202
+    await tenant.logins.set(tenant.id, passwords={"ingest": Secret("of-tomorrow")}, version=2)
+    await world.seal(tenant, password="of-tomorrow", previousPassword="forgotten")
+    assert (await world.deliver(hook, "workflow_run", payload, id="r-3")).status == 202
+    await tenant.logins.set(tenant.id, passwords={"ingest": Secret("password-of-ingest")}, version=3)
+    assert await tenant.rows("SELECT count(*) FROM pipewright.deliveries") == [(3,)]

@@ -156,6 +156,14 @@ def test_a_bundle_gives_the_login_and_the_data_key_and_shows_neither():
     assert "kkk" not in repr(access)
 
 
+def test_a_bundle_of_a_rotation_gives_the_password_of_before_too():
+    access = Keys(OPENER).access(tenant(sealed({**BUNDLE, "previousPassword": "canary-before"})))
+    assert access.previous_dsn is not None
+    assert "canary-before" in access.previous_dsn.reveal()
+    assert "canary" not in repr(access)
+    assert Keys(OPENER).access(tenant(sealed({**BUNDLE, "previousPassword": None}))).previous_dsn is None
+
+
 BAD_BUNDLES = {
     "sealed for another tenant": sealed(BUNDLE, "bbbbbbbbbbbb"),
     "no password": sealed({key: value for key, value in BUNDLE.items() if key != "password"}),

@@ -8,15 +8,19 @@ from pipewright.api.meta import (
     AGE,
     MESSAGE,
     Base,
+    Between,
     Column,
     Count,
     DnsLabel,
+    Duration,
     Quantity,
     Resource,
     Rule,
     Ruled,
     Status,
+    Time,
     condition_columns,
+    parse_duration,
     rules,
 )
 
@@ -148,11 +152,38 @@ class Access(Base):
     """Those who may read everything but Secrets."""
 
 
+_SECONDS = "[{0}.endsWith('d') ? int({0}.substring(0, {0}.size() - 1)) * 86400 : duration({0}).getSeconds()]"
+"""A duration of the contract in seconds, as a CEL list of one."""
+
+
+class Rotation(Base):
+    """When the passwords of the tenant's database change. The old login works on for the overlap."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                cel="!has(self.every)"
+                f" || {_SECONDS.format('self.every')}.all(every, {_SECONDS.format('self.overlap')}"
+                ".all(overlap, overlap < every))",
+                message="overlap must be shorter than every",
+                field_path=".overlap",
+            )
+        )
+    )
+
+    every: Annotated[Duration, Between("1h", "8760h")] | None = None
+    """After this time new passwords are made; absent means only when an annotation asks for it."""
+    overlap: Annotated[Duration, Between("0s", "720h")] = parse_duration("30m")
+    """How long the old login works on once the new one is in the connection Secret; shorter than every."""
+
+
 class Database(Base):
     """The tenant's own PostgreSQL database."""
 
     connection_limit: Annotated[int, Field(ge=1, le=1000)] = 20
     """How many connections each of the tenant's logins may hold at once."""
+    rotation: Rotation = Rotation()
+    """When the passwords change, and how long the old ones work on."""
 
 
 class TenantSpec(Base):
@@ -200,6 +231,14 @@ class DatabaseStatus(Base):
     """The revision to which Pipewright's schema in the database was migrated."""
     credential_version: Count | None = None
     """Counts the passwords that the tenant's login has had."""
+    active_login: Literal["app_a", "app_b"] | None = None
+    """Which of the tenant's two logins the connection Secret names; they take turns at each rotation."""
+    rotated_at: Time | None = None
+    """When the passwords that count now were made."""
+    next_rotation_at: Time | None = None
+    """When the next passwords are due; absent without a period."""
+    old_credential_refused_at: Time | None = None
+    """When the login of before was tried with its old password and refused; absent while it works on."""
 
 
 class VaultStatus(Base):
@@ -255,6 +294,7 @@ __all__ = [
     "Access",
     "Database",
     "Limits",
+    "Rotation",
     "Subject",
     "Tenant",
     "TenantNamespace",

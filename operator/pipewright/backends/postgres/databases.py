@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -47,7 +48,12 @@ class PostgresDatabases:
             current=version == schema.head("tenant"),
             closed_to_public=closed,
             logins={
-                purpose: Login(enabled=role["enabled"], version=role.get("version"))
+                purpose: Login(
+                    enabled=role["enabled"],
+                    version=role.get("version"),
+                    overlap_since=_instant(role.get("overlapSince")),
+                    refused_at=_instant(role.get("refusedAt")),
+                )
                 for purpose in LOGINS
                 if (role := found.get(roles.login(tenant_id, purpose)))
             },
@@ -103,6 +109,10 @@ class PostgresDatabases:
                 return await schema.version(connection)
         finally:
             await connection.close()
+
+
+def _instant(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC)
 
 
 async def _set_limit(conn: psycopg.AsyncConnection, tenant_id: str, limit: int) -> None:

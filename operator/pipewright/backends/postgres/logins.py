@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import psycopg
 
@@ -11,12 +12,15 @@ from pipewright.backends.postgres import databases
 from pipewright.backends.postgres import server as servers
 from pipewright.backends.postgres.server import Server, execute
 from pipewright.ports import LOGINS, Connection, Secret
+from pipewright.store import connect, roles, trouble
 from pipewright.store import passwords as verifiers
-from pipewright.store import roles
 
 _SESSIONS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s AND usename = ANY(%s)
 """
+
+_NOTED = ("version", "overlapSince", "refusedAt")
+"""What a login's mark may say besides whose it is; `set` begins anew with the version alone."""
 
 
 class PostgresLogins:
@@ -54,6 +58,52 @@ class PostgresLogins:
             for login in logins:
                 await execute(conn, "ALTER ROLE {} NOLOGIN", login)
             await _end_sessions(conn, roles.database(tenant_id), logins)
+
+    async def begin_overlap(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
+        """Note on the login since when its successor is in all clients' hands."""
+        await self._note(tenant_id, purpose, overlapSince=int(at.timestamp()))
+
+    async def retire(self, tenant_id: str, *, purpose: str, uid: str) -> None:
+        """NOLOGIN for one of them, without a password, and end its sessions."""
+        role = roles.login(tenant_id, purpose)
+        async with self._server.provisioner() as conn:
+            await servers.require_owner(conn, tenant_id, uid=uid)
+            found = await servers.existing_roles(conn, tenant_id)
+            if role not in found:
+                return
+            if found[role].get("uid", uid) != uid:
+                raise errors.OwnedByOther(f"role {role} belongs to another Tenant")
+            await execute(conn, "ALTER ROLE {} NOLOGIN PASSWORD NULL", role)
+            await _end_sessions(conn, roles.database(tenant_id), [role])
+
+    async def is_refused(self, tenant_id: str, *, purpose: str, password: Secret) -> bool:
+        """Whether the server refuses this login with this password, tried as a client would."""
+        where = self.connection(tenant_id)
+        dsn = connect.tenant_dsn(where, user=roles.login(tenant_id, purpose), password=password)
+        try:
+            session = await connect.connect(
+                connect.conninfo(dsn), where=f"server {where.server}, database {where.database}"
+            )
+        except errors.Forbidden as refused:
+            if refused.message.endswith((trouble.PASSWORD_REFUSED, trouble.LOGIN_DISABLED)):
+                return True
+            raise  # refused from where we ask, whoever asks: that says nothing about the credential
+        await session.close()
+        return False
+
+    async def note_refused(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
+        """Note on the login that its old password was tried and refused."""
+        await self._note(tenant_id, purpose, refusedAt=int(at.timestamp()))
+
+    async def _note(self, tenant_id: str, purpose: str, **more: int) -> None:
+        role = roles.login(tenant_id, purpose)
+        async with self._server.provisioner() as conn, conn.transaction():
+            found = (await servers.existing_roles(conn, tenant_id)).get(role)
+            if found is None or "uid" not in found:
+                raise errors.Conflict(f"role {role} is not there any more, or nobody's")
+            kept = {key: found[key] for key in _NOTED if key in found}
+            mark = servers.mark(found["uid"], **{**kept, **more})
+            await execute(conn, "COMMENT ON ROLE {} IS {mark}", role, mark=mark)
 
     def connection(self, tenant_id: str) -> Connection:
         """Where clients find the tenant's database."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -50,27 +50,37 @@ class TenantDatabases:
         Raises:
             Waiting: Vault has no password for the login yet.
             Unreachable: Vault or the server does not answer.
-            Forbidden: the server refuses the login; the password is read anew next time.
+            Forbidden: the server refuses the login with what Vault has.
         """
-        dsn = await self._dsn(tenant)
+        async with AsyncExitStack() as stack:
+            yield await self._connect(stack, tenant)
+
+    async def _connect(self, stack: AsyncExitStack, tenant: TenantRef) -> psycopg.AsyncConnection:
+        known = self._dsns.get(tenant.id)
+        if known is not None:
+            try:
+                return await self._enter(stack, tenant, known)
+            except errors.Forbidden:
+                del self._dsns[tenant.id]  # it was rotated
+        current, previous = await self._read(tenant)
         try:
-            async with self._connections.connection(f"{tenant.id}/{PURPOSE}", dsn) as conn:
-                yield conn
+            return await self._enter(stack, tenant, current)
         except errors.Forbidden:
-            self._dsns.pop(tenant.id, None)
-            raise
+            if previous is None:
+                raise
+        return await self._enter(stack, tenant, previous)  # PostgreSQL is not told of the newest yet
 
-    async def _dsn(self, tenant: TenantRef) -> Secret:
-        found = self._dsns.get(tenant.id)
-        if found is None:
-            found = await self._read(tenant)
-            self._dsns[tenant.id] = found
-            if len(self._dsns) > REMEMBERED:
-                self._dsns.popitem(last=False)
+    async def _enter(self, stack: AsyncExitStack, tenant: TenantRef, dsn: Secret) -> psycopg.AsyncConnection:
+        connection = self._connections.connection(f"{tenant.id}/{PURPOSE}", dsn)
+        entered = await stack.enter_async_context(connection)
+        self._dsns[tenant.id] = dsn
         self._dsns.move_to_end(tenant.id)
-        return found
+        if len(self._dsns) > REMEMBERED:
+            self._dsns.popitem(last=False)
+        return entered
 
-    async def _read(self, tenant: TenantRef) -> Secret:
+    async def _read(self, tenant: TenantRef) -> tuple[Secret, Secret | None]:
+        """The connection string by the password that Vault has now, and by the one before."""
         server = self._servers.get(tenant.server)
         if server is None:
             known = ", ".join(sorted(self._servers))
@@ -78,10 +88,17 @@ class TenantDatabases:
                 "UnknownServer",
                 f"the settings know no server {tenant.server} for databases; there is {known}",
             )
-        passwords = await self._secrets.read(names.platform_path(tenant.id))
+        path = names.platform_path(tenant.id)
+        version = await self._secrets.version(path) or 0
+        passwords = await self._secrets.read(path, version=version) if version else None
         if passwords is None or PURPOSE not in passwords:
             raise errors.Waiting("CredentialsMissing", "Vault has no password of the runner's login yet")
+        before = await self._secrets.read(path, version=version - 1) if version > 1 else None
         place = Connection(
             server=tenant.server, host=server.host, port=server.port, database=roles.database(tenant.id)
         )
-        return connect.tenant_dsn(place, user=roles.login(tenant.id, PURPOSE), password=passwords[PURPOSE])
+
+        def dsn(password: Secret) -> Secret:
+            return connect.tenant_dsn(place, user=roles.login(tenant.id, PURPOSE), password=password)
+
+        return dsn(passwords[PURPOSE]), dsn(before[PURPOSE]) if before and PURPOSE in before else None

@@ -1,0 +1,97 @@
+"""Rotation of the database's passwords: when new ones are due, and how the old login goes.
+
+Vault's version of the credentials decides everything: its number says which of the tenant's two logins is
+active, its time when the next one is due. The login of before works on until the overlap ends, which is
+counted from when the new one was in all clients' hands; then it is disabled, and its password is tried.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.rules.words import DATABASE, Plan
+from pipewright import actions as act
+from pipewright import names
+from pipewright.api.v1alpha1 import Tenant
+from pipewright.facts import Database, Registration, standby_login
+from pipewright.plan import chain, says
+
+ACCEPTS = "the database accepts the tenant's logins"
+
+
+def rotation(
+    tenant: Tenant,
+    registration: Registration,
+    observed: Observed,
+    now: datetime,
+    *,
+    database: Database,
+    version: int,
+) -> Plan:
+    """What comes next for logins at this version: nothing, the old login's end, or new passwords."""
+    purpose = standby_login(version)
+    old = database.logins.get(purpose)
+    if old is not None and old.version is not None and old.version < version:
+        retire = act.RetireLogin(tenant_id=registration.id, uid=tenant.uid, purpose=purpose, at=now)
+        if not old.enabled:
+            if old.refused_at is None:  # a crash came between its end and the proof
+                return chain(DATABASE, retire)
+        elif old.overlap_since is not None:
+            rest = old.overlap_since + tenant.spec.database.rotation.overlap - now
+            return chain(DATABASE, retire) if rest <= timedelta() else _holds(rest)
+        elif is_projected(observed, version):
+            return chain(DATABASE, act.BeginOverlap(tenant_id=registration.id, purpose=purpose, at=now))
+        else:
+            return _holds(None)
+    due = next_rotation(tenant, observed)
+    if due is None or not is_projected(observed, version):
+        return _holds(None, note=_unread(tenant))
+    if due <= now:
+        return chain(DATABASE, act.RotateCredentials(tenant_id=registration.id, version=version))
+    return _holds(due - now, note=_unread(tenant))
+
+
+def next_rotation(tenant: Tenant, observed: Observed) -> datetime | None:
+    """When new passwords are due: by the period, or earlier if an annotation asks for it."""
+    issued = observed.issued_at
+    if issued is None:
+        return None
+    every, asked = tenant.spec.database.rotation.every, _requested(tenant)
+    due = [] if every is None else [issued + every]
+    if asked is not None and asked > issued:
+        due.append(asked)
+    return min(due) if due else None
+
+
+def is_projected(observed: Observed, version: int) -> bool:
+    """Whether every connection Secret that there should be holds this version."""
+    return bool(observed.connections) and all(
+        not isinstance(found, Unknown) and noted_version(found) == version
+        for found in observed.connections.values()
+    )
+
+
+def noted_version(secret: object) -> int | None:
+    """The version that a connection Secret says it holds."""
+    annotations = secret.get("metadata", {}).get("annotations", {}) if isinstance(secret, dict) else {}
+    noted = annotations.get(names.VERSION_ANNOTATION, "")
+    return int(noted) if noted.isdecimal() else None
+
+
+def _holds(rest: timedelta | None, *, note: str = "") -> Plan:
+    return Plan(facts=says(DATABASE, True, DATABASE, ACCEPTS + note).facts, check_after=rest)
+
+
+def _requested(tenant: Tenant) -> datetime | None:
+    try:
+        asked = datetime.fromisoformat(tenant.metadata.annotations.get(names.ROTATE_ANNOTATION, ""))
+    except ValueError:
+        return None
+    return asked if asked.tzinfo is not None else None
+
+
+def _unread(tenant: Tenant) -> str:
+    if names.ROTATE_ANNOTATION not in tenant.metadata.annotations or _requested(tenant) is not None:
+        return ""
+    return f"; the annotation {names.ROTATE_ANNOTATION} is ignored: write a time such as 2026-01-31T12:00:00Z"
