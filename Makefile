@@ -26,6 +26,7 @@ lint: init ## style, import rules, generated files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pipewright.api.crd --check
+	@$(BIN)/python -m pipewright.settings_schema --check
 
 types: init ## mypy, strict
 	@$(BIN)/mypy
@@ -40,8 +41,9 @@ e2e: assets ## only the stories on real servers
 bench: assets ## measurements; they print figures
 	@$(BIN)/python -m pytest tests/bench
 
-crds: init ## write crds/ from the types
+crds: init ## write crds/ and the settings' schema from the types
 	@$(BIN)/python -m pipewright.api.crd
+	@$(BIN)/python -m pipewright.settings_schema
 
 up: init ## start the development stack and print how to reach it
 	@$(BIN)/python -m dev up

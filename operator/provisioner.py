@@ -8,10 +8,10 @@ from functools import partial
 
 from controllers.tenant import handlers
 from controllers.tenant.reconcile import reconcile
-from pipewright import names
+from pipewright import facts, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends import postgres, sealing, vault
-from pipewright.ports import Clock, Cluster, ProvisionerPorts, Secret
+from pipewright.ports import Clock, Cluster, ProvisionerPorts, Secret, ServerPorts
 from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
@@ -30,7 +30,7 @@ async def compose(
     ports = await _ports(settings, cluster=cluster, metrics=metrics, resources=resources)
     tenants = Controller(
         kind=Tenant,
-        reconcile=partial(reconcile, ports=ports, clock=clock, server=settings.servers[0].name),
+        reconcile=partial(reconcile, ports=ports, clock=clock, servers=_offered(settings)),
         finalizer=names.FINALIZER,
         resync=timedelta(seconds=settings.resync_seconds),
     )
@@ -49,24 +49,44 @@ async def _ports(
         raise SettingsError("the provisioner needs `vault` and `sealing` in its settings")
     pools = postgres.Pools()
     resources.push_async_callback(pools.close)
-    server = _server(settings.servers[0])
+    traced = partial(tracing.traced, metrics=metrics)
+    servers = {
+        server.name: ServerPorts(
+            databases=traced(postgres.PostgresDatabases(reached := _server(server)), "databases"),
+            logins=traced(postgres.PostgresLogins(reached), "logins"),
+        )
+        for server in settings.servers
+    }
+    first = servers[settings.servers[0].name]
     session = vault.VaultSession(
         address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
     )
     mount, transit = settings.vault.mount, settings.vault.transit
-    traced = partial(tracing.traced, metrics=metrics)
     return ProvisionerPorts(
         cluster=cluster,
         registry=traced(
             postgres.PostgresRegistry(pools, dsn=Secret(read_secret(settings.platform_database.dsn_file))),
             "registry",
         ),
-        databases=traced(postgres.PostgresDatabases(server), "databases"),
-        logins=traced(postgres.PostgresLogins(server), "logins"),
+        databases=first.databases,
+        logins=first.logins,
+        servers=servers,
         secrets=traced(vault.VaultSecretStore(session, mount=mount), "secrets"),
         grants=traced(vault.VaultGrants(session, mount=mount), "grants"),
         data_keys=traced(vault.VaultDataKeys(session, transit=transit), "data_keys"),
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
+    )
+
+
+def _offered(settings: Settings) -> tuple[facts.Server, ...]:
+    return tuple(
+        facts.Server(
+            name=server.name,
+            region=server.region,
+            database_class=server.database_class,
+            capacity=server.capacity,
+        )
+        for server in settings.servers
     )
 
 

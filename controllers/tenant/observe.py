@@ -14,7 +14,7 @@ from pipewright.facts import Issued
 from pipewright.plan import Manifest, Ref
 
 if TYPE_CHECKING:
-    from pipewright.facts import Database, Registration
+    from pipewright.facts import Database, Registration, Server
     from pipewright.ports import ProvisionerPorts
 
 T = TypeVar("T")
@@ -23,21 +23,21 @@ TENANT_KINDS = ("WorkflowRun", "Workflow", "Model", "Integration")
 """Our namespaced kinds, in the order in which a teardown takes them away."""
 
 
-async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Observed:
+async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[Server]) -> Observed:
     """Read every port that the plan needs. Kubernetes and the registry must answer; the others may not.
 
-    Only namespaces that are bound to this Tenant are looked into. `server` is the one that our logins reach.
+    Only namespaces that are bound to this Tenant are looked into. `servers` are offered to a new tenant.
     """
     registration = await ports.registry.find(uid=tenant.uid)
     if registration is None:
-        return Observed(gateway_key=ports.sealer.key)
+        return Observed(gateway_key=ports.sealer.key, servers=servers)
     spaces = tenant.spec.namespace_names(tenant.name)
     namespaces = await _namespaces(spaces, ports)
     ours = [name for name in spaces if is_bound(registration, name, namespaces[name])]
     look = asyncio.gather(
         _children(ours, ports),
         _resources(ours, ports) if tenant.deleting else _nothing(),
-        _database(registration, ports, server=server),
+        _database(registration, ports),
         _or_unknown(ports.secrets.issued(names.platform_path(registration.id))),
         _or_unknown(ports.grants.find(registration.id)),
     )
@@ -57,16 +57,16 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
     )
 
 
-async def _database(
-    registration: Registration, ports: ProvisionerPorts, *, server: str
-) -> Database | Unknown | None:
-    if registration.server != server:
+async def _database(registration: Registration, ports: ProvisionerPorts) -> Database | Unknown | None:
+    served = ports.at(registration.server)
+    if served is None:
         # found on another server it would look as if it were gone, and be made a second time
         message = (
-            f"the tenant's database is on server {registration.server}, and this operator serves {server}"
+            f"the tenant's database is on server {registration.server}, which the operator's settings do not"
+            " name: add it there again"
         )
         return Unknown(reason="UnknownServer", message=message)
-    return await _or_unknown(ports.databases.find(registration.id))
+    return await _or_unknown(served.databases.find(registration.id))
 
 
 async def _namespaces(spaces: Sequence[str], ports: ProvisionerPorts) -> Mapping[str, Manifest | None]:

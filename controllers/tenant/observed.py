@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import Database, Registration, SecretAccess
+from pipewright.facts import Database, Registration, SecretAccess, Server
 from pipewright.plan import Manifest, Ref
 
 
@@ -25,6 +25,8 @@ class Observed:
     """Everything that was seen of a Tenant, at one look."""
 
     gateway_key: str
+    servers: Sequence[Server] = ()
+    """Those that the settings offer to new tenants."""
     registration: Registration | None = None
     namespaces: Mapping[str, Manifest | None] = field(default_factory=dict)
     """By name in the spec; whoever they belong to."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, namespaces, secrets, teardown
-from controllers.tenant.rules.words import NAMESPACES, SECRETS, Plan
+from controllers.tenant.rules import database, namespaces, placement, secrets, teardown
+from controllers.tenant.rules.words import SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.plan import chain, merge
@@ -20,7 +20,7 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
     """What is missing, different or due. Empty when nothing is."""
     registration = observed.registration
     if registration is None:
-        return chain(NAMESPACES, act.RegisterTenant(uid=tenant.uid, name=tenant.name))
+        return placement.placement(tenant, observed.servers)
     wanted = merge(
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),

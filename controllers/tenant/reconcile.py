@@ -5,6 +5,7 @@ Killed anywhere in here, the next pass ends in the same state: it believes the w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from controllers.tenant.rules.words import CONDITIONS, Plan
 from pipewright import conditions
 from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
 from pipewright.apply import apply, provisioner
-from pipewright.facts import Database, SecretAccess, active_login, standby_login
+from pipewright.facts import Database, SecretAccess, Server, active_login, standby_login
 from pipewright.outcome import Outcome
 from pipewright.plan import Results
 
@@ -24,20 +25,23 @@ if TYPE_CHECKING:
 
 
 async def reconcile(
-    tenant: Tenant, *, ports: ProvisionerPorts, clock: Clock, server: str
+    tenant: Tenant, *, ports: ProvisionerPorts, clock: Clock, servers: Sequence[Server]
 ) -> Outcome[TenantStatus]:
-    """One pass. `server` is the database server that our logins reach, and a new tenant is placed on.
+    """One pass. `servers` are those that a new tenant may be placed on.
 
     Raises:
         Unreachable: the API server or the registry did not answer; nothing was done.
     """
-    observed = await observe(tenant, ports=ports, server=server)
+    observed = await observe(tenant, ports=ports, servers=servers)
     now = clock.now()
     if tenant.deleting:
         wanted = plan.plan_teardown(tenant, observed)
     else:
         wanted = plan.plan_tenant(tenant, observed, now)
-    results = await apply(wanted, partial(provisioner.perform, ports=ports, server=server))
+    # of a server that is not served nothing is known, so nothing is planned there
+    registration = observed.registration
+    own = (ports.at(registration.server) if registration else None) or ports
+    results = await apply(wanted, partial(provisioner.perform, ports=own))
     return Outcome(
         status=status(tenant, observed, wanted, results, clock=clock),
         results=results,

@@ -28,6 +28,17 @@ TENANT_LOGINS = ("app_a", "app_b", "readonly")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server for tenants' databases, as the settings offer it."""
+
+    name: str
+    region: str
+    database_class: str
+    capacity: int | None = None
+    """How many tenants it takes; None for as many as come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """What the platform remembers of a tenant, whatever becomes of its custom resource."""
 

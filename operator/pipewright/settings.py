@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 VARIABLE = "PIPEWRIGHT_SETTINGS"
@@ -25,7 +25,13 @@ class SettingsError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class Listen(_Part):
@@ -41,16 +47,28 @@ class PlatformDatabase(_Part):
     dsn_file: Path
 
 
+Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+
+
 class Server(_Part):
     """A server for tenants' databases. The two logins are the provisioner's only."""
 
-    name: str
-    region: str = "local"
-    database_class: str = "standard"
+    name: Label
+    """Its name in the registry, for as long as a tenant is on it."""
+    region: Label = "local"
+    """What a Tenant's placement.region names."""
+    database_class: Label = "standard"
+    """What a Tenant's placement.class names."""
+    capacity: Annotated[int, Field(ge=1)] | None = None
+    """How many tenants it takes, retained ones included; absent for as many as come."""
     host: str
-    port: int
+    """Where tenants and the other processes reach it."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """Its port there."""
     provisioner_dsn_file: Path | None = None
+    """File with the connection string of the login that makes databases and roles."""
     migrator_dsn_file: Path | None = None
+    """File with the connection string of the login that migrates Pipewright's schema."""
 
 
 class Vault(_Part):
@@ -122,6 +140,13 @@ class Settings(_Part):
     outbound: Outbound = Outbound()
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
     otlp_endpoint: str | None = None
+
+    @model_validator(mode="after")
+    def _servers_have_names_of_their_own(self) -> Self:
+        names = [server.name for server in self.servers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two servers have the name {', '.join(twice)}")
+        return self
 
 
 def load() -> Settings:

@@ -1,6 +1,8 @@
 """The registry of tenants: one suite for memory and for the platform database."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -8,7 +10,11 @@ import pytest
 from pipewright import errors
 from pipewright.backends.memory_postgres import MemoryRegistry
 from pipewright.backends.postgres import Pools, PostgresRegistry
+from pipewright.facts import Server
 from pipewright.ports import Registry, Secret
+
+MAIN = (Server(name="main", region="local", database_class="standard"),)
+OTHER = (replace(MAIN[0], name="other"),)
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -34,7 +40,7 @@ async def test_a_tenant_that_was_never_registered_is_absent(registry: Registry, 
 async def test_a_new_tenant_gets_an_id_of_12_letters_that_nobody_mistakes(
     registry: Registry, uid: str
 ) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     assert len(made.id) == 12
     assert set(made.id) <= set("abcdefghijkmnpqrstuvwxyz23456789")
     assert (made.uid, made.name, made.server, made.state) == (uid, "acme", "main", "Active")
@@ -43,18 +49,18 @@ async def test_a_new_tenant_gets_an_id_of_12_letters_that_nobody_mistakes(
 
 
 async def test_the_same_uid_gets_the_same_id_again(registry: Registry, uid: str) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
-    assert await registry.register(uid=uid, name="acme", server="other") == made
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    assert await registry.register(uid=uid, name="acme", servers=OTHER) == made
 
 
 async def test_a_recreated_tenant_of_the_same_name_gets_another_id(registry: Registry, uid: str) -> None:
-    old = await registry.register(uid=uid, name="acme", server="main")
-    new = await registry.register(uid=str(uuid4()), name="acme", server="main")
+    old = await registry.register(uid=uid, name="acme", servers=MAIN)
+    new = await registry.register(uid=str(uuid4()), name="acme", servers=MAIN)
     assert old.id != new.id
 
 
 async def test_a_namespace_is_bound_once_however_often_it_is_said(registry: Registry, uid: str) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     namespace = str(uuid4())
     for _ in range(2):
         await registry.bind_namespace(made.id, name="acme", uid=namespace)
@@ -64,7 +70,7 @@ async def test_a_namespace_is_bound_once_however_often_it_is_said(registry: Regi
 
 
 async def test_a_recreated_namespace_replaces_the_old_one_of_its_name(registry: Registry, uid: str) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     await registry.bind_namespace(made.id, name="acme", uid=str(uuid4()))
     namespace = str(uuid4())
     await registry.bind_namespace(made.id, name="acme", uid=namespace)
@@ -74,8 +80,8 @@ async def test_a_recreated_namespace_replaces_the_old_one_of_its_name(registry: 
 
 
 async def test_a_namespace_of_another_tenant_is_refused(registry: Registry, uid: str) -> None:
-    first = await registry.register(uid=uid, name="acme", server="main")
-    second = await registry.register(uid=str(uuid4()), name="globex", server="main")
+    first = await registry.register(uid=uid, name="acme", servers=MAIN)
+    second = await registry.register(uid=str(uuid4()), name="globex", servers=MAIN)
     namespace = str(uuid4())
     await registry.bind_namespace(first.id, name="shared", uid=namespace)
     with pytest.raises(errors.OwnedByOther, match="namespace shared belongs to another tenant"):
@@ -83,9 +89,9 @@ async def test_a_namespace_of_another_tenant_is_refused(registry: Registry, uid:
 
 
 async def test_a_name_passes_on_with_the_namespace_that_has_it_now(registry: Registry, uid: str) -> None:
-    first = await registry.register(uid=uid, name="acme", server="main")
+    first = await registry.register(uid=uid, name="acme", servers=MAIN)
     other = str(uuid4())
-    second = await registry.register(uid=other, name="globex", server="main")
+    second = await registry.register(uid=other, name="globex", servers=MAIN)
     await registry.bind_namespace(first.id, name="team", uid=str(uuid4()))
     again = str(uuid4())
     await registry.bind_namespace(second.id, name="team", uid=again)
@@ -96,7 +102,7 @@ async def test_a_name_passes_on_with_the_namespace_that_has_it_now(registry: Reg
 
 
 async def test_a_data_key_is_never_overwritten(registry: Registry, uid: str) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     for version in (1, 2):
         await registry.store_bundle(
             made.id, version=version, key="k", bundle=b"b", wrapped_data_key="vault:v1:first"
@@ -115,7 +121,7 @@ LATE = [("Deleted", "Active"), ("Retained", "Deleting"), ("Deleting", "Active"),
 async def test_a_late_mark_does_not_turn_the_clock_back(
     registry: Registry, uid: str, state: str, late: str
 ) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     for _ in range(2):
         await registry.mark(made.id, state=state)
     with pytest.raises(errors.Conflict, match=f"further than {late}"):
@@ -124,8 +130,8 @@ async def test_a_late_mark_does_not_turn_the_clock_back(
 
 @pytest.mark.parametrize("state", ["Retained", "Deleted"])
 async def test_a_tenant_that_is_gone_frees_its_namespaces(registry: Registry, uid: str, state: str) -> None:
-    first = await registry.register(uid=uid, name="acme", server="main")
-    second = await registry.register(uid=str(uuid4()), name="globex", server="main")
+    first = await registry.register(uid=uid, name="acme", servers=MAIN)
+    second = await registry.register(uid=str(uuid4()), name="globex", servers=MAIN)
     namespace = str(uuid4())
     await registry.bind_namespace(first.id, name="shared", uid=namespace)
     await registry.mark(first.id, state=state)
@@ -136,7 +142,7 @@ async def test_a_tenant_that_is_gone_frees_its_namespaces(registry: Registry, ui
 
 
 async def test_a_deleting_tenant_keeps_its_namespaces(registry: Registry, uid: str) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     namespace = str(uuid4())
     await registry.bind_namespace(made.id, name="acme", uid=namespace)
     await registry.mark(made.id, state="Deleting")
@@ -148,7 +154,7 @@ async def test_a_deleting_tenant_keeps_its_namespaces(registry: Registry, uid: s
 async def test_the_bundle_is_known_by_its_version_and_the_key_it_is_sealed_to(
     registry: Registry, uid: str
 ) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     assert await registry.wrapped_data_key(made.id) is None
     await registry.store_bundle(
         made.id, version=3, key="sha256:aa", bundle=b"\x00sealed", wrapped_data_key="vault:v1:x"
@@ -160,7 +166,7 @@ async def test_the_bundle_is_known_by_its_version_and_the_key_it_is_sealed_to(
 
 
 async def test_a_deleted_tenant_leaves_nothing_sealed_behind(registry: Registry, uid: str) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     await registry.store_bundle(made.id, version=1, key="k", bundle=b"b", wrapped_data_key="vault:v1:x")
     await registry.mark(made.id, state="Deleted")
     found = await registry.find(uid=uid)
@@ -174,3 +180,68 @@ async def test_an_unknown_tenant_cannot_be_changed(registry: Registry) -> None:
         await registry.mark("aaaaaaaaaaaa", state="Active")
     with pytest.raises(errors.Conflict, match="not in the registry"):
         await registry.bind_namespace("aaaaaaaaaaaa", name="acme", uid=str(uuid4()))
+
+
+# --- a place on a server --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair() -> tuple[Server, ...]:
+    """Two servers that no other test knows: one takes two tenants, one takes four."""
+    return tuple(
+        Server(name=f"s-{uuid4().hex[:8]}", region="eu", database_class="standard", capacity=capacity)
+        for capacity in (2, 4)
+    )
+
+
+async def test_tenants_are_spread_by_the_share_of_each_servers_capacity(
+    registry: Registry, pair: tuple[Server, ...]
+) -> None:
+    small, large = pair
+    made = [await registry.register(uid=str(uuid4()), name="acme", servers=pair) for _ in range(6)]
+    assert [row.server for row in made] == [
+        small.name,
+        large.name,
+        large.name,
+        small.name,
+        large.name,
+        large.name,
+    ]
+
+
+async def test_full_servers_are_said_and_a_deleted_tenant_makes_room(
+    registry: Registry, pair: tuple[Server, ...]
+) -> None:
+    first = await registry.register(uid=str(uuid4()), name="acme", servers=pair[:1])
+    second = await registry.register(uid=str(uuid4()), name="globex", servers=pair[:1])
+    late = str(uuid4())
+    with pytest.raises(errors.Waiting, match=rf"full \({pair[0].name}\): raise its capacity") as refused:
+        await registry.register(uid=late, name="late", servers=pair[:1])
+    assert refused.value.reason == "NoCapacity"
+    assert await registry.find(uid=late) is None
+    assert await registry.register(uid=first.uid, name="acme", servers=pair[:1]) == first
+    await registry.mark(first.id, state="Retained")
+    with pytest.raises(errors.Waiting):  # its database is still there
+        await registry.register(uid=late, name="late", servers=pair[:1])
+    await registry.mark(second.id, state="Deleted")
+    assert (await registry.register(uid=late, name="late", servers=pair[:1])).server == pair[0].name
+
+
+async def test_those_who_come_at_once_never_get_more_places_than_there_are(
+    registry: Registry, pair: tuple[Server, ...]
+) -> None:
+    outcomes = await asyncio.gather(
+        *(registry.register(uid=str(uuid4()), name="rush", servers=pair) for _ in range(12)),
+        return_exceptions=True,
+    )
+    placed = [found.server for found in outcomes if not isinstance(found, BaseException)]
+    assert sorted(map(placed.count, {server.name for server in pair})) == [2, 4]
+    assert {type(found) for found in outcomes if isinstance(found, BaseException)} == {errors.Waiting}
+
+
+async def test_a_server_without_a_capacity_takes_what_comes(
+    registry: Registry, pair: tuple[Server, ...]
+) -> None:
+    endless = replace(pair[0], capacity=None)
+    made = [await registry.register(uid=str(uuid4()), name="acme", servers=(endless,)) for _ in range(3)]
+    assert {row.server for row in made} == {endless.name}

@@ -25,9 +25,12 @@ from pipewright.backends.runner.platform import (
     PostgresRoutes,
     PostgresTriggers,
 )
+from pipewright.facts import Server
 from pipewright.plan import Ref
 from pipewright.ports import Journal, Routes, Secret, Triggers
 from pipewright.runner_facts import Route, TenantRef, Trigger
+
+MAIN = (Server(name="main", region="local", database_class="standard"),)
 
 pytestmark = pytest.mark.stack
 
@@ -51,7 +54,7 @@ async def platform_database(platform_logins: Mapping[str, str], pools: Pools) ->
 @pytest.fixture
 async def tenant_id(platform_logins: Mapping[str, str], pools: Pools) -> str:
     registry = PostgresRegistry(pools, dsn=Secret(platform_logins["pipewright_provisioner"]))
-    return (await registry.register(uid=str(uuid4()), name="acme", server="main")).id
+    return (await registry.register(uid=str(uuid4()), name="acme", servers=MAIN)).id
 
 
 # --- routes and triggers ------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ async def test_a_namespaces_tenant_is_found_by_its_uid_and_not_by_its_name(
     await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme"}})
     found = await cluster.get(Ref(api_version="v1", kind="Namespace", name="acme"))
     assert found is not None
-    made = await registry.register(uid=uid, name="acme", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
     assert await directory.find(namespace="acme") is None
     await registry.bind_namespace(made.id, name="acme", uid=found["metadata"]["uid"])
     assert await directory.find(namespace="acme") == TenantRef(

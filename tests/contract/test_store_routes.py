@@ -11,9 +11,12 @@ import pytest
 
 from pipewright import errors
 from pipewright.backends.postgres import Pools, PostgresRegistry
+from pipewright.facts import Server
 from pipewright.ports import Registration, Secret
 from pipewright.store import changes, routes, tenants
 from pipewright.store.records import ModelPointer, Route, Trigger
+
+MAIN = (Server(name="main", region="local", database_class="standard"),)
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Connections = Mapping[str, psycopg.AsyncConnection]
@@ -26,7 +29,11 @@ def registry(platform_logins: Mapping[str, str], pools: Pools) -> PostgresRegist
 
 @pytest.fixture
 async def tenant(registry: PostgresRegistry) -> Registration:
-    return await registry.register(uid=str(uuid4()), name="acme", server="main")
+    return await registry.register(
+        uid=str(uuid4()),
+        name="acme",
+        servers=MAIN,
+    )
 
 
 @pytest.fixture

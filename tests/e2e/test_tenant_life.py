@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -146,6 +147,24 @@ def test_a_rotation_that_is_asked_for_overlaps_and_ends_with_the_old_login_refus
         connect(old)
     tenants.wait_ready(name)
     assert (status()["activeLogin"], status()["credentialVersion"]) == ("app_b", 2)
+
+
+def test_a_placement_nobody_has_is_said_and_one_that_was_taken_stays(tenants: Any, eventually: Any) -> None:
+    name = tenants.apply(placement={"region": "mars"})
+
+    def stalled() -> Any:
+        conditions = ((tenants.get(name) or {}).get("status") or {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == "Stalled" and c["status"] == "True"), None)
+
+    told = eventually(stalled, says="the Tenant is Stalled")
+    assert told["reason"] == "UnknownRegion"
+    assert "there is local" in told["message"]
+    tenants.apply(name, placement={"region": "local", "class": "standard"})
+    assert tenants.wait_ready(name)["status"]["database"]["server"] == "main"
+    for other in ({"region": "mars"}, {"class": None}, None):
+        patch = json.dumps({"spec": {"placement": other}})
+        refused = tenants.kubectl.attempt("patch", "tenant", name, "--type=merge", "-p", patch)
+        assert "spec.placement cannot change once the tenant has its place" in refused.stderr
 
 
 def test_delete_takes_everything_away(tenants: Any, stack: Stack, eventually: Any) -> None:

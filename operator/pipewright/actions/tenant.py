@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipewright.facts import Server
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterTenant:
-    """Allot the tenant's id in the registry, under the Tenant's UID."""
+    """Allot the tenant's id in the registry, under the Tenant's UID, and a place on one of the servers."""
 
     uid: str
     name: str
+    servers: tuple[Server, ...]
 
     def __str__(self) -> str:
         return f"register tenant {self.name}"

@@ -22,8 +22,8 @@ PASSWORD_BYTES = 32
 """Entropy of a generated password; 43 characters of base64url."""
 
 
-async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts, server: str) -> None:
-    """Do one action. `server` is the database server that a new tenant is placed on."""
+async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None:
+    """Do one action. The ports are those `at` the tenant's own database server."""
     match action:
         case objects.ApplyObject():
             await ports.cluster.apply(action.manifest)
@@ -32,7 +32,7 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts, server:
         case objects.DeleteObject():
             await ports.cluster.delete(action.ref, uid=action.uid)
         case tenant.RegisterTenant():
-            await ports.registry.register(uid=action.uid, name=action.name, server=server)
+            await ports.registry.register(uid=action.uid, name=action.name, servers=action.servers)
         case tenant.BindNamespace():
             await ports.registry.bind_namespace(action.tenant_id, name=action.name, uid=action.uid)
         case tenant.IssueCredentials():

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from pipewright import errors
+from pipewright.facts import Server
 from pipewright.ports import LOGINS, Connection, Database, Login, Registration, Secret
-from pipewright.store import roles
+from pipewright.store import placement, roles
 
 HEAD = "head"
 """The one version of the schema there is in memory."""
@@ -31,15 +33,16 @@ class MemoryRegistry:
         """The registration of the Tenant with this UID."""
         return next((found for found in self._by_id.values() if found.uid == uid), None)
 
-    async def register(self, *, uid: str, name: str, server: str) -> Registration:
-        """Allot a random id; the same UID gets the same id again."""
+    async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
+        """Allot a random id and a place on a server; the same UID gets the same again."""
         found = await self.find(uid=uid)
         if found is None:
+            live = Counter(row.server for row in self._by_id.values() if row.state != "Deleted")
             found = Registration(
                 id=roles.new_id(),
                 uid=uid,
                 name=name,
-                server=server,
+                server=placement.choose(servers, live),
                 state="Active",
                 namespaces={},
                 bundle_version=None,

@@ -6,7 +6,15 @@ only as `Secret`, whose text and repr are redacted.
 
 from pipewright.facts import LOGINS, Connection, Database, Issued, Login, Registration, SecretAccess
 from pipewright.ports.common import Clock, Cluster, Sealer, Secret, SecretStore, SystemClock
-from pipewright.ports.provisioner import Databases, DataKeys, Logins, ProvisionerPorts, Registry, SecretGrants
+from pipewright.ports.provisioner import (
+    Databases,
+    DataKeys,
+    Logins,
+    ProvisionerPorts,
+    Registry,
+    SecretGrants,
+    ServerPorts,
+)
 from pipewright.ports.runner import (
     Actions,
     Decisions,
@@ -42,6 +50,7 @@ __all__ = [
     "SecretAccess",
     "SecretGrants",
     "SecretStore",
+    "ServerPorts",
     "SystemClock",
     "Triggers",
 ]

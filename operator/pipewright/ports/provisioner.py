@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from pipewright.facts import Connection, Database, Registration, SecretAccess
+from pipewright.facts import Connection, Database, Registration, SecretAccess, Server
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
 
 
@@ -18,8 +18,15 @@ class Registry(Protocol):
         """The registration of the Tenant with this UID."""
         ...
 
-    async def register(self, *, uid: str, name: str, server: str) -> Registration:
-        """Allot a random id (12 characters of a 32-letter alphabet); the same UID gets the same id again."""
+    async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
+        """Allot a random id (12 characters of a 32-letter alphabet); the same UID gets the same id again.
+
+        The tenant is placed on the least filled of the servers. Two that register at once are counted one
+        after the other, so that no server gets more than its capacity.
+
+        Raises:
+            Waiting: all of them are full.
+        """
         ...
 
     async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
@@ -170,8 +177,19 @@ class DataKeys(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPorts:
+    """One server for tenants' databases."""
+
+    databases: Databases
+    logins: Logins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisionerPorts:
-    """Everything the Tenant controller may reach."""
+    """Everything the Tenant controller may reach.
+
+    `databases` and `logins` are those of one server; `at` gives the ports of a tenant's own.
+    """
 
     cluster: Cluster
     registry: Registry
@@ -181,3 +199,10 @@ class ProvisionerPorts:
     grants: SecretGrants
     data_keys: DataKeys
     sealer: Sealer
+    servers: Mapping[str, ServerPorts]
+    """By the servers' names, as the registry has them: those that the settings name."""
+
+    def at(self, server: str) -> ProvisionerPorts | None:
+        """These ports with the databases and logins of this server; None when it is not served here."""
+        found = self.servers.get(server)
+        return replace(self, databases=found.databases, logins=found.logins) if found else None

@@ -16,9 +16,11 @@ from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
 from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
-from pipewright.ports import ProvisionerPorts
+from pipewright.facts import Server
+from pipewright.ports import ProvisionerPorts, ServerPorts
 
 UID = "11111111-2222-3333-4444-555555555555"
+SERVERS = (Server(name="main", region="local", database_class="standard", capacity=1),)
 WRITES = {
     "apply",
     "create",
@@ -112,13 +114,14 @@ class World:
             grants=fused(self.grants),
             data_keys=fused(self.keys),
             sealer=Sealer(),
+            servers={"main": ServerPorts(databases=fused(self.databases), logins=fused(self.logins))},
         )
 
     async def settle(self, tenant: Tenant) -> None:
         """Reconcile until nothing is left to do; a kill in between starts a new process."""
         for _ in range(ENOUGH):
             try:
-                outcome = await reconcile(tenant, ports=self.ports, clock=Clock(), server="main")
+                outcome = await reconcile(tenant, ports=self.ports, clock=Clock(), servers=SERVERS)
             except Killed:
                 continue
             assert not outcome.results.failures, outcome.results.failures

@@ -13,8 +13,9 @@ from controllers.tenant import plan as plans
 from controllers.tenant.observed import Observed, Unknown
 from controllers.tenant.plan import plan_teardown
 from controllers.tenant.rules.words import Plan
+from pipewright.actions import RegisterTenant
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import LOGINS, Database, Login, Registration, SecretAccess
+from pipewright.facts import LOGINS, Database, Login, Registration, SecretAccess, Server
 
 UID = "11111111-2222-3333-4444-555555555555"
 ID = "abcdefghjkmn"
@@ -107,10 +108,51 @@ def sentences(plan: Plan) -> list[str]:
     return [str(action) for action in plan]
 
 
+SERVERS = (
+    Server(name="main", region="local", database_class="standard"),
+    Server(name="eu-1", region="eu", database_class="standard", capacity=9),
+    Server(name="eu-2", region="eu", database_class="large"),
+)
+
+PLACEMENTS = {
+    "no wish": ({}, ["main", "eu-1", "eu-2"]),
+    "a region": ({"region": "eu"}, ["eu-1", "eu-2"]),
+    "a class": ({"class": "standard"}, ["main", "eu-1"]),
+    "both": ({"region": "eu", "class": "large"}, ["eu-2"]),
+}
+
+
+@pytest.mark.parametrize(("wish", "fit"), PLACEMENTS.values(), ids=PLACEMENTS)
+def test_a_new_tenant_may_go_to_the_servers_of_its_placement(wish: dict[str, str], fit: list[str]) -> None:
+    plan = plan_tenant(tenant(placement=wish), Observed(gateway_key="key", servers=SERVERS))
+    [action] = plan
+    assert isinstance(action, RegisterTenant)
+    assert [server.name for server in action.servers] == fit
+
+
+NOWHERE = {
+    "UnknownRegion": ({"region": "mars"}, "of the region mars in spec.placement; there is eu, local: choose"),
+    "UnknownClass": (
+        {"region": "eu", "class": "tiny"},
+        "the class tiny in spec.placement; there is large",
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", NOWHERE)
+def test_a_placement_that_no_server_has_is_said_with_those_that_there_are(reason: str) -> None:
+    wish, says = NOWHERE[reason]
+    plan = plan_tenant(tenant(placement=wish), Observed(gateway_key="key", servers=SERVERS))
+    assert plan.is_empty
+    [fact] = plan.facts
+    assert (fact.type, fact.status, fact.reason, fact.stalled) == ("DatabaseReady", False, reason, True)
+    assert says in fact.message
+
+
 PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "a new tenant is registered before anything is named after it": (
         PLAIN,
-        Observed(gateway_key="key"),
+        Observed(gateway_key="key", servers=SERVERS),
         ["register tenant team-a"],
     ),
     "nothing to do is an empty plan": (PLAIN, COMPLETE, []),

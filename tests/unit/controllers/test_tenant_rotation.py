@@ -17,9 +17,9 @@ from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
 from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
-from pipewright.facts import LOGINS, Database, Login, Registration, SecretAccess
+from pipewright.facts import LOGINS, Database, Login, Registration, SecretAccess, Server
 from pipewright.plan import Ref
-from pipewright.ports import ProvisionerPorts, Secret
+from pipewright.ports import ProvisionerPorts, Secret, ServerPorts
 
 UID, ID, SPACE = "11111111-2222-3333-4444-555555555555", "abcdefghjkmn", "namespace-uid"
 ISSUED = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -227,7 +227,7 @@ def test_an_annotation_that_is_no_time_is_named() -> None:
 # --- the whole of it, with a kill at every write ------------------------------------------------------------
 
 WRITES = {"apply", "replace", "write", "store_bundle", "set", "begin_overlap", "retire", "note_refused"}
-CALM = 6
+SERVERS = (Server(name="main", region="local", database_class="standard"),)
 
 
 class Killed(BaseException):
@@ -288,6 +288,9 @@ class Story:
             grants=MemoryGrants(),
             data_keys=MemoryDataKeys(),
             sealer=Sealer(),
+            servers={
+                "main": ServerPorts(databases=self.databases, logins=Fused(self.logins, self)),  # type: ignore[arg-type]
+            },
         )
 
     def now(self) -> datetime:
@@ -296,7 +299,7 @@ class Story:
     async def settle(self) -> Any:
         for _ in range(40):
             try:
-                outcome = await reconcile(DAILY, ports=self.ports, clock=self, server="main")
+                outcome = await reconcile(DAILY, ports=self.ports, clock=self, servers=SERVERS)
             except Killed:
                 await self.check()
                 continue
@@ -388,7 +391,7 @@ async def test_an_old_password_that_is_still_accepted_is_said() -> None:
 
     story.logins.is_refused = accepted  # type: ignore[method-assign]
     story.time += timedelta(hours=2)
-    outcome = await reconcile(DAILY, ports=story.ports, clock=story, server="main")
+    outcome = await reconcile(DAILY, ports=story.ports, clock=story, servers=SERVERS)
     [failure] = outcome.results.failures
     assert isinstance(failure.error, errors.BackendError)
     assert "still accepts the old password" in failure.error.message

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
-from pipewright import settings
+from pipewright import settings, settings_schema
 
 GOOD: dict[str, Any] = {
     "component": "provisioner",
@@ -47,6 +49,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a missing identity": ({"identity": None}, "identity"),
     "an unknown field": ({"vauIt": {}}, "vauIt"),
     "no server": ({"servers": []}, "servers"),
+    "two servers of one name": ({"servers": [*GOOD["servers"], *GOOD["servers"]]}, "the name main"),
+    "a server without room": ({"servers": [{**GOOD["servers"][0], "capacity": 0}]}, r"servers\.0\.capacity"),
+    "a region that no Tenant can name": (
+        {"servers": [{**GOOD["servers"][0], "region": "EU West"}]},
+        r"servers\.0\.region",
+    ),
     "a port that is none": ({"listen": {"port": 70000}}, r"listen\.port"),
     "a hook's body larger than providers send": (
         {"gateway": {"baseUrl": "http://gateway", "hookBodyBytes": 26214401}},
@@ -65,6 +73,19 @@ def test_what_is_wrong_is_named(sentence: str, tmp_path: Path) -> None:
     changes, field = BAD[sentence]
     with pytest.raises(settings.SettingsError, match=field):
         settings.read(written(tmp_path, **changes))
+
+
+def test_the_committed_schema_is_of_these_settings_and_refuses_what_they_refuse() -> None:
+    committed = settings_schema.CHECKOUT / settings_schema.PLACE
+    assert committed.read_text() == settings_schema.text()
+    schema = jsonschema.Draft202012Validator(json.loads(committed.read_text()))
+    assert schema.is_valid(GOOD)
+    accepted = [
+        sentence
+        for sentence, (changes, _) in BAD.items()
+        if schema.is_valid({key: value for key, value in {**GOOD, **changes}.items() if value is not None})
+    ]
+    assert accepted == ["two servers of one name"]  # which a schema cannot say
 
 
 def test_a_missing_variable_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,18 @@ _LIMIT_KEYS = Rule(
 )
 
 
+_WHERE = (
+    "(has({0}.spec.placement) && has({0}.spec.placement.region) ? {0}.spec.placement.region : '') + '/' +"
+    " (has({0}.spec.placement) && has({0}.spec.placement.class) ? {0}.spec.placement.class : '')"
+)
+_PLACEMENT_STAYS = Rule(
+    cel="!has(oldSelf.status) || !has(oldSelf.status.id)"
+    f" || {_WHERE.format('self')} == {_WHERE.format('oldSelf')}",
+    message="spec.placement cannot change once the tenant has its place: create a new Tenant for another",
+    field_path=".spec.placement",
+)
+
+
 def _at_most(lower: str, upper: str) -> Rule:
     """Return the rule that no quantity of the map ``lower`` exceeds the same key of ``upper``."""
     exceeds = f"quantity(string(self.{lower}[key])).compareTo(quantity(string(self.{upper}[key]))) > 0"
@@ -186,6 +198,15 @@ class Database(Base):
     """When the passwords change, and how long the old ones work on."""
 
 
+class Placement(Base):
+    """Where the tenant's data lies, in the words of the operator's settings."""
+
+    region: DnsLabel | None = None
+    """The region of the database server; absent for any."""
+    database_class: Annotated[DnsLabel | None, Field(alias="class")] = None
+    """The class of the database server, for example standard; absent for any."""
+
+
 class TenantSpec(Base):
     """What the tenant shall have."""
 
@@ -195,6 +216,8 @@ class TenantSpec(Base):
     """What deleting the Tenant does to its data: Retain locks everything and keeps it, Delete removes it."""
     namespaces: Annotated[tuple[TenantNamespace, ...], Field(min_length=1, max_length=1)] | None = None
     """The tenant's namespaces, by default one that is named as the tenant; cannot be changed later."""
+    placement: Placement = Placement()
+    """The region and class of the server that the tenant's database is made on; cannot be changed later."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "restricted"
     """The Pod Security Standard that the namespaces enforce: restricted, baseline or privileged."""
     quota: Quota | None = None
@@ -266,7 +289,9 @@ class TenantStatus(Status):
 class Tenant(Resource):
     """A team with its own namespace, access, quota, PostgreSQL database and place in Vault."""
 
-    model_config = ConfigDict(json_schema_extra=rules(_OWN_NAME_NOT_RESERVED, _NAMESPACES_STAY))
+    model_config = ConfigDict(
+        json_schema_extra=rules(_OWN_NAME_NOT_RESERVED, _NAMESPACES_STAY, _PLACEMENT_STAYS)
+    )
 
     kind: ClassVar[str] = "Tenant"
     plural: ClassVar[str] = "tenants"
@@ -294,6 +319,7 @@ __all__ = [
     "Access",
     "Database",
     "Limits",
+    "Placement",
     "Rotation",
     "Subject",
     "Tenant",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import psycopg
 
 from pipewright import errors
+from pipewright.facts import Server
 from pipewright.ports import Registration, Secret
-from pipewright.store import audit, pools
+from pipewright.store import audit, placement, pools
 from pipewright.store.roles import new_id as new_id
 
 _SELECT = """
@@ -18,6 +19,11 @@ SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key,
      WHERE n.tenant_id = r.id)
 FROM pipewright.registry r WHERE r.uid = %s
 """
+_FILLED = """
+SELECT server, count(*) FROM pipewright.registry WHERE state <> 'Deleted' AND server = ANY(%s) GROUP BY server
+"""
+_PLACING = 7_264_102
+"""Advisory lock of the platform database: one tenant after the other gets its place."""
 
 
 class PostgresRegistry:
@@ -32,9 +38,12 @@ class PostgresRegistry:
         async with self._connections.connection("platform", self._dsn) as conn:
             return await _find(conn, uid)
 
-    async def register(self, *, uid: str, name: str, server: str) -> Registration:
-        """Allot a random id; the same UID gets the same id again."""
+    async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
+        """Allot a random id and a place on a server; the same UID gets the same again."""
         async with self._transaction() as conn:
+            if found := await _find(conn, uid):
+                return found
+            server = await _choose(conn, servers)
             cursor = await conn.execute(
                 "INSERT INTO pipewright.registry (id, uid, name, server) VALUES (%s, %s, %s, %s)"
                 " ON CONFLICT (uid) DO NOTHING RETURNING id",
@@ -151,6 +160,15 @@ async def _find(conn: psycopg.AsyncConnection, uid: str) -> Registration | None:
         bundle_version=bundle_version,
         bundle_key=bundle_key,
     )
+
+
+async def _choose(conn: psycopg.AsyncConnection, servers: Sequence[Server]) -> str:
+    """The least filled server. Whoever registers meanwhile waits for this transaction's end and counts it."""
+    if [server.capacity for server in servers] == [None]:
+        return servers[0].name  # there is nothing to count
+    await conn.execute("SELECT pg_advisory_xact_lock(%s)", [_PLACING])
+    cursor = await conn.execute(_FILLED, [[server.name for server in servers]])
+    return placement.choose(servers, {name: count async for name, count in cursor})
 
 
 async def _lock(conn: psycopg.AsyncConnection, tenant_id: str) -> None:
