@@ -24,6 +24,8 @@ from dev.process import Process
 SUPERUSER = "postgres"
 _SYSTEM_USER = "pipewright-postgres"
 _INSTALLATION = "pginstall18"
+_OLDER = (Path("/usr/lib/postgresql/15/bin"),)
+"""Where Debian puts the oldest server that we support."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Postgres:
     home: Path
     """Where data and, if need be, the binaries lie: the server's own user can go there."""
     port: int
+    binaries: Path | None = None
+    """The folder of another installation's programs; None for those inside the Python package."""
     durable: bool = True
     """False lets it never wait for the disk: for tests, whose data nobody needs after the machine's crash."""
 
@@ -51,11 +55,13 @@ class Postgres:
     @property
     def bin(self) -> Path:
         """The folder with psql, pg_dump and the others, as the server's user runs them."""
-        return self._package / _INSTALLATION / "bin"
+        return self.binaries or self._package / _INSTALLATION / "bin"
 
     @property
     def environment(self) -> dict[str, str]:
         """What those binaries need to find the shared libraries that came with them."""
+        if self.binaries is not None:
+            return {}
         bundled = self._package.parent / f"{self._package.name}.libs"
         return {"LD_LIBRARY_PATH": f"{self._package / _INSTALLATION / 'lib'}:{bundled}"}
 
@@ -65,7 +71,7 @@ class Postgres:
         if (data / "PG_VERSION").exists():
             return
         files.own_folder(self.home, mode=0o711)
-        if self._package == self.home / "bin" / _package().name:
+        if self.binaries is None and self._package == self.home / "bin" / _package().name:
             _copy_binaries(self._package)
         data.mkdir(mode=0o700)
         _give_to(system_user(), data)
@@ -101,10 +107,13 @@ class Postgres:
         given = files.write(self.home / "superuser.password", self._password + "\n")
         _give_to(system_user(), given)
         command = [self.bin / "initdb", f"--username={SUPERUSER}", f"--pgdata={data}", f"--pwfile={given}"]
-        options = "--auth=scram-sha-256 --encoding=UTF8 --locale=C --locale-provider=builtin"
+        # the builtin provider came with 17: another installation has the C library's
+        builtin = "--locale=C --locale-provider=builtin --builtin-locale=C.UTF-8"
+        locale = builtin if self.binaries is None else "--locale=C.UTF-8"
+        options = f"--auth=scram-sha-256 --encoding=UTF8 --no-sync {locale}"
         user = system_user()
         done = subprocess.run(
-            [*map(str, command), *options.split(), "--builtin-locale=C.UTF-8", "--no-sync"],
+            [*map(str, command), *options.split()],
             env={"PATH": os.environ.get("PATH", ""), **self.environment},
             cwd=self.home,
             user=user,
@@ -118,6 +127,11 @@ class Postgres:
         if done.returncode:
             shutil.rmtree(data)
             raise Problem(_initdb_story(done.stdout + done.stderr))
+
+
+def older_binaries() -> Path | None:
+    """The programs of an older server that this machine has; the tests run on both."""
+    return next((folder for folder in _OLDER if (folder / "initdb").exists()), None)
 
 
 def home_for(folder: Path) -> Path:

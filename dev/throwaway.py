@@ -15,12 +15,15 @@ from pathlib import Path
 
 import psutil
 
-from dev import files, layout
+from dev import files, layout, process
 from dev.progress import Progress
 from dev.stack import Stack
 
 _PREFIX = "pipewright-test-"
 _HOME = Path("/var/tmp")  # noqa: S108 - below it a random folder; pytest's own is closed to PostgreSQL's user
+
+OLDER = "older-postgres"
+"""Folder, beside the stack's, of a second PostgreSQL that a session may start."""
 
 _LOGS_KEPT = 3600
 """Seconds for which the logs of a session with failed tests stay."""
@@ -52,6 +55,7 @@ def sweep(home: Path = _HOME) -> list[Path]:
             continue
         crashed = layout.load(place / "stack") is not None
         Stack(place / "stack", progress=Progress(quiet=True)).down()
+        process.stop(place / OLDER, "postgres")
         if crashed or time.time() - place.stat().st_mtime > _LOGS_KEPT:
             shutil.rmtree(place, ignore_errors=True)
             swept.append(place)

@@ -12,9 +12,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from dev import parts, places, throwaway
+from dev import files, logins, parts, places, ports, postgres, process, throwaway
 from dev.stack import Stack
 from dev.vault import Vault
+
+OLDER = throwaway.OLDER
+"""Parameter of `postgres_server` in modules that run on the older server, too."""
 
 
 @pytest.fixture(scope="session")
@@ -35,15 +38,44 @@ def control_plane(empty_stack: Stack) -> parts.Cluster:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(empty_stack: Stack) -> parts.Database:
-    """A bare PostgreSQL server: host, port and the administrator's DSN."""
+def older_postgres(empty_stack: Stack) -> Iterator[parts.Database]:
+    """The oldest PostgreSQL that we support, beside the stack's own."""
+    binaries = postgres.older_binaries()
+    if binaries is None:
+        pytest.skip("no older PostgreSQL on this machine: install Debian's postgresql-15 to run this test")
+    folder = empty_stack.folder.parent / OLDER
+    [port] = ports.free(1)
+    made = postgres.Postgres(
+        folder=folder, home=postgres.home_for(folder), port=port, binaries=binaries, durable=False
+    )
+    files.own_folder(folder, mode=0o711)
+    made.prepare()
+    process.start(made.server())
+    yield parts.Database(host=made.host, port=made.port, admin_dsn=made.admin_dsn)
+    process.stop(folder, "postgres")
+    shutil.rmtree(made.home)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest, empty_stack: Stack) -> parts.Database:
+    """A bare PostgreSQL server: host, port and the administrator's DSN.
+
+    A module that marks itself with `the parameter OLDER` runs on the older one, too.
+    """
+    if getattr(request, "param", None) == OLDER:
+        found: parts.Database = request.getfixturevalue("older_postgres")
+        return found
     return empty_stack.parts.database()
 
 
 @pytest.fixture(scope="session")
-def platform_logins(empty_stack: Stack) -> Mapping[str, str]:
+def platform_logins(empty_stack: Stack, postgres_server: parts.Database) -> Mapping[str, str]:
     """The product's PostgreSQL logins after its bootstrap: login → DSN of the platform database."""
-    return empty_stack.parts.platform()
+    if postgres_server.port == empty_stack.parts.database().port:
+        return empty_stack.parts.platform()
+    folder = empty_stack.folder.parent / OLDER
+    logins.bootstrap(folder, postgres_server.admin_dsn)
+    return {login: logins.dsn(folder, postgres_server.admin_dsn, login) for login in logins.LOGINS}
 
 
 @pytest.fixture(scope="session")

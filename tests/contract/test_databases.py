@@ -10,12 +10,18 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from dev import parts
+from dev import parts, throwaway
+from dev.stack import Stack
 from pipewright import errors
 from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryServer
 from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
 from pipewright.ports import LOGINS, Databases, Login, Logins, Secret
 from pipewright.store import roles, schema
+
+pytestmark = [
+    pytest.mark.usefixtures("postgres_server"),
+    pytest.mark.parametrize("postgres_server", ["own", throwaway.OLDER], indirect=True, scope="session"),
+]
 
 PASSWORDS = {purpose: Secret(f"canary-{purpose}") for purpose in LOGINS}
 
@@ -211,6 +217,13 @@ async def admin(postgres_server: parts.Database):
         postgres_server.admin_dsn, autocommit=True
     ) as connection:
         yield connection
+
+
+async def test_one_of_the_two_servers_is_postgresql_15(
+    admin: psycopg.AsyncConnection, postgres_server: parts.Database, empty_stack: Stack
+) -> None:
+    older = postgres_server != empty_stack.parts.database()
+    assert (admin.info.server_version // 10000 == 15) is older
 
 
 CRASHES = {

@@ -6,10 +6,15 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from dev import parts
+from dev import parts, throwaway
 from pipewright.backends.postgres import Server
 from pipewright.ports import LOGINS
 from pipewright.store import roles, schema
+
+pytestmark = [
+    pytest.mark.usefixtures("postgres_server"),
+    pytest.mark.parametrize("postgres_server", ["own", throwaway.OLDER], indirect=True, scope="session"),
+]
 
 HISTORY = ("actors", "runs", "jobs", "deliveries", "events", "lines", "predictions", "decisions", "outbox")
 JOURNAL = ("workflow_runs", "run_steps", "trainings")
