@@ -85,6 +85,7 @@ def _offered(settings: Settings) -> tuple[facts.Server, ...]:
             region=server.region,
             database_class=server.database_class,
             capacity=server.capacity,
+            extensions=server.extensions,
         )
         for server in settings.servers
     )

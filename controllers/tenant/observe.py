@@ -54,6 +54,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         secret_access=access,
         wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
         gateway_key=ports.sealer.key,
+        servers=servers,
     )
 
 

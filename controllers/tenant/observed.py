@@ -26,7 +26,7 @@ class Observed:
 
     gateway_key: str
     servers: Sequence[Server] = ()
-    """Those that the settings offer to new tenants."""
+    """Those of the settings."""
     registration: Registration | None = None
     namespaces: Mapping[str, Manifest | None] = field(default_factory=dict)
     """By name in the spec; whoever they belong to."""

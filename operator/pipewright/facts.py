@@ -36,6 +36,8 @@ class Server:
     database_class: str
     capacity: int | None = None
     """How many tenants it takes; None for as many as come."""
+    extensions: tuple[str, ...] = ()
+    """Those that a Tenant may ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ class Database:
     current: bool
     """Its schema is the one that this release carries."""
     closed_to_public: bool
+    extensions: frozenset[str] = frozenset()
+    """Installed ones, but for plpgsql, which every database has."""
     logins: Mapping[str, Login]
     """By purpose: app_a, app_b, readonly, ingest, runner."""
 

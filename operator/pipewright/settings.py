@@ -50,6 +50,9 @@ class PlatformDatabase(_Part):
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 
 
+Extension = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
 class Server(_Part):
     """A server for tenants' databases. The two logins are the provisioner's only."""
 
@@ -61,6 +64,8 @@ class Server(_Part):
     """What a Tenant's placement.class names."""
     capacity: Annotated[int, Field(ge=1)] | None = None
     """How many tenants it takes, retained ones included; absent for as many as come."""
+    extensions: Annotated[tuple[Extension, ...], Field(max_length=100)] = ()
+    """PostgreSQL extensions that a Tenant may ask for; Pipewright itself makes trusted ones only."""
     host: str
     """Where tenants and the other processes reach it."""
     port: Annotated[int, Field(ge=1, le=65535)]

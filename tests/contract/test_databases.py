@@ -13,7 +13,13 @@ import pytest
 from dev import parts, throwaway
 from dev.stack import Stack
 from pipewright import errors
-from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryServer
+from pipewright.backends.memory_postgres import (
+    SUPERUSERS_ONLY,
+    TRUSTED,
+    MemoryDatabases,
+    MemoryLogins,
+    MemoryServer,
+)
 from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
 from pipewright.ports import LOGINS, Databases, Login, Logins, Secret
 from pipewright.store import roles, schema
@@ -34,6 +40,7 @@ class World:
     logins: Logins
     id: str
     uid: str
+    server: Server | None = None
 
     async def create(self) -> None:
         await self.databases.create(self.id, uid=self.uid, connection_limit=20)
@@ -46,7 +53,7 @@ async def world(request: pytest.FixtureRequest):
     )
     if request.param == "postgres":
         real = request.getfixturevalue("tenant_server")
-        made = World(PostgresDatabases(real), PostgresLogins(real), made.id, made.uid)
+        made = World(PostgresDatabases(real), PostgresLogins(real), made.id, made.uid, real)
     yield made
     await made.databases.drop(made.id, uid=made.uid)
 
@@ -92,6 +99,49 @@ async def test_the_connection_limit_follows(world: World) -> None:
     found = await world.databases.find(world.id)
     assert found
     assert found.connection_limit == 7
+
+
+async def test_an_extension_that_the_server_does_not_have_is_said(world: World) -> None:
+    await world.create()
+    with pytest.raises(errors.Stalled, match="does not have the extension no_such_thing") as refused:
+        await world.databases.create_extension(world.id, name="no_such_thing")
+    assert refused.value.reason == "ExtensionUnavailable"
+
+
+async def _extensions(world: World) -> frozenset[str]:
+    found = await world.databases.find(world.id)
+    assert found
+    return found.extensions
+
+
+async def test_a_trusted_extension_is_made_once_and_stays_with_its_database(world: World) -> None:
+    await world.create()
+    assert await _extensions(world) == frozenset()
+    if await _lacks(world, TRUSTED):
+        pytest.skip(f"this server has no trusted extension: the tests use {TRUSTED} of Debian's contrib")
+    for _ in range(2):
+        await world.databases.create_extension(world.id, name=TRUSTED)
+    await world.create()
+    assert await _extensions(world) == {TRUSTED}
+
+
+async def test_an_extension_for_superusers_is_refused(world: World) -> None:
+    await world.create()
+    name = "vector" if await _lacks(world, SUPERUSERS_ONLY) else SUPERUSERS_ONLY
+    with pytest.raises(errors.Stalled, match=f"only a superuser of .* the extension {name}") as refused:
+        await world.databases.create_extension(world.id, name=name)
+    assert refused.value.reason == "ExtensionNeedsSuperuser"
+    assert await _extensions(world) == frozenset()
+
+
+async def _lacks(world: World, extension: str) -> bool:
+    """Whether this server does not come with the extension."""
+    if isinstance(world.databases, MemoryDatabases):
+        return extension not in (TRUSTED, SUPERUSERS_ONLY)
+    assert world.server
+    async with world.server.provisioner() as conn:
+        cursor = await conn.execute("SELECT FROM pg_available_extensions WHERE name = %s", [extension])
+        return await cursor.fetchone() is None
 
 
 async def test_migrating_a_current_database_changes_nothing(world: World) -> None:
@@ -417,6 +467,49 @@ async def test_a_failed_migration_leaves_the_schema_as_it_was(real: World, tenan
     found = await real.databases.find(real.id)
     assert found
     assert found.schema_version == "t0003"
+
+
+async def test_a_tenant_uses_an_extension_and_can_plant_nothing_in_its_schema(
+    real: World, tenant_server: Server, admin: psycopg.AsyncConnection
+) -> None:
+    real.server = tenant_server
+    if await _lacks(real, TRUSTED):
+        pytest.skip(f"this server has no trusted extension: the tests use {TRUSTED} of Debian's contrib")
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    await real.databases.create_extension(real.id, name=TRUSTED)
+    dsn = f"{_dsn(real, 'app_a')} password=canary-app_a"
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as app:
+        await app.execute("CREATE TABLE people (name citext)")
+        await app.execute("INSERT INTO people VALUES ('Ada')")
+        cursor = await app.execute("SELECT count(*) FROM people WHERE name = 'ADA'")
+        assert await cursor.fetchone() == (1,)
+        for attempt in (
+            "CREATE TABLE extensions.planted (id int)",
+            "DROP EXTENSION citext",
+            "ALTER EXTENSION citext UPDATE",
+            "CREATE EXTENSION pgcrypto",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await app.execute(attempt)
+    cursor = await admin.execute(
+        "SELECT has_database_privilege('pipewright_owner', %s, 'CREATE')", [f"pw_{real.id}"]
+    )
+    assert await cursor.fetchone() == (False,)
+
+
+async def test_an_extension_that_an_administrator_made_is_seen(
+    real: World, tenant_server: Server, postgres_server: parts.Database
+) -> None:
+    real.server = tenant_server
+    await real.create()
+    name = "vector" if await _lacks(real, SUPERUSERS_ONLY) else SUPERUSERS_ONLY
+    async with await psycopg.AsyncConnection.connect(
+        postgres_server.admin_dsn, dbname=f"pw_{real.id}", autocommit=True
+    ) as admin:
+        await admin.execute("CREATE SCHEMA IF NOT EXISTS extensions")
+        await admin.execute(f"CREATE EXTENSION {name} SCHEMA extensions")
+    assert await _extensions(real) == {name}
 
 
 async def test_figures(real: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
             *(() if found.current else (act.MigrateDatabase(tenant_id=tenant_id),)),
             *(() if limited else (act.LimitConnections(tenant_id=tenant_id, connection_limit=limit),)),
         ),
+        _extensions(tenant, registration, observed, database=found),
         _logins(tenant, registration, observed, now, database=found, version=version),
     )
 
@@ -45,6 +46,29 @@ def are_set(database: Database, version: int) -> bool:
     """Whether all logins but the one that is rotated away accept the passwords of this version."""
     found = (database.logins.get(purpose) for purpose in LOGINS if purpose != standby_login(version))
     return all(login is not None and login.enabled and login.version == version for login in found)
+
+
+def _extensions(
+    tenant: Tenant, registration: Registration, observed: Observed, *, database: Database
+) -> Plan:
+    """Those of the spec are there. None is ever dropped: the tenant's tables may be made with it."""
+    missing = [name for name in tenant.spec.database.extensions if name not in database.extensions]
+    server = next((server for server in observed.servers if server.name == registration.server), None)
+    allowed = server.extensions if server else ()
+    refused = ", ".join(sorted(set(missing).difference(allowed)))
+    # a chain for each: one that the server refuses holds no other back
+    makes: list[Plan] = [
+        chain(DATABASE, act.CreateExtension(tenant_id=registration.id, name=name))
+        for name in missing
+        if name in allowed
+    ]
+    if not refused:
+        return merge(*makes)
+    message = (
+        f"server {registration.server} does not allow the extensions {refused}; it allows"
+        f" {', '.join(sorted(allowed)) or 'none'}: change spec.database.extensions, or its settings"
+    )
+    return merge(*makes, says(DATABASE, False, "ExtensionNotAllowed", message, stalled=True))
 
 
 def _logins(

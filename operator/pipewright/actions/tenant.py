@@ -77,6 +77,17 @@ class MigrateDatabase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreateExtension:
+    """Create an extension that the server's settings allow in the tenant's database."""
+
+    tenant_id: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"create extension {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetLogins:
     """Create or enable the tenant's logins with the passwords that Vault holds, at this version.
 
@@ -226,6 +237,7 @@ TenantAction = (
     | CreateDatabase
     | LimitConnections
     | MigrateDatabase
+    | CreateExtension
     | SetLogins
     | RotateCredentials
     | BeginOverlap

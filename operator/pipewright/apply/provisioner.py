@@ -47,6 +47,8 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             )
         case tenant.MigrateDatabase():
             await ports.databases.migrate(action.tenant_id)
+        case tenant.CreateExtension():
+            await ports.databases.create_extension(action.tenant_id, name=action.name)
         case tenant.SetLogins():
             await _set_logins(action, ports)
         case tenant.RotateCredentials():

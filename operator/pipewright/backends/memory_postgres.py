@@ -18,6 +18,8 @@ from pipewright.store import placement, roles
 
 HEAD = "head"
 """The one version of the schema there is in memory."""
+TRUSTED, SUPERUSERS_ONLY = "citext", "file_fdw"
+"""The extensions there are in memory."""
 
 
 class MemoryRegistry:
@@ -133,6 +135,7 @@ class MemoryDatabases:
             schema_version=HEAD,
             current=True,
             closed_to_public=True,
+            extensions=found.extensions if found else frozenset(),
             logins=found.logins
             if found
             else {purpose: Login(enabled=False, version=None) for purpose in LOGINS},
@@ -147,6 +150,17 @@ class MemoryDatabases:
         """Set the schema's version."""
         found = self._present(tenant_id)
         self._server.databases[tenant_id] = replace(found, schema_version=HEAD, current=True)
+
+    async def create_extension(self, tenant_id: str, *, name: str) -> None:
+        """Note it, if the server has it; `SUPERUSERS_ONLY` is one that it refuses."""
+        found = self._present(tenant_id)
+        if name not in (TRUSTED, SUPERUSERS_ONLY):
+            message = f"server memory does not have the extension {name}"
+            raise errors.Stalled("ExtensionUnavailable", message)
+        if name == SUPERUSERS_ONLY:
+            message = f"only a superuser of server memory may create the extension {name}"
+            raise errors.Stalled("ExtensionNeedsSuperuser", message)
+        self._server.databases[tenant_id] = replace(found, extensions=found.extensions | {name})
 
     async def drop(self, tenant_id: str, *, uid: str) -> None:
         """Forget database and logins."""

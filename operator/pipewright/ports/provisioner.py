@@ -83,6 +83,14 @@ class Databases(Protocol):
         """Upgrade the schema `pipewright` to this release's version, as the migrator."""
         ...
 
+    async def create_extension(self, tenant_id: str, *, name: str) -> None:
+        """Create the extension in the tenant's database, if it can be done without a superuser.
+
+        Raises:
+            Stalled: the server does not have it, or only a superuser may create it.
+        """
+        ...
+
     async def drop(self, tenant_id: str, *, uid: str) -> None:
         """Drop database and roles after reading the owner live.
 

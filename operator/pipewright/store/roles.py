@@ -25,6 +25,9 @@ HISTORY = "history"
 APP = "app"
 """The schema that a tenant owns."""
 
+EXTENSIONS = "extensions"
+"""The schema of a database's extensions; the tenant uses it and makes nothing there."""
+
 OWNER = "pipewright_owner"
 INGEST = "pipewright_ingest"
 JOURNAL = "pipewright_journal"

@@ -282,6 +282,30 @@ def test_a_namespace_of_somebody_else_is_never_touched() -> None:
     assert "team-a" in fact.message
 
 
+EXTENDED = replace(SERVERS[0], extensions=("citext", "pg_trgm"))
+
+
+def test_extensions_that_the_server_allows_are_made_one_by_one_and_none_is_dropped() -> None:
+    wish = tenant(database={"extensions": ["citext", "pg_trgm"]})
+    plan = plan_tenant(wish, replace(complete(wish), servers=(EXTENDED,)))
+    assert [[str(action) for action in chain.actions] for chain in plan.chains] == [
+        ["create extension citext"],
+        ["create extension pg_trgm"],
+    ]
+    has = replace(DATABASE, extensions=frozenset({"citext", "pg_trgm"}))
+    assert plan_tenant(wish, replace(complete(wish), servers=(EXTENDED,), database=has)).is_empty
+    assert plan_tenant(PLAIN, replace(COMPLETE, servers=(EXTENDED,), database=has)).is_empty
+
+
+def test_an_extension_that_the_settings_do_not_allow_is_said_and_the_others_are_made() -> None:
+    wish = tenant(database={"extensions": ["citext", "dblink"]})
+    plan = plan_tenant(wish, replace(complete(wish), servers=(EXTENDED,)))
+    assert sentences(plan) == ["create extension citext"]
+    [fact] = [fact for fact in plan.facts if fact.reason == "ExtensionNotAllowed"]
+    assert (fact.type, fact.status, fact.stalled) == ("DatabaseReady", False, True)
+    assert "does not allow the extensions dblink; it allows citext, pg_trgm" in fact.message
+
+
 FOREIGN = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "uid": "foreign"}}
 
 

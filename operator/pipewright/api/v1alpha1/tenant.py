@@ -189,11 +189,18 @@ class Rotation(Base):
     """How long the old login works on once the new one is in the connection Secret; shorter than every."""
 
 
+ExtensionName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
 class Database(Base):
     """The tenant's own PostgreSQL database."""
 
     connection_limit: Annotated[int, Field(ge=1, le=1000)] = 20
     """How many connections each of the tenant's logins may hold at once."""
+    extensions: Annotated[
+        tuple[ExtensionName, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = ()
+    """PostgreSQL extensions that the server's settings allow; one that is taken out of the list stays."""
     rotation: Rotation = Rotation()
     """When the passwords change, and how long the old ones work on."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 
 from pipewright import errors
+from pipewright.backends.postgres import extensions
 from pipewright.backends.postgres import server as servers
 from pipewright.backends.postgres.server import Server, execute
 from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Login
@@ -39,7 +40,7 @@ class PostgresDatabases:
             found = await servers.existing_roles(conn, tenant_id)
         comment, open_to_connections, closed = row
         uid = servers.read_mark(comment).get("uid")
-        version = await self._version(name) if open_to_connections and uid else None
+        version, installed = await self._inside(name) if open_to_connections and uid else (None, frozenset())
         return Database(
             name=name,
             owner_uid=uid,
@@ -47,6 +48,7 @@ class PostgresDatabases:
             schema_version=version,
             current=version == schema.head("tenant"),
             closed_to_public=closed,
+            extensions=installed,
             logins={
                 purpose: Login(
                     enabled=role["enabled"],
@@ -88,6 +90,10 @@ class PostgresDatabases:
         dsn, name = self._server.migrator_dsn, roles.database(tenant_id)
         await asyncio.to_thread(schema.upgrade, "tenant", dsn, database=name)
 
+    async def create_extension(self, tenant_id: str, *, name: str) -> None:
+        """Create a trusted extension in the schema `extensions`, as the migrator."""
+        await extensions.create(self._server, tenant_id, name)
+
     async def drop(self, tenant_id: str, *, uid: str) -> None:
         """Drop database and roles after reading the owner live; what is gone already counts as done."""
         name = roles.database(tenant_id)
@@ -100,13 +106,13 @@ class PostgresDatabases:
                 if role in found and found[role].get("uid", uid) == uid:
                     await execute(conn, "DROP ROLE IF EXISTS {}", role)
 
-    async def _version(self, name: str) -> str | None:
+    async def _inside(self, name: str) -> tuple[str | None, frozenset[str]]:
         where = f"server {self._server.name}, database {name}"
         info = schema.migrator(self._server.migrator_dsn, database=name)
         connection = await connect.connect(info, where=where)
         try:
             with trouble.translated(where):
-                return await schema.version(connection)
+                return await schema.version(connection), await extensions.installed(connection)
         finally:
             await connection.close()
 
@@ -151,11 +157,13 @@ async def make_roles(conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str)
     for role in _app_logins(tenant_id):
         await execute(conn, "GRANT {} TO {}", owner, role)
         await execute(conn, "ALTER ROLE {} SET role = {owner}", role, owner=owner)
-        await execute(conn, "ALTER ROLE {} SET search_path = app, history", role)
+        await execute(conn, "ALTER ROLE {} SET search_path = app, history, extensions", role)
     for purpose, group in roles.MEMBERSHIP.items():
         await execute(conn, "GRANT {} TO {}", group, roles.login(tenant_id, purpose))
     await execute(conn, "GRANT {} TO {}", roles.READER, owner)
-    await execute(conn, "ALTER ROLE {} SET search_path = history, app", roles.login(tenant_id, "readonly"))
+    await execute(
+        conn, "ALTER ROLE {} SET search_path = history, app, extensions", roles.login(tenant_id, "readonly")
+    )
     for purpose in ("ingest", "runner"):
         await execute(conn, "ALTER ROLE {} SET search_path = pg_catalog", roles.login(tenant_id, purpose))
 
@@ -164,6 +172,8 @@ async def open_to_tenant(conn: psycopg.AsyncConnection, tenant_id: str) -> None:
     """CONNECT for this tenant's logins and the migrator; temporary tables for who needs them."""
     name = roles.database(tenant_id)
     await execute(conn, "REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
+    # had for the time that an extension takes to be made, and left behind by a crash
+    await execute(conn, "REVOKE CREATE ON DATABASE {} FROM {}", name, roles.OWNER)
     for role in (*(roles.login(tenant_id, purpose) for purpose in LOGINS), roles.MIGRATOR):
         await execute(conn, "GRANT CONNECT ON DATABASE {} TO {}", name, role)
     for role in (roles.app_owner(tenant_id), roles.login(tenant_id, "ingest")):
