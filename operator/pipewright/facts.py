@@ -41,6 +41,22 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How far this release's schema has come on a server."""
+
+    state: str
+    """Canary (one tenant goes first), Rolling (the others follow) or Failed (nobody does)."""
+    holder: str
+    """Id of the tenant that goes first, or that failed."""
+    name: str
+    """Its name."""
+    reason: str
+    """Why it failed."""
+    at: datetime
+    """Since when the state is this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """What the platform remembers of a tenant, whatever becomes of its custom resource."""
 
@@ -55,6 +71,8 @@ class Registration:
     """Credential version sealed for the gateway."""
     bundle_key: str | None
     """Fingerprint of the gateway's public key that the bundle was sealed to."""
+    rollout: Rollout | None = None
+    """Of this release's schema on the tenant's server; None before it began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

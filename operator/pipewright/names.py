@@ -13,6 +13,8 @@ VERSION_ANNOTATION = "pipewright.dev/credential-version"
 """On the connection Secret: which version of the credentials it holds."""
 ROTATE_ANNOTATION = "pipewright.dev/rotate-requested-at"
 """On a Tenant: new passwords are wanted if the ones that count are older than this time (RFC 3339)."""
+RETRY_UPGRADE_ANNOTATION = "pipewright.dev/retry-upgrade-requested-at"
+"""On a Tenant whose schema could not be upgraded: try again if it failed before this time (RFC 3339)."""
 FINALIZER = "pipewright.dev/cleanup"
 
 SYSTEM_NAMESPACE = "pipewright-system"

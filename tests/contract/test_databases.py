@@ -1,8 +1,9 @@
 """Tenants' databases and logins: one suite for memory and for the real server."""
 
 import asyncio
+import base64
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -12,7 +13,9 @@ import pytest
 
 from dev import parts, throwaway
 from dev.stack import Stack
-from pipewright import errors
+from pipewright import actions, errors, facts
+from pipewright.apply.provisioner import perform
+from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
 from pipewright.backends.memory_postgres import (
     SUPERUSERS_ONLY,
     TRUSTED,
@@ -20,8 +23,9 @@ from pipewright.backends.memory_postgres import (
     MemoryLogins,
     MemoryServer,
 )
-from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
-from pipewright.ports import LOGINS, Databases, Login, Logins, Secret
+from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, PostgresRegistry, Server
+from pipewright.backends.sealing import HpkeSealer
+from pipewright.ports import LOGINS, Databases, Login, Logins, ProvisionerPorts, Secret
 from pipewright.store import roles, schema
 
 pytestmark = [
@@ -510,6 +514,48 @@ async def test_an_extension_that_an_administrator_made_is_seen(
         await admin.execute("CREATE SCHEMA IF NOT EXISTS extensions")
         await admin.execute(f"CREATE EXTENSION {name} SCHEMA extensions")
     assert await _extensions(real) == {name}
+
+
+async def test_a_broken_upgrade_stops_the_next_tenant_and_goes_on_when_it_is_mended(
+    real: World, tenant_server: Server, platform_logins: Mapping[str, str], pools: Pools
+) -> None:
+    dsn = Secret(platform_logins["pipewright_provisioner"])
+    registry = PostgresRegistry(pools, dsn=dsn, revision=f"t-{uuid4().hex[:8]}")
+    place = facts.Server(name=f"s-{uuid4().hex[:8]}", region="eu", database_class="standard")
+    first, second = [await registry.register(uid=str(uuid4()), name=n, servers=(place,)) for n in "ab"]
+    ports = ProvisionerPorts(
+        cluster=MemoryCluster(),
+        registry=registry,
+        databases=real.databases,
+        logins=real.logins,
+        secrets=MemorySecretStore(),
+        grants=MemoryGrants(),
+        data_keys=MemoryDataKeys(),
+        sealer=HpkeSealer(base64.b64encode(bytes(range(32))).decode()),
+        servers={},
+    )
+    for row in (first, second):
+        await real.databases.create(row.id, uid=row.uid, connection_limit=1)
+        await _set_back(tenant_server, row.id)
+    info = schema.migrator(tenant_server.migrator_dsn, database=f"pw_{first.id}")
+    async with await psycopg.AsyncConnection.connect(info, autocommit=True) as owner:
+        await owner.execute("CREATE VIEW history.run_steps AS SELECT 1 AS in_the_way")
+        with pytest.raises(errors.BackendError, match="42P07"):
+            await perform(actions.MigrateDatabase(tenant_id=first.id), ports=ports)
+        with pytest.raises(errors.Waiting, match="another tenant is upgraded first"):
+            await perform(actions.MigrateDatabase(tenant_id=second.id), ports=ports)
+        told = await registry.find(uid=second.uid)
+        assert told
+        assert told.rollout
+        assert (told.rollout.state, told.rollout.name) == ("Failed", "a")
+        assert "42P07" in told.rollout.reason
+        await owner.execute("DROP VIEW history.run_steps")
+    for row in (first, second):
+        await perform(actions.MigrateDatabase(tenant_id=row.id), ports=ports)
+        found = await real.databases.find(row.id)
+        assert found
+        assert found.current
+        await real.databases.drop(row.id, uid=row.uid)
 
 
 async def test_figures(real: World, capsys: pytest.CaptureFixture[str]) -> None:

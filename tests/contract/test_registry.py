@@ -11,7 +11,7 @@ from pipewright import errors
 from pipewright.backends.memory_postgres import MemoryRegistry
 from pipewright.backends.postgres import Pools, PostgresRegistry
 from pipewright.facts import Server
-from pipewright.ports import Registry, Secret
+from pipewright.ports import Registration, Registry, Secret
 
 MAIN = (Server(name="main", region="local", database_class="standard"),)
 OTHER = (replace(MAIN[0], name="other"),)
@@ -24,7 +24,7 @@ async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
         return
     dsn = request.getfixturevalue("platform_logins")["pipewright_provisioner"]
     pools = Pools()
-    yield PostgresRegistry(pools, dsn=Secret(dsn))
+    yield PostgresRegistry(pools, dsn=Secret(dsn), revision=f"t-{uuid4().hex[:8]}")
     await pools.close()
 
 
@@ -245,3 +245,69 @@ async def test_a_server_without_a_capacity_takes_what_comes(
     endless = replace(pair[0], capacity=None)
     made = [await registry.register(uid=str(uuid4()), name="acme", servers=(endless,)) for _ in range(3)]
     assert {row.server for row in made} == {endless.name}
+
+
+# --- upgrades of the schema -----------------------------------------------------------------------------
+
+
+async def _three(registry: Registry) -> list[Registration]:
+    """Three tenants of a server that no other test knows."""
+    server = Server(name=f"s-{uuid4().hex[:8]}", region="eu", database_class="standard")
+    return [await registry.register(uid=str(uuid4()), name=f"t{n}", servers=(server,)) for n in range(3)]
+
+
+async def _rollout(registry: Registry, tenant: Registration) -> tuple[str, str, str] | None:
+    found = await registry.find(uid=tenant.uid)
+    assert found
+    rollout = found.rollout
+    return (rollout.state, rollout.name, rollout.reason) if rollout else None
+
+
+async def test_one_tenant_is_upgraded_first_then_the_others(registry: Registry) -> None:
+    first, second, third = await _three(registry)
+    assert await _rollout(registry, third) is None
+    began = await asyncio.gather(*(registry.begin_upgrade(it.id) for it in (first, second, third)))
+    assert began.count(True) == 1
+    canary = (first, second, third)[began.index(True)]
+    assert await registry.begin_upgrade(canary.id) is True  # after a crash
+    assert await _rollout(registry, third) == ("Canary", canary.name, "")
+    await registry.finish_upgrade(canary.id)
+    assert await _rollout(registry, first) == ("Rolling", canary.name, "")
+    assert [await registry.begin_upgrade(it.id) for it in (first, second, third)] == [True] * 3
+
+
+async def test_a_failure_stops_the_others_until_that_tenant_is_upgraded(registry: Registry) -> None:
+    first, second, third = await _three(registry)
+    assert await registry.begin_upgrade(first.id)
+    await registry.finish_upgrade(first.id)
+    assert await registry.begin_upgrade(second.id)
+    await registry.fail_upgrade(second.id, reason="a view is in the way")
+    assert await _rollout(registry, third) == ("Failed", "t1", "a view is in the way")
+    assert await registry.begin_upgrade(third.id) is False
+    await registry.fail_upgrade(third.id, reason="the second failure is not the one that is told")
+    assert await _rollout(registry, third) == ("Failed", "t1", "a view is in the way")
+    await registry.finish_upgrade(first.id)  # not its turn
+    assert await registry.begin_upgrade(third.id) is False
+    assert await registry.begin_upgrade(second.id)  # tried again
+    assert await registry.begin_upgrade(third.id) is False
+    await registry.finish_upgrade(second.id)
+    assert await registry.begin_upgrade(third.id)
+
+
+@pytest.mark.parametrize("state", ["Deleting", "Deleted", "Retained"])
+async def test_a_tenant_that_goes_away_holds_nobody_up(registry: Registry, state: str) -> None:
+    first, second, third = await _three(registry)
+    assert await registry.begin_upgrade(first.id)
+    await registry.fail_upgrade(first.id, reason="it is broken")
+    assert await registry.begin_upgrade(second.id) is False
+    await registry.mark(first.id, state=state)
+    assert await _rollout(registry, second) is None
+    assert await registry.begin_upgrade(second.id)
+    assert await _rollout(registry, third) == ("Canary", "t1", "")
+    assert await registry.begin_upgrade(third.id) is False
+
+
+async def test_servers_are_upgraded_apart(registry: Registry) -> None:
+    here, there = (await _three(registry))[0], (await _three(registry))[0]
+    assert await registry.begin_upgrade(here.id)
+    assert await registry.begin_upgrade(there.id)

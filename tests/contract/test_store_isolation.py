@@ -274,10 +274,18 @@ async def test_the_migrator_acting_as_the_owner_does_not_reach_the_tenants_schem
 
 # --- the platform database ------------------------------------------------------------------------------
 
-PLATFORM_TABLES = ("registry", "registry_namespaces", "audit", "routes", "triggers", "model_pointers")
+PLATFORM_TABLES = (
+    "registry",
+    "registry_namespaces",
+    "rollouts",
+    "audit",
+    "routes",
+    "triggers",
+    "model_pointers",
+)
 
 WRITES: Mapping[str, Mapping[str, str]] = {
-    "provisioner": {"registry": "SIU", "registry_namespaces": "SID", "audit": "i"},
+    "provisioner": {"registry": "SIU", "registry_namespaces": "SID", "rollouts": "SIU", "audit": "i"},
     "runner": {
         "registry": "s",
         "registry_namespaces": "S",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.tenant.observed import Observed, Unknown
-from controllers.tenant.rules import rotation
+from controllers.tenant.rules import rotation, upgrade
 from controllers.tenant.rules.words import DATABASE, Plan, unknown
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -34,9 +34,9 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
         chain(
             DATABASE,
             *issue,
-            *(() if found.current else (act.MigrateDatabase(tenant_id=tenant_id),)),
             *(() if limited else (act.LimitConnections(tenant_id=tenant_id, connection_limit=limit),)),
         ),
+        upgrade.upgrade(tenant, registration, found),
         _extensions(tenant, registration, observed, database=found),
         _logins(tenant, registration, observed, now, database=found, version=version),
     )

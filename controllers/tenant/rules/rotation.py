@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controllers.tenant.observed import Observed, Unknown
-from controllers.tenant.rules.words import DATABASE, Plan
+from controllers.tenant.rules.words import DATABASE, Plan, requested
 from pipewright import actions as act
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
@@ -57,7 +57,7 @@ def next_rotation(tenant: Tenant, observed: Observed) -> datetime | None:
     issued = observed.issued_at
     if issued is None:
         return None
-    every, asked = tenant.spec.database.rotation.every, _requested(tenant)
+    every, asked = tenant.spec.database.rotation.every, requested(tenant, names.ROTATE_ANNOTATION)
     due = [] if every is None else [issued + every]
     if asked is not None and asked > issued:
         due.append(asked)
@@ -83,15 +83,8 @@ def _holds(rest: timedelta | None, *, note: str = "") -> Plan:
     return Plan(facts=says(DATABASE, True, DATABASE, ACCEPTS + note).facts, check_after=rest)
 
 
-def _requested(tenant: Tenant) -> datetime | None:
-    try:
-        asked = datetime.fromisoformat(tenant.metadata.annotations.get(names.ROTATE_ANNOTATION, ""))
-    except ValueError:
-        return None
-    return asked if asked.tzinfo is not None else None
-
-
 def _unread(tenant: Tenant) -> str:
-    if names.ROTATE_ANNOTATION not in tenant.metadata.annotations or _requested(tenant) is not None:
+    annotation = names.ROTATE_ANNOTATION
+    if annotation not in tenant.metadata.annotations or requested(tenant, annotation) is not None:
         return ""
-    return f"; the annotation {names.ROTATE_ANNOTATION} is ignored: write a time such as 2026-01-31T12:00:00Z"
+    return f"; the annotation {annotation} is ignored: write a time such as 2026-01-31T12:00:00Z"

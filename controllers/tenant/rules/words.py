@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controllers.tenant.observed import Unknown
 from pipewright import plan
 from pipewright.actions import ProvisionerAction
+from pipewright.api.v1alpha1 import Tenant
 from pipewright.plan import says
 
 Plan = plan.Plan[ProvisionerAction]
@@ -22,6 +23,15 @@ RETRY = timedelta(seconds=10)
 """When to look again at a server that did not answer."""
 SOON = timedelta(seconds=1)
 """When to look again at what is going away or coming into effect by itself."""
+
+
+def requested(tenant: Tenant, annotation: str) -> datetime | None:
+    """The time that an annotation of the Tenant names; None when there is none, or it is no RFC 3339."""
+    try:
+        asked = datetime.fromisoformat(tenant.metadata.annotations.get(annotation, ""))
+    except ValueError:
+        return None
+    return asked if asked.tzinfo is not None else None
 
 
 def unknown(aspect: str, part: Unknown) -> Plan:

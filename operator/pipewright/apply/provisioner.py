@@ -10,6 +10,7 @@ import base64
 import json
 import secrets
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import assert_never
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from pipewright.actions import ProvisionerAction, objects, tenant
 from pipewright.facts import active_login, standby_login
 from pipewright.ports import LOGINS, ProvisionerPorts, Secret
 
+UPGRADE_TURN = timedelta(seconds=30)
 PASSWORD_BYTES = 32
 """Entropy of a generated password; 43 characters of base64url."""
 
@@ -46,7 +48,7 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
                 action.tenant_id, connection_limit=action.connection_limit
             )
         case tenant.MigrateDatabase():
-            await ports.databases.migrate(action.tenant_id)
+            await _migrate_database(action, ports)
         case tenant.CreateExtension():
             await ports.databases.create_extension(action.tenant_id, name=action.name)
         case tenant.SetLogins():
@@ -82,6 +84,19 @@ async def _issue_credentials(action: tenant.IssueCredentials, ports: Provisioner
     generated = {purpose: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for purpose in LOGINS}
     # False means that an earlier pass wrote them: theirs count, ours are forgotten
     await ports.secrets.create(names.platform_path(action.tenant_id), generated, owner=action.uid)
+
+
+async def _migrate_database(action: tenant.MigrateDatabase, ports: ProvisionerPorts) -> None:
+    if not await ports.registry.begin_upgrade(action.tenant_id):
+        raise errors.Waiting("UpgradeWaits", "another tenant is upgraded first", after=UPGRADE_TURN)
+    try:
+        await ports.databases.migrate(action.tenant_id)
+    except (errors.Unreachable, errors.Conflict):
+        raise  # says nothing about the revision: it is tried again
+    except errors.BackendError as broken:
+        await ports.registry.fail_upgrade(action.tenant_id, reason=broken.message)
+        raise
+    await ports.registry.finish_upgrade(action.tenant_id)
 
 
 async def _set_logins(action: tenant.SetLogins, ports: ProvisionerPorts) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pipewright import errors
-from pipewright.facts import Server
+from pipewright.facts import Rollout, Server
 from pipewright.ports import LOGINS, Connection, Database, Login, Registration, Secret
 from pipewright.store import placement, roles
 
@@ -28,12 +28,14 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self._by_id: dict[str, Registration] = {}
         self._wrapped: dict[str, str] = {}
+        self._rollouts: dict[str, Rollout] = {}
         self.bundles: dict[str, bytes] = {}
         """Tenant id → what was sealed for the gateway."""
 
     async def find(self, *, uid: str) -> Registration | None:
         """The registration of the Tenant with this UID."""
-        return next((found for found in self._by_id.values() if found.uid == uid), None)
+        found = next((found for found in self._by_id.values() if found.uid == uid), None)
+        return replace(found, rollout=self._rollout(found.server)) if found else None
 
     async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
         """Allot a random id and a place on a server; the same UID gets the same again."""
@@ -78,6 +80,41 @@ class MemoryRegistry:
             self._wrapped.pop(tenant_id, None)
             self.bundles.pop(tenant_id, None)
         self._by_id[tenant_id] = found
+
+    async def begin_upgrade(self, tenant_id: str) -> bool:
+        """Whether the tenant's schema may be upgraded now."""
+        found = self._get(tenant_id)
+        now = self._rollout(found.server)
+        if now is not None and now.state != "Rolling" and now.holder != tenant_id:
+            return False
+        if now is None or now.state == "Failed":
+            self._roll(found, "Canary")
+        return True
+
+    async def finish_upgrade(self, tenant_id: str) -> None:
+        """The tenant was upgraded; if its turn came first, the others follow."""
+        found = self._get(tenant_id)
+        now = self._rollouts.get(found.server)
+        if now is not None and now.holder == tenant_id and now.state != "Rolling":
+            self._roll(found, "Rolling")
+
+    async def fail_upgrade(self, tenant_id: str, *, reason: str) -> None:
+        """The tenant could not be upgraded: nobody else on its server is from now on."""
+        found = self._get(tenant_id)
+        now = self._rollouts.get(found.server)
+        if now is not None and (now.state != "Failed" or now.holder == tenant_id):
+            self._roll(found, "Failed", reason)
+
+    def _rollout(self, server: str) -> Rollout | None:
+        now = self._rollouts.get(server)
+        gone = now is not None and self._by_id[now.holder].state in ("Deleting", "Retained", "Deleted")
+        return None if now is not None and gone and now.state != "Rolling" else now
+
+    def _roll(self, found: Registration, state: str, reason: str = "") -> None:
+        now = datetime.now(UTC)
+        self._rollouts[found.server] = Rollout(
+            state=state, holder=found.id, name=found.name, reason=reason, at=now
+        )
 
     async def store_bundle(
         self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str

@@ -45,6 +45,21 @@ class Registry(Protocol):
         """
         ...
 
+    async def begin_upgrade(self, tenant_id: str) -> bool:
+        """Whether the tenant's schema may be upgraded to this release's now.
+
+        The first of a server that asks goes first, alone; when it was upgraded, the others may.
+        """
+        ...
+
+    async def finish_upgrade(self, tenant_id: str) -> None:
+        """The tenant was upgraded; if it went first, or had failed, the others follow."""
+        ...
+
+    async def fail_upgrade(self, tenant_id: str, *, reason: str) -> None:
+        """The tenant could not be upgraded: nobody else on its server is from now on."""
+        ...
+
     async def store_bundle(
         self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
     ) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import psycopg
 
 from pipewright import errors
-from pipewright.facts import Server
+from pipewright.facts import Rollout, Server
 from pipewright.ports import Registration, Secret
-from pipewright.store import audit, placement, pools
+from pipewright.store import audit, placement, pools, rollouts, schema
 from pipewright.store.roles import new_id as new_id
 
 _SELECT = """
 SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key,
     (SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
-     WHERE n.tenant_id = r.id)
-FROM pipewright.registry r WHERE r.uid = %s
+     WHERE n.tenant_id = r.id), latest.rollout
+FROM pipewright.registry r
 """
+_BY_UID = _SELECT + rollouts.LATEST + " WHERE r.uid = %(uid)s"
 _FILLED = """
 SELECT server, count(*) FROM pipewright.registry WHERE state <> 'Deleted' AND server = ANY(%s) GROUP BY server
 """
@@ -29,19 +31,21 @@ _PLACING = 7_264_102
 class PostgresRegistry:
     """`ports.Registry` on the platform database, as the provisioner's login."""
 
-    def __init__(self, connections: pools.Pools, *, dsn: Secret) -> None:
+    def __init__(self, connections: pools.Pools, *, dsn: Secret, revision: str | None = None) -> None:
+        """`revision` is the tenants' schema that is rolled out: this release's."""
         self._connections = connections
         self._dsn = dsn
+        self._revision = revision or schema.head("tenant")
 
     async def find(self, *, uid: str) -> Registration | None:
         """The registration of the Tenant with this UID."""
         async with self._connections.connection("platform", self._dsn) as conn:
-            return await _find(conn, uid)
+            return await _find(conn, uid, self._revision)
 
     async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
         """Allot a random id and a place on a server; the same UID gets the same again."""
         async with self._transaction() as conn:
-            if found := await _find(conn, uid):
+            if found := await _find(conn, uid, self._revision):
                 return found
             server = await _choose(conn, servers)
             cursor = await conn.execute(
@@ -53,7 +57,7 @@ class PostgresRegistry:
                 await audit.record(
                     conn, tenant_id=row[0], action="RegisterTenant", detail=f"{name} on {server}"
                 )
-            found = await _find(conn, uid)
+            found = await _find(conn, uid, self._revision)
         assert found is not None
         return found
 
@@ -107,6 +111,27 @@ class PostgresRegistry:
                 )
             await audit.record(conn, tenant_id=tenant_id, action="MarkTenant", detail=state)
 
+    async def begin_upgrade(self, tenant_id: str) -> bool:
+        """Whether the tenant's schema may be upgraded now."""
+        async with self._transaction() as conn:
+            return await rollouts.begin(conn, tenant_id=tenant_id, revision=self._revision)
+
+    async def finish_upgrade(self, tenant_id: str) -> None:
+        """The tenant was upgraded; if its turn came first, the others follow."""
+        async with self._transaction() as conn:
+            await rollouts.finish(conn, tenant_id=tenant_id, revision=self._revision)
+            await audit.record(
+                conn, tenant_id=tenant_id, action="MigrateDatabase", detail=f"to {self._revision}"
+            )
+
+    async def fail_upgrade(self, tenant_id: str, *, reason: str) -> None:
+        """The tenant could not be upgraded: nobody else on its server is from now on."""
+        async with self._transaction() as conn:
+            await rollouts.fail(conn, tenant_id=tenant_id, revision=self._revision, reason=reason)
+            await audit.record(
+                conn, tenant_id=tenant_id, action="MigrateDatabase", detail=f"to {self._revision}: {reason}"
+            )
+
     async def store_bundle(
         self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
@@ -144,12 +169,12 @@ class PostgresRegistry:
             yield conn
 
 
-async def _find(conn: psycopg.AsyncConnection, uid: str) -> Registration | None:
-    cursor = await conn.execute(_SELECT, [uid])
+async def _find(conn: psycopg.AsyncConnection, uid: str, revision: str) -> Registration | None:
+    cursor = await conn.execute(_BY_UID, {"uid": uid, "revision": revision})
     row = await cursor.fetchone()
     if row is None:
         return None
-    tenant_id, uid, name, server, state, bundle_version, bundle_key, namespaces = row
+    tenant_id, uid, name, server, state, bundle_version, bundle_key, namespaces, rollout = row
     return Registration(
         id=tenant_id,
         uid=uid,
@@ -159,6 +184,9 @@ async def _find(conn: psycopg.AsyncConnection, uid: str) -> Registration | None:
         namespaces=namespaces,
         bundle_version=bundle_version,
         bundle_key=bundle_key,
+        rollout=Rollout(**{**rollout, "at": datetime.fromtimestamp(rollout["at"], tz=UTC)})
+        if rollout
+        else None,
     )
 
 
