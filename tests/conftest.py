@@ -44,7 +44,7 @@ def older_postgres(empty_stack: Stack) -> Iterator[parts.Database]:
     if binaries is None:
         pytest.skip("no older PostgreSQL on this machine: install Debian's postgresql-15 to run this test")
     folder = empty_stack.folder.parent / OLDER
-    [port] = ports.free(1)
+    port = ports.free()
     made = postgres.Postgres(
         folder=folder, home=postgres.home_for(folder), port=port, binaries=binaries, durable=False
     )
