@@ -41,6 +41,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
         _or_unknown(ports.grants.find(registration.id)),
     )
     children, resources, database, credentials, access = await look
+    bytes_ = await _bytes(database, registration, ports) if tenant.deleting else None
     return Observed(
         registration=registration,
         namespaces=namespaces,
@@ -48,6 +49,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
         resources=resources,
         connections=await _connections(ours, children, ports),
         database=database,
+        database_bytes=bytes_,
         credential_version=credentials,
         secret_access=access,
         wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
@@ -65,6 +67,15 @@ async def _database(
         )
         return Unknown(reason="UnknownServer", message=message)
     return await _or_unknown(ports.databases.find(registration.id))
+
+
+async def _bytes(
+    database: Database | Unknown | None, registration: Registration, ports: ProvisionerPorts
+) -> int | None:
+    if database is None or isinstance(database, Unknown):
+        return None
+    found = await _or_unknown(ports.databases.size(registration.id))
+    return None if isinstance(found, Unknown) else found
 
 
 async def _namespaces(spaces: Sequence[str], ports: ProvisionerPorts) -> Mapping[str, Manifest | None]:

@@ -33,6 +33,8 @@ class Observed:
     """Custom resources in the namespaces; looked at for a teardown only."""
     connections: Mapping[str, Manifest | Unknown | None] = field(default_factory=dict)
     database: Database | Unknown | None = None
+    database_bytes: int | None = None
+    """Looked at for a teardown only."""
     credential_version: int | Unknown | None = None
     secret_access: SecretAccess | Unknown | None = None
     wanted_access: SecretAccess | None = None

@@ -32,8 +32,5 @@ def plan_tenant(tenant: Tenant, observed: Observed) -> Plan:
 
 def plan_teardown(tenant: Tenant, observed: Observed) -> Plan:
     """Take the Tenant away, one stage after the other; empty when nothing is left to do."""
-    registration = observed.registration
-    if registration is None or registration.state in ("Deleted", "Retained"):
-        return Plan()
-    stages = teardown.stages(tenant, registration, observed)
-    return next(stage for stage in stages if not stage.is_empty or stage.facts)
+    stage = teardown.current(tenant, observed)
+    return stage.plan if stage is not None else Plan()

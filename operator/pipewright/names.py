@@ -11,6 +11,8 @@ ID_LABEL = "pipewright.dev/tenant-id"
 UID_LABEL = "pipewright.dev/tenant-uid"
 VERSION_ANNOTATION = "pipewright.dev/credential-version"
 """On the connection Secret: which version of the credentials it holds."""
+ABANDON_ANNOTATION = "pipewright.dev/abandon"
+"""On a Tenant that is being deleted: the parts (`database`, `secrets`) whose server is gone for good."""
 FINALIZER = "pipewright.dev/cleanup"
 
 SYSTEM_NAMESPACE = "pipewright-system"

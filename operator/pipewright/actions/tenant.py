@@ -125,9 +125,12 @@ class MarkTenant:
 
     tenant_id: str
     state: str
+    abandoned: tuple[str, ...] = ()
+    """Parts that were left where they are, because their server is gone for good: for the audit trail."""
 
     def __str__(self) -> str:
-        return f"mark the tenant {self.state}"
+        left = f", abandoning {' and '.join(self.abandoned)}" if self.abandoned else ""
+        return f"mark the tenant {self.state}{left}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

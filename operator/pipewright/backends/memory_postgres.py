@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipewright import errors
@@ -57,7 +57,7 @@ class MemoryRegistry:
             self._by_id[other.id] = replace(other, namespaces=kept)
         self._by_id[tenant_id] = replace(found, namespaces={**found.namespaces, name: uid})
 
-    async def mark(self, tenant_id: str, *, state: str) -> None:
+    async def mark(self, tenant_id: str, *, state: str, abandoned: Sequence[str] = ()) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         found = self._get(tenant_id)
         over = found.state in ("Retained", "Deleted") or (found.state, state) == ("Deleting", "Active")
@@ -132,6 +132,10 @@ class MemoryDatabases:
             if found
             else {purpose: Login(enabled=False, version=None) for purpose in LOGINS},
         )
+
+    async def size(self, tenant_id: str) -> int | None:
+        """An empty database's size; None when there is none."""
+        return 8 * 1024 * 1024 if tenant_id in self._server.databases else None
 
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set the limit."""

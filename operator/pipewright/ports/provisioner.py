@@ -29,8 +29,10 @@ class Registry(Protocol):
         """
         ...
 
-    async def mark(self, tenant_id: str, *, state: str) -> None:
+    async def mark(self, tenant_id: str, *, state: str, abandoned: Sequence[str] = ()) -> None:
         """Set the tenant's state; `Retained` and `Deleted` also free its namespaces.
+
+        `abandoned` names parts that were left behind, for the audit trail.
 
         Raises:
             Conflict: it is Retained or Deleted already, or would go back from Deleting to Active.
@@ -65,6 +67,10 @@ class Databases(Protocol):
         Raises:
             OwnedByOther: a database of that name carries another UID.
         """
+        ...
+
+    async def size(self, tenant_id: str) -> int | None:
+        """How many bytes the database takes; None when there is none."""
         ...
 
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:

@@ -19,6 +19,7 @@ from pipewright.api.meta import (
     condition_columns,
     rules,
 )
+from pipewright.api.v1alpha1.deletion import DeletionPlan
 
 _RESERVED = "['default', 'pipewright-system']"
 _COUNTED = (
@@ -162,6 +163,8 @@ class TenantSpec(Base):
     """A name for people; the object's name is used where it is absent."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     """What deleting the Tenant does to its data: Retain locks everything and keeps it, Delete removes it."""
+    deletion_protection: bool = False
+    """Refuses the deletion of the Tenant until it is set to false again."""
     namespaces: Annotated[tuple[TenantNamespace, ...], Field(min_length=1, max_length=1)] | None = None
     """The tenant's namespaces, by default one that is named as the tenant; cannot be changed later."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "restricted"
@@ -222,6 +225,8 @@ class TenantStatus(Status):
     """The database that exists."""
     vault: VaultStatus | None = None
     """The place in Vault that exists."""
+    deletion_plan: DeletionPlan | None = None
+    """What the deletion does, while the Tenant is being deleted."""
 
 
 class Tenant(Resource):

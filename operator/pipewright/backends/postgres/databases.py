@@ -72,6 +72,13 @@ class PostgresDatabases:
                 await _hand_over(inside, tenant_id)
             await execute(conn, "COMMENT ON DATABASE {} IS {mark}", name, mark=servers.mark(uid))
 
+    async def size(self, tenant_id: str) -> int | None:
+        """How many bytes the database takes; None when there is none."""
+        async with self._server.provisioner() as conn:
+            query = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s"
+            row = await (await conn.execute(query, [roles.database(tenant_id)])).fetchone()
+        return row[0] if row else None
+
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set CONNECTION LIMIT of each of the tenant's own logins."""
         async with self._server.provisioner() as conn, conn.transaction():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -74,7 +74,7 @@ class PostgresRegistry:
         if owner != (tenant_id,):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
 
-    async def mark(self, tenant_id: str, *, state: str) -> None:
+    async def mark(self, tenant_id: str, *, state: str, abandoned: Sequence[str] = ()) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         async with self._transaction() as conn:
             await _lock(conn, tenant_id)
@@ -96,7 +96,8 @@ class PostgresRegistry:
                     " bundle_version = NULL, bundle_key = NULL WHERE id = %s",
                     [tenant_id],
                 )
-            await audit.record(conn, tenant_id=tenant_id, action="MarkTenant", detail=state)
+            detail = ", abandoned: ".join((state, *([" ".join(abandoned)] if abandoned else [])))
+            await audit.record(conn, tenant_id=tenant_id, action="MarkTenant", detail=detail)
 
     async def store_bundle(
         self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
