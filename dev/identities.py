@@ -24,7 +24,7 @@ _CRDS = places.ROOT / "crds"
 
 
 def install(kubectl: Kubectl) -> list[str]:
-    """Apply the system namespace, the ServiceAccounts, the kinds, the shipped roles and policies; what was applied."""
+    """Apply namespace, ServiceAccounts, kinds, and the shipped roles and policies; what was applied."""
     said = kubectl.apply(*_accounts())
     kinds = sorted(_CRDS.glob("*.yaml"))
     roles = sorted(_RBAC.glob("*.yaml"))

@@ -11,6 +11,7 @@ from controllers.tenant.reconcile import reconcile
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends import postgres, sealing, vault
+from pipewright.backends.artifacts import FileArtifacts
 from pipewright.ports import Clock, Cluster, ProvisionerPorts, Secret
 from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
@@ -63,11 +64,19 @@ async def _ports(
         ),
         databases=traced(postgres.PostgresDatabases(server), "databases"),
         logins=traced(postgres.PostgresLogins(server), "logins"),
+        dumps=_dumps(settings, server, resources),
         secrets=traced(vault.VaultSecretStore(session, mount=mount), "secrets"),
         grants=traced(vault.VaultGrants(session, mount=mount), "grants"),
         data_keys=traced(vault.VaultDataKeys(session, transit=transit), "data_keys"),
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
     )
+
+
+def _dumps(settings: Settings, server: postgres.Server, resources: AsyncExitStack) -> postgres.PostgresDumps:
+    store = FileArtifacts(settings.artifacts.url) if settings.artifacts else None
+    dumps = postgres.PostgresDumps(server, artifacts=store, program=settings.pg_dump)
+    resources.push_async_callback(dumps.close)
+    return dumps
 
 
 def _server(server: Server) -> postgres.Server:
@@ -79,4 +88,5 @@ def _server(server: Server) -> postgres.Server:
         port=server.port,
         provisioner_dsn=Secret(read_secret(server.provisioner_dsn_file)),
         migrator_dsn=Secret(read_secret(server.migrator_dsn_file)),
+        dumper_dsn=Secret(read_secret(server.dumper_dsn_file)) if server.dumper_dsn_file else None,
     )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from controllers.tenant import objects
-from controllers.tenant.observed import Observed, Unknown, is_bound
+from controllers.tenant.observed import Observed, Origin, Unknown, is_bound
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.plan import Manifest, Ref
@@ -29,7 +29,8 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
     """
     registration = await ports.registry.find(uid=tenant.uid)
     if registration is None:
-        return Observed(gateway_key=ports.sealer.key)
+        origin = await _origin(tenant, ports, server=server)
+        return Observed(gateway_key=ports.sealer.key, origin=origin)
     spaces = tenant.spec.namespace_names(tenant.name)
     namespaces = await _namespaces(spaces, ports)
     ours = [name for name in spaces if is_bound(registration, name, namespaces[name])]
@@ -54,6 +55,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
         secret_access=access,
         wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
         gateway_key=ports.sealer.key,
+        dump_missing=ports.dumps.missing,
     )
 
 
@@ -67,6 +69,18 @@ async def _database(
         )
         return Unknown(reason="UnknownServer", message=message)
     return await _or_unknown(ports.databases.find(registration.id))
+
+
+async def _origin(tenant: Tenant, ports: ProvisionerPorts, *, server: str) -> Origin | None:
+    if tenant.spec.restore_from is None or tenant.deleting:
+        return None
+    found = await ports.registry.get(tenant.spec.restore_from)
+    if found is None:
+        return None
+    ref = Ref(api_version=Tenant.api_version, kind=Tenant.kind, name=found.name)
+    owner = await ports.cluster.get(ref)
+    lives = owner is not None and owner["metadata"]["uid"] == found.uid
+    return Origin(registration=found, owner=owner if lives else None, served=found.server == server)
 
 
 async def _bytes(

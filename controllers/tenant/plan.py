@@ -7,7 +7,7 @@ namespaces, then what lies in them; the database and Vault beside them; projecti
 from __future__ import annotations
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, namespaces, secrets, teardown
+from controllers.tenant.rules import database, namespaces, restore, secrets, teardown
 from controllers.tenant.rules.words import NAMESPACES, SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -17,13 +17,19 @@ from pipewright.plan import chain, merge
 def plan_tenant(tenant: Tenant, observed: Observed) -> Plan:
     """What is missing or different. Empty when nothing is."""
     registration = observed.registration
+    if registration is None and tenant.spec.restore_from is not None:
+        return restore.bind(tenant, observed)
     if registration is None:
         return chain(NAMESPACES, act.RegisterTenant(uid=tenant.uid, name=tenant.name))
     wanted = merge(
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
-        database.database(tenant, registration, observed),
-        secrets.secrets(tenant, registration, observed),
+        restore.claim(tenant, registration, observed)
+        if restore.is_due(tenant, registration, observed)
+        else merge(
+            database.database(tenant, registration, observed),
+            secrets.secrets(tenant, registration, observed),
+        ),
     )
     if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):
         return merge(wanted, chain(SECRETS, act.MarkTenant(tenant_id=registration.id, state="Active")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 LOGINS = ("app_a", "app_b", "readonly", "ingest", "runner")
 """Purposes of a tenant's logins: its own two (rotation overlaps them), its reader, the two planes'."""
@@ -11,6 +12,17 @@ LOGINS = ("app_a", "app_b", "readonly", "ingest", "runner")
 
 TENANT_LOGINS = ("app_a", "app_b", "readonly")
 """Those of them that the tenant itself uses; `database.connectionLimit` is about each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dump:
+    """A dump of a tenant's database in the artifact store."""
+
+    path: str
+    """Below the store."""
+    sha256: str
+    bytes: int
+    taken_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +40,10 @@ class Registration:
     """Credential version sealed for the gateway."""
     bundle_key: str | None
     """Fingerprint of the gateway's public key that the bundle was sealed to."""
+    previous_uids: tuple[str, ...] = ()
+    """Tenants whose marks may still be on what is being restored; empty when it is done."""
+    dump: Dump | None = None
+    """The dump that was taken for the deletion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

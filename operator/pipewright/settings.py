@@ -42,7 +42,7 @@ class PlatformDatabase(_Part):
 
 
 class Server(_Part):
-    """A server for tenants' databases. The two logins are the provisioner's only."""
+    """A server for tenants' databases. The logins are the provisioner's only."""
 
     name: str
     region: str = "local"
@@ -51,6 +51,7 @@ class Server(_Part):
     port: int
     provisioner_dsn_file: Path | None = None
     migrator_dsn_file: Path | None = None
+    dumper_dsn_file: Path | None = None
 
 
 class Vault(_Part):
@@ -119,6 +120,8 @@ class Settings(_Part):
     gateway: Gateway | None = None
     ray: Ray | None = None
     artifacts: Artifacts | None = None
+    pg_dump: Path | None = None
+    """The program that takes a last dump before a drop: of the servers' major version or newer."""
     outbound: Outbound = Outbound()
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
     otlp_endpoint: str | None = None

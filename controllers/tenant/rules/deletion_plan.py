@@ -14,6 +14,7 @@ from pipewright.api.v1alpha1.deletion import (
     Blocker,
     DeletionPlan,
     Fate,
+    LastDump,
     PlannedDatabase,
     PlannedNamespace,
     PlannedResources,
@@ -49,6 +50,7 @@ def project(tenant: Tenant, observed: Observed, results: Results) -> DeletionPla
         )[:8],
         database=_database(tenant, observed, fate),
         secrets=tuple(_secrets(registration, fate)) if registration else (),
+        last_dump=_dump(registration),
         blockers=tuple(_blockers(stage, results))[:8],
     )
 
@@ -74,6 +76,13 @@ def _database(tenant: Tenant, observed: Observed, fate: Fate) -> PlannedDatabase
     if found is None or found.owner_uid not in (None, tenant.uid):
         return None
     return PlannedDatabase(name=found.name, fate=fate, size=_size(observed.database_bytes))
+
+
+def _dump(registration: Registration | None) -> LastDump | None:
+    if registration is None or registration.dump is None:
+        return None
+    dump = registration.dump
+    return LastDump(path=dump.path, sha256=dump.sha256, bytes=dump.bytes, taken_at=dump.taken_at)
 
 
 def _size(found: int | None) -> Size | None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from controllers.tenant.observed import Observed, Unknown, is_going, is_ours
-from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS, SOON, Plan, unknown
+from controllers.tenant.rules import restore
+from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, RETRY, SECRETS, SOON, Plan, unknown
 from pipewright import actions as act
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
@@ -56,7 +57,7 @@ def _stages(
         *(
             (("Access", _close),)
             if keeps(tenant)
-            else (("Resources", _resources), ("Namespaces", _namespaces))
+            else (("Resources", _resources), ("FinalDump", _final_dump), ("Namespaces", _namespaces))
         ),
         ("Database", _retire_database),
         ("Secrets", _retire_access),
@@ -72,9 +73,11 @@ def _refuse(tenant: Tenant) -> Plan:
     return says(NAMESPACES, False, "DeletionProtected", message, stalled=True)
 
 
-def _freeze(_: Tenant, registration: Registration, __: Observed) -> Plan:
-    if registration.state == "Deleting":
-        return Plan()
+def _freeze(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
+    if (
+        registration.state == "Deleting"
+    ):  # a restore that was cut short is ended first: what was bound is ours
+        return restore.hand_over_database(tenant, registration, observed)
     return chain(NAMESPACES, act.MarkTenant(tenant_id=registration.id, state="Deleting"))
 
 
@@ -130,6 +133,27 @@ def _held_by(manifest: Manifest) -> str:
     return f" ({' '.join(words)[:300]})" if words else ""
 
 
+def _final_dump(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
+    """Delete: when nobody can write any more, the last state goes into the artifact store."""
+    database = observed.database
+    if isinstance(database, Unknown):
+        return _silent(tenant, DATABASE, database)
+    if database is None or database.owner_uid != tenant.uid:
+        return Plan()  # gone, never finished, or somebody else's
+    if tenant.spec.final_dump == "Skip" or registration.dump is not None:
+        return Plan()
+    if observed.dump_missing:
+        message = (
+            f"no final dump can be taken: {observed.dump_missing}; set it, or set spec.finalDump to Skip"
+            " to drop the database without one"
+        )
+        facts = says(DATABASE, False, "FinalDumpImpossible", message).facts
+        return Plan(facts=facts, check_after=RETRY)
+    closed = not any(login.enabled for login in database.logins.values())
+    disable = () if closed else (act.DisableLogins(tenant_id=registration.id, uid=tenant.uid),)
+    return chain(DATABASE, *disable, act.TakeDump(tenant_id=registration.id, uid=tenant.uid))
+
+
 def _retire_database(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
     database = observed.database
     if isinstance(database, Unknown):
@@ -166,7 +190,7 @@ def _farewell(tenant: Tenant, registration: Registration, observed: Observed) ->
     return chain(
         SECRETS,
         *(() if foreign or "database" in left else (retire(tenant_id=tenant_id, uid=tenant.uid),)),
-        *(() if "secrets" in left else (revoke,)),
+        *(() if "secrets" in left else (*restore.hand_over_secrets(tenant, registration), revoke)),
         *(() if keep or "secrets" in left else (purge,)),
         act.MarkTenant(tenant_id=tenant_id, state="Retained" if keep else "Deleted", abandoned=left),
     )

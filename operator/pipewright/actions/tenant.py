@@ -145,6 +145,66 @@ class DisableLogins:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeDump:
+    """Dump the tenant's database into the artifact store, and note the dump in the registry."""
+
+    tenant_id: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "dump the database"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebindTenant:
+    """Make a new Tenant the owner of a tenant whose old one is gone, by compare-and-swap in the registry."""
+
+    tenant_id: str
+    uid: str
+    name: str
+    previous_uid: str
+    namespaces: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"bind tenant {self.tenant_id} to {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverDatabase:
+    """Mark database and roles, which carry a previous owner's UID, with the new one."""
+
+    tenant_id: str
+    uid: str
+    previous: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "hand the database over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverSecrets:
+    """Mark what lies in Vault, which carries a previous owner's UID, with the new one."""
+
+    tenant_id: str
+    uid: str
+    previous: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "hand the secrets over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewCredentials:
+    """Generate new passwords for all logins, if this version is still current (check-and-set)."""
+
+    tenant_id: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"renew the credentials of version {self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DropDatabase:
     """Drop the tenant's logins and database, if it still carries this UID."""
 
@@ -189,6 +249,11 @@ TenantAction = (
     | SealGatewayBundle
     | MarkTenant
     | DisableLogins
+    | TakeDump
+    | RebindTenant
+    | HandOverDatabase
+    | HandOverSecrets
+    | RenewCredentials
     | DropDatabase
     | RevokeSecretAccess
     | PurgeSecrets

@@ -4,9 +4,17 @@ Absent is a value (None), never an exception. Trouble comes as `pipewright.error
 only as `Secret`, whose text and repr are redacted.
 """
 
-from pipewright.facts import LOGINS, Connection, Database, Login, Registration, SecretAccess
+from pipewright.facts import LOGINS, Connection, Database, Dump, Login, Registration, SecretAccess
 from pipewright.ports.common import Clock, Cluster, Sealer, Secret, SecretStore, SystemClock
-from pipewright.ports.provisioner import Databases, DataKeys, Logins, ProvisionerPorts, Registry, SecretGrants
+from pipewright.ports.provisioner import (
+    Databases,
+    DataKeys,
+    Dumps,
+    Logins,
+    ProvisionerPorts,
+    Registry,
+    SecretGrants,
+)
 from pipewright.ports.runner import (
     Actions,
     Decisions,
@@ -28,6 +36,8 @@ __all__ = [
     "Databases",
     "Decisions",
     "Directory",
+    "Dump",
+    "Dumps",
     "Journal",
     "Login",
     "Logins",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipewright.facts import Connection, Database, Registration, SecretAccess
+from pipewright.facts import Connection, Database, Dump, Registration, SecretAccess
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
 
 
@@ -15,6 +15,26 @@ class Registry(Protocol):
 
     async def find(self, *, uid: str) -> Registration | None:
         """The registration of the Tenant with this UID."""
+        ...
+
+    async def get(self, tenant_id: str) -> Registration | None:
+        """The registration with this id, whoever its Tenant is or was."""
+        ...
+
+    async def rebind(
+        self, tenant_id: str, *, uid: str, name: str, previous_uid: str, namespaces: Collection[str]
+    ) -> None:
+        """Make this Tenant the owner, if the previous one still is (compare-and-swap); state `Restoring`.
+
+        Of the namespaces that the registry knew, those of these names are the tenant's again.
+
+        Raises:
+            Conflict: another Tenant is the owner meanwhile, or the data were deleted for good.
+        """
+        ...
+
+    async def record_dump(self, tenant_id: str, dump: Dump) -> None:
+        """Remember where the last dump lies."""
         ...
 
     async def register(self, *, uid: str, name: str, server: str) -> Registration:
@@ -73,6 +93,14 @@ class Databases(Protocol):
         """How many bytes the database takes; None when there is none."""
         ...
 
+    async def hand_over(self, tenant_id: str, *, uid: str, previous: Collection[str]) -> None:
+        """Mark database and roles with this UID; nothing else of them changes. Done already counts as done.
+
+        Raises:
+            OwnedByOther: a mark is neither this UID nor one of the previous.
+        """
+        ...
+
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set CONNECTION LIMIT of each of the tenant's own logins."""
         ...
@@ -86,6 +114,24 @@ class Databases(Protocol):
 
         Raises:
             OwnedByOther: the database carries another UID.
+        """
+        ...
+
+
+class Dumps(Protocol):
+    """Dumps of tenants' databases in the artifact store."""
+
+    @property
+    def missing(self) -> str:
+        """What this process lacks to take one, as a sentence; empty when nothing."""
+        ...
+
+    async def take(self, tenant_id: str, *, uid: str) -> Dump:
+        """Dump the database into `<id>/dumps/<uid>.dump`, in the place of one that is there.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+            Waiting: it takes longer than one look; the same call later has the result.
         """
         ...
 
@@ -158,6 +204,7 @@ class ProvisionerPorts:
     registry: Registry
     databases: Databases
     logins: Logins
+    dumps: Dumps
     secrets: SecretStore
     grants: SecretGrants
     data_keys: DataKeys

@@ -1,7 +1,7 @@
 """A Tenant whose operator is killed before or after any write ends as if nothing had happened.
 
 The ports are the in-memory ones (held to the same contract as the real); the kill is real: nothing after it
-runs, and the next process believes the world. Provisioning and both teardowns are swept.
+runs, and the next process believes the world. Provisioning, both teardowns and a restore are swept.
 """
 
 from __future__ import annotations
@@ -15,10 +15,18 @@ from controllers.tenant.reconcile import reconcile
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
-from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
+from pipewright.backends.memory_postgres import (
+    MemoryDatabases,
+    MemoryDumps,
+    MemoryLogins,
+    MemoryRegistry,
+    MemoryServer,
+)
 from pipewright.ports import ProvisionerPorts
 
 UID = "11111111-2222-3333-4444-555555555555"
+HEIR = "66666666-7777-8888-9999-000000000000"
+"""The Tenant that takes over what the first one left."""
 WRITES = {
     "apply",
     "create",
@@ -37,6 +45,11 @@ WRITES = {
     "grant",
     "revoke",
     "destroy",
+    "take",
+    "record_dump",
+    "rebind",
+    "hand_over",
+    "replace",
 }
 ENOUGH = 40
 """Passes until a Tenant rests; it takes about five."""
@@ -101,6 +114,7 @@ class World:
         self.fuse, server = Fuse(), MemoryServer()
         self.cluster, self.registry = MemoryCluster(), MemoryRegistry()
         self.databases, self.logins = MemoryDatabases(server), MemoryLogins(server)
+        self.dumps = MemoryDumps(server)
         self.secrets, self.grants, self.keys = MemorySecretStore(), MemoryGrants(), MemoryDataKeys()
         fused = self.fuse.wrap
         self.ports = ProvisionerPorts(
@@ -108,6 +122,7 @@ class World:
             registry=fused(self.registry),
             databases=fused(self.databases),
             logins=fused(self.logins),
+            dumps=fused(self.dumps),
             secrets=fused(self.secrets),
             grants=fused(self.grants),
             data_keys=fused(self.keys),
@@ -127,9 +142,9 @@ class World:
                 return
         pytest.fail(f"not at rest after {ENOUGH} passes")
 
-    async def state(self) -> dict[str, Any]:
+    async def state(self, uid: str) -> dict[str, Any]:
         """What is there in the end, as far as a random id does not show."""
-        found = await self.registry.find(uid=UID)
+        found = await self.registry.find(uid=uid)
         assert found is not None
         database = await self.databases.find(found.id)
         kinds = [("v1", "Namespace"), ("v1", "Secret"), ("rbac.authorization.k8s.io/v1", "RoleBinding")]
@@ -145,7 +160,16 @@ class World:
             "logins": {
                 purpose: login.enabled for purpose, login in (database.logins if database else {}).items()
             },
-            "database": database is not None,
+            "database": (database.owner_uid, {it.version for it in database.logins.values()})
+            if database
+            else None,
+            "dumped": self.dumps.taken.get(found.id) if found.dump else None,
+            "previous": found.previous_uids,
+            "uids": {
+                it["metadata"].get("labels", {}).get(names.UID_LABEL)
+                for version, kind in kinds
+                for it in await self.cluster.list(api_version=version, kind=kind)
+            },
             "secrets": [
                 await self.secrets.version(path)
                 for path in (names.platform_path(found.id), names.user_path(found.id))
@@ -155,41 +179,95 @@ class World:
         }
 
 
-def tenant(*, policy: str = "Retain", deleting: bool = False) -> Tenant:
-    metadata: dict[str, Any] = {"name": "team-a", "uid": UID, "generation": 1}
+def tenant(*, policy: str = "Retain", deleting: bool = False, heir_of: str | None = None) -> Tenant:
+    uid = HEIR if heir_of else UID
+    metadata: dict[str, Any] = {"name": "team-a", "uid": uid, "generation": 1}
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    spec = {"deletionPolicy": policy, "quota": {"pods": 3}}
+    spec: dict[str, Any] = {"deletionPolicy": policy, "quota": {"pods": 3}}
+    if heir_of:
+        spec["restoreFrom"] = heir_of
     return Tenant.parse({"metadata": metadata, "spec": spec})
 
 
-STORIES = {"made": None, "retained": "Retain", "deleted": "Delete"}
+STORIES = {"made": 18, "retained": 6, "deleted": 8, "restored": 18, "restored, then deleted": 10}
+"""Story → at least so many writes does its last act take."""
 
 
 async def play(world: World, story: str, *, at: int = 0, before: bool = False) -> int:
     """The story's last act with a kill at its n-th write; how many writes it took."""
-    policy = STORIES[story]
-    if policy is not None:
-        await world.settle(tenant(policy=policy))
-    world.fuse.count, world.fuse.at, world.fuse.before = 0, at, before
-    await world.settle(tenant(policy=policy or "Retain", deleting=policy is not None))
-    return world.fuse.count
+
+    async def last_act(subject: Tenant) -> int:
+        world.fuse.count, world.fuse.at, world.fuse.before = 0, at, before
+        await world.settle(subject)
+        return world.fuse.count
+
+    if story == "made":
+        return await last_act(tenant())
+    await world.settle(tenant())
+    if story == "deleted":
+        return await last_act(tenant(policy="Delete", deleting=True))
+    if story == "retained":
+        return await last_act(tenant(deleting=True))
+    await world.settle(tenant(deleting=True))
+    left = await world.registry.find(uid=UID)
+    assert left is not None
+    if story == "restored":
+        return await last_act(tenant(heir_of=left.id))
+    for _ in range(2):  # it is bound, and the database not yet handed over
+        await reconcile(tenant(heir_of=left.id), ports=world.ports, clock=Clock(), server="main")
+        if await world.registry.find(uid=HEIR):
+            break
+    return await last_act(tenant(heir_of=left.id, policy="Delete", deleting=True))
+
+
+def owner_after(story: str) -> str:
+    return HEIR if story.startswith("restored") else UID
+
+
+def normal(state: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """A projection that is written twice has two versions of the same content; so have renewed passwords."""
+    platform, user = state["secrets"]
+    if platform is not None and expected["secrets"][0] is not None and platform != expected["secrets"][0]:
+        versions = {platform: expected["secrets"][0]}
+        state["sealed"] = (versions[state["sealed"][0]], state["sealed"][1])
+        state["database"] = (state["database"][0], {versions[it] for it in state["database"][1]})
+    return {**state, "secrets": [expected["secrets"][0] and platform and expected["secrets"][0], user and 1]}
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before a write", "after a write"])
 @pytest.mark.parametrize("story", STORIES)
 async def test_killed_at_any_write_the_end_is_the_same(story: str, before: bool) -> None:
-    reference = World()
+    reference, uid = World(), owner_after(story)
     writes = await play(reference, story)
-    expected = await reference.state()
-    assert writes >= {"made": 18, "retained": 6, "deleted": 6}[story]
+    expected = normal(await reference.state(uid), await reference.state(uid))
+    assert writes >= STORIES[story]
     for at in range(1, writes + 1):
         world = World()
         await play(world, story, at=at, before=before)
-        found = await world.state()
-        # a projection that is written twice has two versions of the same content
-        found["secrets"][1] = expected["secrets"][1] if found["secrets"][1] else found["secrets"][1]
+        found = normal(await world.state(uid), expected)
         assert found == expected, f"killed {'before' if before else 'after'} write {at} of {writes}"
+
+
+async def test_a_restored_tenant_is_whole_and_only_the_heirs() -> None:
+    world = World()
+    await play(world, "restored")
+    state = await world.state(HEIR)
+    assert state["state"] == "Active"
+    assert state["previous"] == ()
+    assert state["uids"] == {HEIR}
+    assert state["namespaces"] == ["team-a"]
+    assert all(state["logins"].values())
+    assert state["database"] == (HEIR, {state["secrets"][0]})
+    assert state["secrets"][0] == 2, "the passwords were renewed"
+    assert await world.registry.find(uid=UID) is None
+
+
+async def test_a_deleted_tenant_leaves_its_dump() -> None:
+    world = World()
+    await play(world, "deleted")
+    state = await world.state(UID)
+    assert (state["database"], state["dumped"], state["secrets"]) == (None, UID, [None, None])
 
 
 async def test_at_rest_nothing_is_written() -> None:

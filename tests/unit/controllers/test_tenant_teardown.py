@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from controllers.tenant.rules import deletion_plan, teardown
 from pipewright import errors
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.api.v1alpha1.deletion import DeletionPlan
+from pipewright.facts import Dump, Login
 from pipewright.plan import Failure, Results
 from tests.unit.controllers.test_tenant_plan import (
     COMPLETE,
@@ -192,6 +194,74 @@ def test_what_failed_is_a_blocker_too() -> None:
     [blocker] = told(DELETING, EMPTY, Results(failures=(trouble,))).blockers
     assert (blocker.part, blocker.reason, blocker.message) == ("database", "Unreachable", "no answer")
 
+
+# --- the final dump -------------------------------------------------------------------------------------
+
+DUMPING = tenant(deleting=True, deletionPolicy="Delete")
+DUMP = Dump(
+    path=f"{ID}/dumps/{UID}.dump", sha256="a" * 64, bytes=9, taken_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
+CLOSED = replace(DATABASE, logins={"app_a": Login(enabled=False, version=1)})
+DUMPED = replace(GOING, registration=replace(REGISTRATION, state="Deleting", dump=DUMP), database=CLOSED)
+
+DUMPS: dict[str, tuple[Observed, list[str]]] = {
+    "nobody can write any more when it is taken, and the namespaces are still there": (
+        GOING,
+        ["disable database logins", "dump the database"],
+    ),
+    "a dump that a crash cut short is taken again": (
+        replace(GOING, database=CLOSED),
+        ["dump the database"],
+    ),
+    "with the dump in the registry the namespaces go": (DUMPED, ["delete Namespace team-a"]),
+    "custom resources go before": (replace(GOING, resources=(RUN,)), ["delete Integration team-a/github"]),
+    "a database that was never finished has nothing to dump": (
+        replace(GOING, database=replace(DATABASE, owner_uid=None)),
+        ["delete Namespace team-a"],
+    ),
+    "somebody else's database is not read": (
+        replace(GOING, database=replace(DATABASE, owner_uid="someone-else")),
+        ["delete Namespace team-a"],
+    ),
+    "a tenant without a database has none": (replace(GOING, database=None), ["delete Namespace team-a"]),
+}
+
+
+@pytest.mark.parametrize("sentence", DUMPS)
+def test_final_dump(sentence: str) -> None:
+    observed, expected = DUMPS[sentence]
+    assert sentences(plan_teardown(DUMPING, observed)) == expected
+
+
+def test_without_the_means_to_dump_nothing_is_dropped_and_the_way_out_is_told() -> None:
+    observed = replace(GOING, dump_missing="there is no pg_dump")
+    plan = plan_teardown(DUMPING, observed)
+    assert plan.is_empty
+    assert plan.check_after is not None
+    [blocker] = told(DUMPING, observed).blockers
+    assert (blocker.part, blocker.reason) == ("database", "FinalDumpImpossible")
+    assert "there is no pg_dump" in blocker.message
+    assert "spec.finalDump to Skip" in blocker.message
+    assert sentences(plan_teardown(DELETING, observed)) == ["delete Namespace team-a"]
+
+
+def test_the_last_dump_is_told_with_what_proves_it() -> None:
+    plan = told(DUMPING, DUMPED)
+    assert plan.stage == "Namespaces"
+    assert plan.last_dump is not None
+    assert plan.last_dump.dump() == {
+        "path": f"{ID}/dumps/{UID}.dump",
+        "sha256": "a" * 64,
+        "bytes": 9,
+        "takenAt": "2026-01-01T00:00:00Z",
+    }
+
+
+def test_what_is_kept_needs_no_dump() -> None:
+    assert "dump" not in " ".join(sentences(plan_teardown(RETAINING, replace(GOING, children={}))))
+
+
+# --- what may be left behind ----------------------------------------------------------------------------
 
 VAULT_GONE = replace(EMPTY, database=None, secret_access=SILENT)
 

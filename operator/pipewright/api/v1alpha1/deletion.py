@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipewright.api.meta import Base, Count, DnsLabel
+from pipewright.api.meta import Base, Count, Digest, DnsLabel, Time
 
 Fate = Literal["Goes", "Stays"]
 Size = Literal["Under100Mi", "Under1Gi", "Under10Gi", "Under100Gi", "Over100Gi"]
 StageName = Literal[
-    "Refused", "Freeze", "Access", "Resources", "Namespaces", "Database", "Secrets", "Registry"
+    "Refused", "Freeze", "Access", "Resources", "FinalDump", "Namespaces", "Database", "Secrets", "Registry"
 ]
 
 
@@ -53,6 +53,19 @@ class PlannedSecrets(Base):
     """Goes with every version and the data key, or Stays where nobody is let in."""
 
 
+class LastDump(Base):
+    """The dump that was taken before the drop; `pg_restore` reads it."""
+
+    path: Annotated[str, Field(max_length=255)]
+    """Its path below the artifact store."""
+    sha256: Digest
+    """The SHA-256 of its bytes."""
+    bytes: Count
+    """Its length."""
+    taken_at: Time
+    """When it was finished."""
+
+
 class Blocker(Base):
     """Something that the deletion waits for."""
 
@@ -77,6 +90,8 @@ class DeletionPlan(Base):
     """Pipewright's custom resources in them, by kind."""
     database: PlannedDatabase | None = None
     """The database, while it is there."""
+    last_dump: LastDump | None = None
+    """The dump of the database, once it is taken."""
     secrets: Annotated[tuple[PlannedSecrets, ...], Field(max_length=4)] = ()
     """The paths in Vault."""
     blockers: Annotated[tuple[Blocker, ...], Field(max_length=8)] = ()
