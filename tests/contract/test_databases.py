@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import psycopg
@@ -369,3 +369,31 @@ def _dsn(world: World, purpose: str) -> str:
     return (
         f"host={where.host} port={where.port} dbname={where.database} user={roles.login(world.id, purpose)}"
     )
+
+
+async def test_a_database_passes_to_an_heir_with_nothing_else_changed(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=3)
+    await world.logins.disable(world.id, uid=world.uid)
+    before = await world.databases.find(world.id)
+    heir, old = str(uuid4()), world.uid
+    with pytest.raises(errors.OwnedByOther, match=f"pw_{world.id} belongs to another Tenant"):
+        await world.databases.hand_over(world.id, uid=heir, previous=(str(uuid4()),))
+    assert await world.databases.find(world.id) == before
+    for _ in range(2):
+        await world.databases.hand_over(world.id, uid=heir, previous=(str(uuid4()), old))
+    world.uid = heir
+    assert before
+    assert await world.databases.find(world.id) == replace(before, owner_uid=heir)
+    with pytest.raises(errors.OwnedByOther):
+        await world.databases.drop(world.id, uid=old)
+    await world.logins.set(world.id, passwords=PASSWORDS, version=4)
+    found = await world.databases.find(world.id)
+    assert found
+    assert {(login.enabled, login.version) for login in found.logins.values()} == {(True, 4)}
+
+
+async def test_the_size_of_what_is_there_is_known(world: World) -> None:
+    assert await world.databases.size(world.id) is None
+    await world.create()
+    assert (await world.databases.size(world.id) or 0) > 1_000_000
