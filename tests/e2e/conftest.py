@@ -117,9 +117,8 @@ def tenants(stack: Stack, eventually: Eventually) -> Iterator[Tenants]:
     yield made
     for name in made.made:
         if made.get(name):
-            made.kubectl.run(
-                "patch", "tenant", name, "--type=merge", "-p", '{"spec":{"deletionPolicy":"Delete"}}'
-            )
+            given_up = '{"spec":{"deletionPolicy":"Delete","finalDump":"Skip","deletionProtection":false}}'
+            made.kubectl.run("patch", "tenant", name, "--type=merge", "-p", given_up)
             made.delete(name)
     for name in made.made:
         eventually(lambda name=name: made.get(name) is None, within=60, says=f"tenant {name} is gone")

@@ -165,7 +165,13 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
     (
         "tenant",
         {"spec": None},
-        {"deletionPolicy": "Retain", "podSecurity": "restricted", "database": {"connectionLimit": 20}},
+        {
+            "deletionPolicy": "Retain",
+            "finalDump": "Required",
+            "deletionProtection": False,
+            "podSecurity": "restricted",
+            "database": {"connectionLimit": 20},
+        },
     ),
     (
         "integration",
