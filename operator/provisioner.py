@@ -64,7 +64,7 @@ async def _ports(
         ),
         databases=traced(postgres.PostgresDatabases(server), "databases"),
         logins=traced(postgres.PostgresLogins(server), "logins"),
-        dumps=_dumps(settings, server, resources),
+        dumps=traced(_dumps(settings, server, resources), "dumps"),
         secrets=traced(vault.VaultSecretStore(session, mount=mount), "secrets"),
         grants=traced(vault.VaultGrants(session, mount=mount), "grants"),
         data_keys=traced(vault.VaultDataKeys(session, transit=transit), "data_keys"),

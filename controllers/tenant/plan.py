@@ -32,7 +32,8 @@ def plan_tenant(tenant: Tenant, observed: Observed) -> Plan:
         ),
     )
     if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):
-        return merge(wanted, chain(SECRETS, act.MarkTenant(tenant_id=registration.id, state="Active")))
+        active = act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Active")
+        return merge(wanted, chain(SECRETS, active))
     return wanted
 
 

@@ -285,3 +285,17 @@ async def test_the_last_dump_is_remembered_until_an_heir_comes(registry: Registr
     found = await registry.find(uid=heir)
     assert found
     assert found.dump is None
+
+
+async def test_a_late_mark_of_the_old_owner_does_not_touch_the_heirs_tenant(
+    registry: Registry, uid: str
+) -> None:
+    heir, tenant_id = str(uuid4()), await _retained(registry, uid)
+    await registry.rebind(tenant_id, uid=heir, name="heir", previous_uid=uid, namespaces=())
+    for state in ("Retained", "Deleting", "Deleted"):
+        with pytest.raises(errors.Conflict):
+            await registry.mark(tenant_id, uid=uid, state=state)
+    found = await registry.find(uid=heir)
+    assert found
+    assert found.state == "Restoring"
+    await registry.mark(tenant_id, uid=heir, state="Active")

@@ -78,7 +78,7 @@ def _freeze(tenant: Tenant, registration: Registration, observed: Observed) -> P
         registration.state == "Deleting"
     ):  # a restore that was cut short is ended first: what was bound is ours
         return restore.hand_over_database(tenant, registration, observed)
-    return chain(NAMESPACES, act.MarkTenant(tenant_id=registration.id, state="Deleting"))
+    return chain(NAMESPACES, act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Deleting"))
 
 
 def _close(_: Tenant, __: Registration, observed: Observed) -> Plan:
@@ -192,7 +192,12 @@ def _farewell(tenant: Tenant, registration: Registration, observed: Observed) ->
         *(() if foreign or "database" in left else (retire(tenant_id=tenant_id, uid=tenant.uid),)),
         *(() if "secrets" in left else (*restore.hand_over_secrets(tenant, registration), revoke)),
         *(() if keep or "secrets" in left else (purge,)),
-        act.MarkTenant(tenant_id=tenant_id, state="Retained" if keep else "Deleted", abandoned=left),
+        act.MarkTenant(
+            tenant_id=tenant_id,
+            uid=tenant.uid,
+            state="Retained" if keep else "Deleted",
+            abandoned=left,
+        ),
     )
 
 

@@ -121,9 +121,10 @@ class SealGatewayBundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkTenant:
-    """Set the tenant's state in the registry (Active, Deleting, Retained, Deleted)."""
+    """Set the tenant's state in the registry (Active, Deleting, Retained, Deleted), if it is this UID's."""
 
     tenant_id: str
+    uid: str
     state: str
     abandoned: tuple[str, ...] = ()
     """Parts that were left where they are, because their server is gone for good: for the audit trail."""

@@ -55,7 +55,9 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts, server:
         case tenant.SealGatewayBundle():
             await _seal_gateway_bundle(action, ports)
         case tenant.MarkTenant():
-            await ports.registry.mark(action.tenant_id, state=action.state, abandoned=action.abandoned)
+            await ports.registry.mark(
+                action.tenant_id, uid=action.uid, state=action.state, abandoned=action.abandoned
+            )
         case tenant.DisableLogins():
             await ports.logins.disable(action.tenant_id, uid=action.uid)
         case tenant.TakeDump():

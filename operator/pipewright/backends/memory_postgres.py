@@ -88,11 +88,13 @@ class MemoryRegistry:
             self._by_id[other.id] = replace(other, namespaces=kept)
         self._by_id[tenant_id] = replace(found, namespaces={**found.namespaces, name: uid})
 
-    async def mark(self, tenant_id: str, *, state: str, abandoned: Sequence[str] = ()) -> None:
+    async def mark(
+        self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
+    ) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         found = self._get(tenant_id)
         over = found.state in ("Retained", "Deleted") or (found.state, state) == ("Deleting", "Active")
-        if over and found.state != state:
+        if (over and found.state != state) or uid not in (None, found.uid):
             raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
         found = replace(found, state=state)
         if state != "Deleting":

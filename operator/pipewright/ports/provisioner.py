@@ -49,13 +49,17 @@ class Registry(Protocol):
         """
         ...
 
-    async def mark(self, tenant_id: str, *, state: str, abandoned: Sequence[str] = ()) -> None:
+    async def mark(
+        self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
+    ) -> None:
         """Set the tenant's state; `Retained` and `Deleted` also free its namespaces.
 
-        `abandoned` names parts that were left behind, for the audit trail.
+        With `uid` only while that Tenant is the owner. `abandoned` names parts that were left behind, for
+        the audit trail.
 
         Raises:
-            Conflict: it is Retained or Deleted already, or would go back from Deleting to Active.
+            Conflict: it is another Tenant's by now, Retained or Deleted already, or would go back from
+                Deleting to Active.
         """
         ...
 

@@ -133,15 +133,17 @@ class PostgresRegistry:
         if owner != (tenant_id,):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
 
-    async def mark(self, tenant_id: str, *, state: str, abandoned: Sequence[str] = ()) -> None:
+    async def mark(
+        self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
+    ) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         async with self._transaction() as conn:
             await _lock(conn, tenant_id)
             cursor = await conn.execute(
                 "UPDATE pipewright.registry SET state = %s, updated_at = now() WHERE id = %s"
                 " AND (state = %s OR (state NOT IN ('Retained', 'Deleted')"
-                " AND NOT (state = 'Deleting' AND %s = 'Active')))",
-                [state, tenant_id, state, state],
+                " AND NOT (state = 'Deleting' AND %s = 'Active'))) AND uid = coalesce(%s, uid)",
+                [state, tenant_id, state, state, uid],
             )
             if not cursor.rowcount:
                 raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
