@@ -52,6 +52,7 @@ class Server(_Part):
     provisioner_dsn_file: Path | None = None
     migrator_dsn_file: Path | None = None
     dumper_dsn_file: Path | None = None
+    """File with the connection string of the login that takes a last dump before a drop."""
 
 
 class Vault(_Part):

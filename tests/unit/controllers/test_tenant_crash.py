@@ -249,6 +249,40 @@ async def test_killed_at_any_write_the_end_is_the_same(story: str, before: bool)
         assert found == expected, f"killed {'before' if before else 'after'} write {at} of {writes}"
 
 
+async def cut_short(at: int, *, before: bool) -> World:
+    """A world in which provisioning was killed at its n-th write, and nobody has looked since."""
+    world = World()
+    world.fuse.at, world.fuse.before = at, before
+    for _ in range(ENOUGH):
+        try:
+            await reconcile(tenant(), ports=world.ports, clock=Clock(), server="main")
+        except Killed:
+            return world
+    pytest.fail(f"there is no write {at}")
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before a write", "after a write"])
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+async def test_deleted_while_it_is_made_nothing_is_left_open(policy: str, before: bool) -> None:
+    writes = await play(World(), "made")
+    for at in range(1, writes + 1):
+        world = await cut_short(at, before=before)
+        await world.settle(tenant(policy=policy, deleting=True))
+        found = await world.registry.find(uid=UID)
+        if found is None:
+            assert (at, before) == (1, True), "only what was never registered leaves no line"
+            continue
+        state = await world.state(UID)
+        assert state["state"] == {"Retain": "Retained", "Delete": "Deleted"}[policy]
+        assert not any(state["logins"].values())
+        assert not state["access"]
+        if policy == "Retain":
+            assert "RoleBinding" not in {kind for kind, _ in state["objects"]}, f"killed at write {at}"
+        else:
+            assert (state["database"], state["secrets"]) == (None, [None, None]), f"killed at write {at}"
+            assert "Namespace" not in {kind for kind, _ in state["objects"]}, f"killed at write {at}"
+
+
 async def test_a_restored_tenant_is_whole_and_only_the_heirs() -> None:
     world = World()
     await play(world, "restored")
