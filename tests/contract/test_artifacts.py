@@ -157,5 +157,10 @@ async def test_a_broken_stream_leaves_no_draft_and_nobody_else_reads_a_whole_one
     await store.stream(url, pieces(b"whole"))
     [made] = (tmp_path / "dumps").iterdir()
     assert made.stat().st_mode & 0o777 == 0o600
+    made.with_name(f".{made.name}.0123abcd").write_bytes(b"what a killed process left")
+    other = made.with_name(".other.dump.0123abcd")
+    other.write_bytes(b"another file's draft")
+    await store.stream(url, pieces(b"again"))
+    assert set((tmp_path / "dumps").iterdir()) == {made, other}
     with pytest.raises(errors.BackendError, match="leads out"):
         await store.stream("file:///etc/passwd", pieces(b"x"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import glob
 import os
 import re
 import shutil
@@ -149,7 +150,10 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def _open_draft(draft: Path) -> int:
+    """A new draft. Those of the same file that a killed process left are removed: nobody else would."""
     draft.parent.mkdir(parents=True, exist_ok=True)
+    for left in draft.parent.glob(f"{glob.escape(draft.stem)}.*"):
+        left.unlink(missing_ok=True)
     return os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 

@@ -28,6 +28,8 @@ from pipewright.store import connect, roles
 
 PATIENCE_S = 20.0
 """So long one look waits for a dump; it goes on meanwhile, and a later look has it."""
+AT_ONCE = 4
+"""So many dumps run beside each other; the others wait their turn."""
 _PIECE = 1024 * 1024
 _REASONS = (
     (
@@ -47,6 +49,7 @@ class PostgresDumps:
     def __init__(self, server: Server, *, artifacts: Artifacts | None, program: Path | None) -> None:
         self._server, self._artifacts, self._program = server, artifacts, program
         self._running: dict[str, asyncio.Task[Dump]] = {}
+        self._turn = asyncio.Semaphore(AT_ONCE)
 
     @property
     def missing(self) -> str:
@@ -87,7 +90,7 @@ class PostgresDumps:
             await execute(conn, "GRANT CONNECT ON DATABASE {} TO {}", name, roles.DUMPER)
         source = _Source(program=program, dsn=login, database=name)
         path = (tenant_id, "dumps", f"{uid}.dump")
-        async with contextlib.aclosing(source.pieces()) as pieces:
+        async with self._turn, contextlib.aclosing(source.pieces()) as pieces:
             await artifacts.stream(artifacts.url_for(*path), pieces)
         return Dump(
             path="/".join(path),
