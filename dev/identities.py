@@ -19,16 +19,18 @@ NAMESPACE = vault.SYSTEM_NAMESPACE
 COMPONENTS = ("provisioner", "runner", "gateway")
 _REVIEWER = "vault-reviewer"
 _RBAC = places.ROOT / "charts" / "pipewright" / "files" / "rbac"
+_ADMISSION = places.ROOT / "charts" / "pipewright" / "files" / "admission"
 _CRDS = places.ROOT / "crds"
 
 
 def install(kubectl: Kubectl) -> list[str]:
-    """Apply the system namespace, the ServiceAccounts, the kinds and the shipped roles; what was applied."""
+    """Apply namespace, ServiceAccounts, kinds, and the shipped roles and policies; what was applied."""
     said = kubectl.apply(*_accounts())
     kinds = sorted(_CRDS.glob("*.yaml"))
     roles = sorted(_RBAC.glob("*.yaml"))
-    if kinds or roles:
-        said += kubectl.apply_files(kinds + roles)
+    policies = sorted(_ADMISSION.glob("*.yaml"))
+    if kinds or roles or policies:
+        said += kubectl.apply_files(kinds + roles + policies)
     if kinds:
         named = [part for path in kinds for part in ("--filename", str(path))]
         kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *named)

@@ -9,6 +9,9 @@ PLATFORM_DATABASE = "pipewright"
 LOGINS = ("pipewright_provisioner", "pipewright_migrator", "pipewright_runner", "pipewright_gateway")
 
 
+DUMPER = "pipewright_dumper"
+
+
 def bootstrap(folder: Path, admin_dsn: str) -> bool:
     """Create logins, platform and template database and write each component's DSN files.
 
@@ -17,7 +20,7 @@ def bootstrap(folder: Path, admin_dsn: str) -> bool:
     """
     if not (places.ROOT / "operator" / "pipewright" / "store" / "bootstrap.py").exists():
         return False
-    passwords = {login: files.secret(folder / "logins" / f"{login}.password") for login in LOGINS}
+    passwords = {login: files.secret(folder / "logins" / f"{login}.password") for login in (*LOGINS, DUMPER)}
     importlib.import_module("pipewright.store.bootstrap").bootstrap(admin_dsn, passwords=passwords)
     for login, (component, file_name, database) in _FILES.items():
         address = dsn(folder, admin_dsn, login, database=database)
@@ -25,6 +28,8 @@ def bootstrap(folder: Path, admin_dsn: str) -> bool:
     # The provisioner's login has two uses: the platform database, and making tenants' databases.
     server = dsn(folder, admin_dsn, "pipewright_provisioner", database="postgres")
     files.write(identities.folder_of(folder, "provisioner") / "server.dsn", server)
+    dumper = dsn(folder, admin_dsn, DUMPER, database="postgres")
+    files.write(identities.folder_of(folder, "provisioner") / "dumper.dsn", dumper)
     return True
 
 

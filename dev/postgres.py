@@ -141,6 +141,11 @@ def home_for(folder: Path) -> Path:
     return Path(f"/var/tmp/pipewright-postgres-{secrets.token_hex(6)}")  # noqa: S108 - owner and mode are checked
 
 
+def program(name: str) -> Path:
+    """One of PostgreSQL's client programs, such as pg_dump; it finds its libraries by itself."""
+    return _package() / _INSTALLATION / "bin" / name
+
+
 def system_user() -> str | None:
     """The user that a server started by root runs as (made when it is missing); None for anybody else."""
     if os.geteuid() != 0:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from dev import files, identities, places, vault, web
+from dev import files, identities, places, postgres, vault, web
 from dev.layout import Layout
 from dev.process import Process
 
@@ -101,7 +101,7 @@ def _parts(component: str, folder: Path, layout: Layout) -> Mapping[str, Any]:
         "sealing": {"publicKeyFile": str(folder / "gateway.pub")},
     }
     if component == "provisioner":
-        return common
+        return {**common, "artifacts": artifacts, "pgDump": str(postgres.program("pg_dump"))}
     ray = {"address": layout.ray_address, "tokenFile": str(folder / "ray.token")}
     return {**common, "gateway": {"baseUrl": base_url}, "ray": ray, "artifacts": artifacts}
 
@@ -118,6 +118,7 @@ def _server(own: Path, database: tuple[str, int], *, privileged: bool) -> dict[s
     if privileged:
         server["provisionerDsnFile"] = str(own / "server.dsn")
         server["migratorDsnFile"] = str(own / "migrator.dsn")
+        server["dumperDsnFile"] = str(own / "dumper.dsn")
     return server
 
 

@@ -11,6 +11,7 @@ from controllers.tenant.reconcile import reconcile
 from pipewright import facts, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends import postgres, sealing, vault
+from pipewright.backends.artifacts import FileArtifacts
 from pipewright.ports import Clock, Cluster, ProvisionerPorts, Secret, ServerPorts
 from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
@@ -54,6 +55,7 @@ async def _ports(
         server.name: ServerPorts(
             databases=traced(postgres.PostgresDatabases(reached := _server(server)), "databases"),
             logins=traced(postgres.PostgresLogins(reached), "logins"),
+            dumps=traced(_dumps(settings, reached, resources), "dumps"),
         )
         for server in settings.servers
     }
@@ -70,6 +72,7 @@ async def _ports(
         ),
         databases=first.databases,
         logins=first.logins,
+        dumps=first.dumps,
         servers=servers,
         secrets=traced(vault.VaultSecretStore(session, mount=mount), "secrets"),
         grants=traced(vault.VaultGrants(session, mount=mount), "grants"),
@@ -91,6 +94,13 @@ def _offered(settings: Settings) -> tuple[facts.Server, ...]:
     )
 
 
+def _dumps(settings: Settings, server: postgres.Server, resources: AsyncExitStack) -> postgres.PostgresDumps:
+    store = FileArtifacts(settings.artifacts.url) if settings.artifacts else None
+    dumps = postgres.PostgresDumps(server, artifacts=store, program=settings.pg_dump)
+    resources.push_async_callback(dumps.close)
+    return dumps
+
+
 def _server(server: Server) -> postgres.Server:
     if server.provisioner_dsn_file is None or server.migrator_dsn_file is None:
         raise SettingsError(f"servers.{server.name} needs provisionerDsnFile and migratorDsnFile")
@@ -100,4 +110,5 @@ def _server(server: Server) -> postgres.Server:
         port=server.port,
         provisioner_dsn=Secret(read_secret(server.provisioner_dsn_file)),
         migrator_dsn=Secret(read_secret(server.migrator_dsn_file)),
+        dumper_dsn=Secret(read_secret(server.dumper_dsn_file)) if server.dumper_dsn_file else None,
     )

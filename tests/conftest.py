@@ -38,6 +38,14 @@ def control_plane(empty_stack: Stack) -> parts.Cluster:
 
 
 @pytest.fixture(scope="session")
+def audit_log(control_plane: parts.Cluster) -> Path:
+    """The audit log of our own API server."""
+    if control_plane.audit_log is None:
+        pytest.skip("the cluster is somebody else's: its audit log is not ours to read")
+    return control_plane.audit_log
+
+
+@pytest.fixture(scope="session")
 def older_postgres(empty_stack: Stack) -> Iterator[parts.Database]:
     """The oldest PostgreSQL that we support, beside the stack's own."""
     binaries = postgres.older_binaries()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from controllers.tenant import objects
-from controllers.tenant.observed import Observed, Unknown, is_bound
+from controllers.tenant.observed import Observed, Origin, Unknown, is_bound
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Issued
@@ -30,7 +30,8 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
     """
     registration = await ports.registry.find(uid=tenant.uid)
     if registration is None:
-        return Observed(gateway_key=ports.sealer.key, servers=servers)
+        origin = await _origin(tenant, ports)
+        return Observed(gateway_key=ports.sealer.key, servers=servers, origin=origin)
     spaces = tenant.spec.namespace_names(tenant.name)
     namespaces = await _namespaces(spaces, ports)
     ours = [name for name in spaces if is_bound(registration, name, namespaces[name])]
@@ -42,6 +43,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         _or_unknown(ports.grants.find(registration.id)),
     )
     children, resources, database, credentials, access = await look
+    bytes_ = await _bytes(database, registration, ports) if tenant.deleting else None
     return Observed(
         registration=registration,
         namespaces=namespaces,
@@ -49,11 +51,13 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         resources=resources,
         connections=await _connections(ours, children, ports),
         database=database,
+        database_bytes=bytes_,
         credential_version=credentials.version if isinstance(credentials, Issued) else credentials,
         issued_at=credentials.at if isinstance(credentials, Issued) else None,
         secret_access=access,
         wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
         gateway_key=ports.sealer.key,
+        dump_missing=(ports.at(registration.server) or ports).dumps.missing,
         servers=servers,
     )
 
@@ -68,6 +72,30 @@ async def _database(registration: Registration, ports: ProvisionerPorts) -> Data
         )
         return Unknown(reason="UnknownServer", message=message)
     return await _or_unknown(served.databases.find(registration.id))
+
+
+async def _origin(tenant: Tenant, ports: ProvisionerPorts) -> Origin | None:
+    if tenant.spec.restore_from is None or tenant.deleting:
+        return None
+    found = await ports.registry.get(tenant.spec.restore_from)
+    if found is None:
+        return None
+    ref = Ref(api_version=Tenant.api_version, kind=Tenant.kind, name=found.name)
+    owner = await ports.cluster.get(ref)
+    lives = owner is not None and owner["metadata"]["uid"] == found.uid
+    return Origin(
+        registration=found, owner=owner if lives else None, served=ports.at(found.server) is not None
+    )
+
+
+async def _bytes(
+    database: Database | Unknown | None, registration: Registration, ports: ProvisionerPorts
+) -> int | None:
+    if database is None or isinstance(database, Unknown):
+        return None
+    own = ports.at(registration.server) or ports
+    found = await _or_unknown(own.databases.size(registration.id))
+    return None if isinstance(found, Unknown) else found
 
 
 async def _namespaces(spaces: Sequence[str], ports: ProvisionerPorts) -> Mapping[str, Manifest | None]:

@@ -21,6 +21,17 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A tenant that another Tenant wants to become."""
+
+    registration: Registration
+    owner: Manifest | None
+    """Its Tenant, while that is there."""
+    served: bool
+    """This operator reaches its database server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """Everything that was seen of a Tenant, at one look."""
 
@@ -35,7 +46,13 @@ class Observed:
     resources: Sequence[Manifest] = ()
     """Custom resources in the namespaces; looked at for a teardown only."""
     connections: Mapping[str, Manifest | Unknown | None] = field(default_factory=dict)
+    origin: Origin | None = None
+    """What `spec.restoreFrom` names; looked at until the Tenant is bound to it."""
+    dump_missing: str = ""
+    """What the process lacks to take a final dump."""
     database: Database | Unknown | None = None
+    database_bytes: int | None = None
+    """Looked at for a teardown only."""
     credential_version: int | Unknown | None = None
     issued_at: datetime | None = None
     """When that version was written."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, namespaces, placement, secrets, teardown
+from controllers.tenant.rules import database, namespaces, placement, restore, secrets, teardown
 from controllers.tenant.rules.words import SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -19,23 +19,27 @@ from pipewright.plan import chain, merge
 def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
     """What is missing, different or due. Empty when nothing is."""
     registration = observed.registration
+    if registration is None and tenant.spec.restore_from is not None:
+        return restore.bind(tenant, observed)
     if registration is None:
         return placement.placement(tenant, observed.servers)
     wanted = merge(
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
-        database.database(tenant, registration, observed, now),
-        secrets.secrets(tenant, registration, observed),
+        restore.claim(tenant, registration, observed)
+        if restore.is_due(tenant, registration, observed)
+        else merge(
+            database.database(tenant, registration, observed, now),
+            secrets.secrets(tenant, registration, observed),
+        ),
     )
     if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):
-        return merge(wanted, chain(SECRETS, act.MarkTenant(tenant_id=registration.id, state="Active")))
+        active = act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Active")
+        return merge(wanted, chain(SECRETS, active))
     return wanted
 
 
 def plan_teardown(tenant: Tenant, observed: Observed) -> Plan:
     """Take the Tenant away, one stage after the other; empty when nothing is left to do."""
-    registration = observed.registration
-    if registration is None or registration.state in ("Deleted", "Retained"):
-        return Plan()
-    stages = teardown.stages(tenant, registration, observed)
-    return next(stage for stage in stages if not stage.is_empty or stage.facts)
+    stage = teardown.current(tenant, observed)
+    return stage.plan if stage is not None else Plan()

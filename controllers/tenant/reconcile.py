@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from controllers.tenant import plan
 from controllers.tenant.observe import observe
 from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.rules import deletion_plan
 from controllers.tenant.rules.words import CONDITIONS, Plan
 from pipewright import conditions
 from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
@@ -74,6 +75,7 @@ def status(
         ),
         database=_database(tenant, observed),
         vault=_vault(observed),
+        deletion_plan=deletion_plan.project(tenant, observed, results) if tenant.deleting else None,
     )
 
 

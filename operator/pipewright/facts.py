@@ -57,6 +57,17 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dump:
+    """A dump of a tenant's database in the artifact store."""
+
+    path: str
+    """Below the store."""
+    sha256: str
+    bytes: int
+    taken_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """What the platform remembers of a tenant, whatever becomes of its custom resource."""
 
@@ -73,6 +84,10 @@ class Registration:
     """Fingerprint of the gateway's public key that the bundle was sealed to."""
     rollout: Rollout | None = None
     """Of this release's schema on the tenant's server; None before it began."""
+    previous_uids: tuple[str, ...] = ()
+    """Tenants whose marks may still be on what is being restored; empty when it is done."""
+    dump: Dump | None = None
+    """The dump that was taken for the deletion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

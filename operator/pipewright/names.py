@@ -15,6 +15,8 @@ ROTATE_ANNOTATION = "pipewright.dev/rotate-requested-at"
 """On a Tenant: new passwords are wanted if the ones that count are older than this time (RFC 3339)."""
 RETRY_UPGRADE_ANNOTATION = "pipewright.dev/retry-upgrade-requested-at"
 """On a Tenant whose schema could not be upgraded: try again if it failed before this time (RFC 3339)."""
+ABANDON_ANNOTATION = "pipewright.dev/abandon"
+"""On a Tenant that is being deleted: the parts (`database`, `secrets`) whose server is gone for good."""
 FINALIZER = "pipewright.dev/cleanup"
 
 SYSTEM_NAMESPACE = "pipewright-system"

@@ -54,7 +54,7 @@ Extension = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a
 
 
 class Server(_Part):
-    """A server for tenants' databases. The two logins are the provisioner's only."""
+    """A server for tenants' databases. The logins are the provisioner's only."""
 
     name: Label
     """Its name in the registry, for as long as a tenant is on it."""
@@ -74,6 +74,8 @@ class Server(_Part):
     """File with the connection string of the login that makes databases and roles."""
     migrator_dsn_file: Path | None = None
     """File with the connection string of the login that migrates Pipewright's schema."""
+    dumper_dsn_file: Path | None = None
+    """File with the connection string of the login that takes a last dump before a drop."""
 
 
 class Vault(_Part):
@@ -142,6 +144,8 @@ class Settings(_Part):
     gateway: Gateway | None = None
     ray: Ray | None = None
     artifacts: Artifacts | None = None
+    pg_dump: Path | None = None
+    """The program that takes a last dump before a drop: of the servers' major version or newer."""
     outbound: Outbound = Outbound()
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
     otlp_endpoint: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -120,3 +120,47 @@ async def test_the_whole_store_is_never_deleted(tmp_path: Path) -> None:
 def test_a_store_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="file:///"):
         FileArtifacts(url)
+
+
+async def pieces(*content: bytes, broken: bool = False) -> AsyncIterator[bytes]:
+    for piece in content:
+        yield piece
+    if broken:
+        raise errors.BackendError("the source broke")
+
+
+async def test_what_is_streamed_is_got(store: Artifacts) -> None:
+    url = store.url_for("abcdefghijkm", "dumps", "uid.dump")
+    await store.stream(url, pieces(b"one", b"two"))
+    assert await store.get(url) == b"onetwo"
+    await store.stream(url, pieces(b"three"))
+    assert await store.get(url) == b"three"
+
+
+async def test_a_stream_that_breaks_changes_nothing(store: Artifacts) -> None:
+    url = store.url_for("abcdefghijkm", "dumps", "uid.dump")
+    with pytest.raises(errors.BackendError, match="the source broke"):
+        await store.stream(url, pieces(b"half", broken=True))
+    assert await store.get(url) is None
+    await store.stream(url, pieces(b"whole"))
+    with pytest.raises(errors.BackendError):
+        await store.stream(url, pieces(b"half", broken=True))
+    assert await store.get(url) == b"whole"
+
+
+async def test_a_broken_stream_leaves_no_draft_and_nobody_else_reads_a_whole_one(tmp_path: Path) -> None:
+    store = FileArtifacts(tmp_path.as_uri())
+    url = store.url_for("dumps", "uid.dump")
+    with pytest.raises(errors.BackendError):
+        await store.stream(url, pieces(b"half", broken=True))
+    assert list((tmp_path / "dumps").iterdir()) == []
+    await store.stream(url, pieces(b"whole"))
+    [made] = (tmp_path / "dumps").iterdir()
+    assert made.stat().st_mode & 0o777 == 0o600
+    made.with_name(f".{made.name}.0123abcd").write_bytes(b"what a killed process left")
+    other = made.with_name(".other.dump.0123abcd")
+    other.write_bytes(b"another file's draft")
+    await store.stream(url, pieces(b"again"))
+    assert set((tmp_path / "dumps").iterdir()) == {made, other}
+    with pytest.raises(errors.BackendError, match="leads out"):
+        await store.stream("file:///etc/passwd", pieces(b"x"))

@@ -20,6 +20,7 @@ from pipewright.backends.memory_postgres import (
     SUPERUSERS_ONLY,
     TRUSTED,
     MemoryDatabases,
+    MemoryDumps,
     MemoryLogins,
     MemoryServer,
 )
@@ -528,6 +529,7 @@ async def test_a_broken_upgrade_stops_the_next_tenant_and_goes_on_when_it_is_men
         registry=registry,
         databases=real.databases,
         logins=real.logins,
+        dumps=MemoryDumps(MemoryServer()),
         secrets=MemorySecretStore(),
         grants=MemoryGrants(),
         data_keys=MemoryDataKeys(),
@@ -583,3 +585,31 @@ def _dsn(world: World, purpose: str) -> str:
     return (
         f"host={where.host} port={where.port} dbname={where.database} user={roles.login(world.id, purpose)}"
     )
+
+
+async def test_a_database_passes_to_an_heir_with_nothing_else_changed(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=3)
+    await world.logins.disable(world.id, uid=world.uid)
+    before = await world.databases.find(world.id)
+    heir, old = str(uuid4()), world.uid
+    with pytest.raises(errors.OwnedByOther, match=f"pw_{world.id} belongs to another Tenant"):
+        await world.databases.hand_over(world.id, uid=heir, previous=(str(uuid4()),))
+    assert await world.databases.find(world.id) == before
+    for _ in range(2):
+        await world.databases.hand_over(world.id, uid=heir, previous=(str(uuid4()), old))
+    world.uid = heir
+    assert before
+    assert await world.databases.find(world.id) == replace(before, owner_uid=heir)
+    with pytest.raises(errors.OwnedByOther):
+        await world.databases.drop(world.id, uid=old)
+    await world.logins.set(world.id, passwords=PASSWORDS, version=4)
+    found = await world.databases.find(world.id)
+    assert found
+    assert {(login.enabled, login.version) for login in found.logins.values()} == {(True, 4)}
+
+
+async def test_the_size_of_what_is_there_is_known(world: World) -> None:
+    assert await world.databases.size(world.id) is None
+    await world.create()
+    assert (await world.databases.size(world.id) or 0) > 1_000_000

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,7 @@ from pipewright import errors
 from pipewright.backends.memory_postgres import MemoryRegistry
 from pipewright.backends.postgres import Pools, PostgresRegistry
 from pipewright.facts import Server
-from pipewright.ports import Registration, Registry, Secret
+from pipewright.ports import Dump, Registration, Registry, Secret
 
 MAIN = (Server(name="main", region="local", database_class="standard"),)
 OTHER = (replace(MAIN[0], name="other"),)
@@ -311,3 +312,127 @@ async def test_servers_are_upgraded_apart(registry: Registry) -> None:
     here, there = (await _three(registry))[0], (await _three(registry))[0]
     assert await registry.begin_upgrade(here.id)
     assert await registry.begin_upgrade(there.id)
+
+
+async def test_a_tenant_is_found_by_its_id_whoever_it_belongs_to(registry: Registry, uid: str) -> None:
+    assert await registry.get("aaaaaaaaaaaa") is None
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    assert await registry.get(made.id) == made
+
+
+async def _retained(registry: Registry, uid: str, **namespaces: str) -> str:
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    for name, namespace in namespaces.items():
+        await registry.bind_namespace(made.id, name=name, uid=namespace)
+    await registry.store_bundle(made.id, version=1, key="k", bundle=b"b", wrapped_data_key="vault:v1:x")
+    for _ in range(2):
+        await registry.mark(made.id, state="Retained")
+    return made.id
+
+
+async def test_a_retained_tenant_passes_to_its_heir_with_the_namespaces_that_it_names(
+    registry: Registry, uid: str
+) -> None:
+    heir, kept = str(uuid4()), str(uuid4())
+    tenant_id = await _retained(registry, uid, one=kept, two=str(uuid4()))
+    for _ in range(2):
+        await registry.rebind(tenant_id, uid=heir, name="heir", previous_uid=uid, namespaces=("one", "new"))
+    found = await registry.find(uid=heir)
+    assert found
+    assert (found.id, found.name, found.state, found.previous_uids) == (
+        tenant_id,
+        "heir",
+        "Restoring",
+        (uid,),
+    )
+    assert found.namespaces == {"one": kept}
+    assert await registry.find(uid=uid) is None
+    assert await registry.wrapped_data_key(tenant_id) == "vault:v1:x"
+    await registry.mark(tenant_id, state="Active")
+    found = await registry.find(uid=heir)
+    assert found
+    assert (found.state, found.previous_uids) == ("Active", ())
+
+
+async def test_a_namespace_that_went_to_somebody_else_meanwhile_stays_there(
+    registry: Registry, uid: str
+) -> None:
+    space, other, heir = str(uuid4()), str(uuid4()), str(uuid4())
+    tenant_id = await _retained(registry, uid, one=space)
+    second = await registry.register(uid=other, name="globex", servers=MAIN)
+    await registry.bind_namespace(second.id, name="one", uid=space)
+    await registry.rebind(tenant_id, uid=heir, name="heir", previous_uid=uid, namespaces=("one",))
+    mine, theirs = await registry.find(uid=heir), await registry.find(uid=other)
+    assert mine
+    assert theirs
+    assert (mine.namespaces, theirs.namespaces) == ({}, {"one": space})
+
+
+async def test_of_two_heirs_one_is_late(registry: Registry, uid: str) -> None:
+    tenant_id = await _retained(registry, uid)
+    await registry.rebind(tenant_id, uid=str(uuid4()), name="first", previous_uid=uid, namespaces=())
+    with pytest.raises(errors.Conflict, match="no longer that of UID"):
+        await registry.rebind(tenant_id, uid=str(uuid4()), name="second", previous_uid=uid, namespaces=())
+
+
+async def test_an_heir_that_went_half_way_is_remembered_by_the_next(registry: Registry, uid: str) -> None:
+    first, second = str(uuid4()), str(uuid4())
+    tenant_id = await _retained(registry, uid)
+    await registry.rebind(tenant_id, uid=first, name="first", previous_uid=uid, namespaces=())
+    await registry.rebind(tenant_id, uid=second, name="second", previous_uid=first, namespaces=())
+    found = await registry.find(uid=second)
+    assert found
+    assert found.previous_uids == (uid, first)
+
+
+async def test_a_living_tenants_namespaces_pass_on_when_its_cluster_was_restored(
+    registry: Registry, uid: str
+) -> None:
+    made, heir, space = (
+        await registry.register(uid=uid, name="acme", servers=MAIN),
+        str(uuid4()),
+        str(uuid4()),
+    )
+    await registry.bind_namespace(made.id, name="acme", uid=space)
+    await registry.bind_namespace(made.id, name="other", uid=str(uuid4()))
+    await registry.rebind(made.id, uid=heir, name="acme", previous_uid=uid, namespaces=("acme",))
+    found = await registry.find(uid=heir)
+    assert found
+    assert (found.state, found.namespaces) == ("Restoring", {"acme": space})
+
+
+async def test_what_was_deleted_for_good_has_no_heir(registry: Registry, uid: str) -> None:
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    await registry.mark(made.id, state="Deleted", abandoned=("secrets",))
+    with pytest.raises(errors.Conflict):
+        await registry.rebind(made.id, uid=str(uuid4()), name="heir", previous_uid=uid, namespaces=())
+
+
+async def test_the_last_dump_is_remembered_until_an_heir_comes(registry: Registry, uid: str) -> None:
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    dump = Dump(
+        path=f"{made.id}/dumps/x.dump", sha256="0" * 64, bytes=9, taken_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    await registry.record_dump(made.id, dump)
+    found = await registry.find(uid=uid)
+    assert found
+    assert found.dump == dump
+    heir = str(uuid4())
+    await registry.rebind(made.id, uid=heir, name="heir", previous_uid=uid, namespaces=())
+    found = await registry.find(uid=heir)
+    assert found
+    assert found.dump is None
+
+
+async def test_a_late_mark_of_the_old_owner_does_not_touch_the_heirs_tenant(
+    registry: Registry, uid: str
+) -> None:
+    heir, tenant_id = str(uuid4()), await _retained(registry, uid)
+    await registry.rebind(tenant_id, uid=heir, name="heir", previous_uid=uid, namespaces=())
+    for state in ("Retained", "Deleting", "Deleted"):
+        with pytest.raises(errors.Conflict):
+            await registry.mark(tenant_id, uid=uid, state=state)
+    found = await registry.find(uid=heir)
+    assert found
+    assert found.state == "Restoring"
+    await registry.mark(tenant_id, uid=heir, state="Active")

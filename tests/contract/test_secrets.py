@@ -178,3 +178,27 @@ async def test_a_vault_that_is_down_is_unreachable_and_no_secret_is_named(tmp_pa
     with pytest.raises(errors.Unreachable) as refused:
         await vault.VaultSecretStore(session, mount="tenants").version("x/platform/database")
     assert "hunter2" not in str(refused.value)
+
+
+async def test_a_version_is_replaced_only_while_it_is_current(backend: Backend, tenant_id: str) -> None:
+    path = names.platform_path(tenant_id)
+    await backend.store.create(path, {"a": Secret("1")}, owner=OWNER)
+    assert await backend.store.replace(path, {"a": Secret("2")}, expected=1) is True
+    assert await backend.store.replace(path, {"a": Secret("3")}, expected=1) is False
+    assert await backend.store.read(path) == {"a": Secret("2")}
+
+
+async def test_secrets_pass_to_an_heir_and_nobody_else(backend: Backend, tenant_id: str) -> None:
+    path = names.platform_path(tenant_id)
+    await backend.store.create(path, {"a": Secret("1")}, owner=OWNER)
+    await backend.store.write(names.user_path(tenant_id), {"a": Secret("1")})
+    with pytest.raises(errors.OwnedByOther, match=path):
+        await backend.store.hand_over(tenant_id, owner="heir-uid", previous=(STRANGER,))
+    for _ in range(2):
+        await backend.store.hand_over(tenant_id, owner="heir-uid", previous=(STRANGER, OWNER))
+    assert await backend.store.version(path) == 1
+    with pytest.raises(errors.OwnedByOther):
+        await backend.store.purge(tenant_id, owner=OWNER)
+    await backend.store.purge(tenant_id, owner="heir-uid")
+    assert await backend.store.version(path) is None
+    await backend.store.hand_over(tenant_id, owner="nobody", previous=())

@@ -164,7 +164,9 @@ async def test_only_namespaces_with_the_label_are_watched(control_plane) -> None
     await kubectl(control_plane, "delete", "namespace", ours, other, "--wait=false")
 
 
-async def test_kopf_writes_nothing_even_to_an_object_that_wears_its_own_marks(control_plane, name) -> None:
+async def test_kopf_writes_nothing_even_to_an_object_that_wears_its_own_marks(
+    control_plane, audit_log, name
+) -> None:
     marked, queue = name("marked"), Seen()
     marks = {
         "finalizers": ["kopf.zalando.org/KopfFinalizerMarker"],
@@ -183,7 +185,7 @@ async def test_kopf_writes_nothing_even_to_an_object_that_wears_its_own_marks(co
         await kubectl(control_plane, "delete", "tenant", marked, "--wait=false")
         await queue.has(Key("Tenant", marked), low=False)
     # the API server writes its audit log at once, so what kopf had sent before it stopped is in it
-    assert kopfs_writes(control_plane.audit_log) == []
+    assert kopfs_writes(audit_log) == []
     found = await asyncio.to_thread(control_plane.kubectl.get, "tenant", marked)
     assert found is not None
     assert found["metadata"]["finalizers"] == ["kopf.zalando.org/KopfFinalizerMarker"]

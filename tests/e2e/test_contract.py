@@ -167,6 +167,8 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
         {"spec": None},
         {
             "deletionPolicy": "Retain",
+            "finalDump": "Required",
+            "deletionProtection": False,
             "podSecurity": "restricted",
             "database": {"connectionLimit": 20, "rotation": {"overlap": "30m"}},
         },

@@ -16,14 +16,6 @@ from dev.stack import Stack
 from dev.vault import DevServer, Vault
 
 
-@pytest.fixture
-def audit_log(control_plane: parts.Cluster) -> Path:
-    """The audit log of our own API server."""
-    if control_plane.audit_log is None:
-        pytest.skip("the cluster is somebody else's: its audit log is not ours to read")
-    return control_plane.audit_log
-
-
 def test_server_side_apply_of_a_namespace_works_and_is_in_the_audit_log(
     control_plane: parts.Cluster, audit_log: Path
 ) -> None:

@@ -178,13 +178,17 @@ class SealGatewayBundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkTenant:
-    """Set the tenant's state in the registry (Active, Deleting, Retained, Deleted)."""
+    """Set the tenant's state in the registry (Active, Deleting, Retained, Deleted), if it is this UID's."""
 
     tenant_id: str
+    uid: str
     state: str
+    abandoned: tuple[str, ...] = ()
+    """Parts that were left where they are, because their server is gone for good: for the audit trail."""
 
     def __str__(self) -> str:
-        return f"mark the tenant {self.state}"
+        left = f", abandoning {' and '.join(self.abandoned)}" if self.abandoned else ""
+        return f"mark the tenant {self.state}{left}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +200,66 @@ class DisableLogins:
 
     def __str__(self) -> str:
         return "disable database logins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeDump:
+    """Dump the tenant's database into the artifact store, and note the dump in the registry."""
+
+    tenant_id: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "dump the database"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebindTenant:
+    """Make a new Tenant the owner of a tenant whose old one is gone, by compare-and-swap in the registry."""
+
+    tenant_id: str
+    uid: str
+    name: str
+    previous_uid: str
+    namespaces: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"bind tenant {self.tenant_id} to {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverDatabase:
+    """Mark database and roles, which carry a previous owner's UID, with the new one."""
+
+    tenant_id: str
+    uid: str
+    previous: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "hand the database over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverSecrets:
+    """Mark what lies in Vault, which carries a previous owner's UID, with the new one."""
+
+    tenant_id: str
+    uid: str
+    previous: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "hand the secrets over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewCredentials:
+    """Generate new passwords for all logins, if this version is still current (check-and-set)."""
+
+    tenant_id: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"renew the credentials of version {self.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +311,11 @@ TenantAction = (
     | SealGatewayBundle
     | MarkTenant
     | DisableLogins
+    | TakeDump
+    | RebindTenant
+    | HandOverDatabase
+    | HandOverSecrets
+    | RenewCredentials
     | DropDatabase
     | RevokeSecretAccess
     | PurgeSecrets

@@ -66,9 +66,30 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.SealGatewayBundle():
             await _seal_gateway_bundle(action, ports)
         case tenant.MarkTenant():
-            await ports.registry.mark(action.tenant_id, state=action.state)
+            await ports.registry.mark(
+                action.tenant_id, uid=action.uid, state=action.state, abandoned=action.abandoned
+            )
         case tenant.DisableLogins():
             await ports.logins.disable(action.tenant_id, uid=action.uid)
+        case tenant.TakeDump():
+            dump = await ports.dumps.take(action.tenant_id, uid=action.uid)
+            await ports.registry.record_dump(action.tenant_id, dump)
+        case tenant.RebindTenant():
+            await ports.registry.rebind(
+                action.tenant_id,
+                uid=action.uid,
+                name=action.name,
+                previous_uid=action.previous_uid,
+                namespaces=action.namespaces,
+            )
+        case tenant.HandOverDatabase():
+            await ports.databases.hand_over(action.tenant_id, uid=action.uid, previous=action.previous)
+        case tenant.HandOverSecrets():
+            await ports.secrets.hand_over(action.tenant_id, owner=action.uid, previous=action.previous)
+        case tenant.RenewCredentials():
+            # False means that an earlier pass did: its passwords count, ours are forgotten
+            path = names.platform_path(action.tenant_id)
+            await ports.secrets.replace(path, _generated(), expected=action.version)
         case tenant.DropDatabase():
             await ports.databases.drop(action.tenant_id, uid=action.uid)
         case tenant.RevokeSecretAccess():
@@ -81,9 +102,12 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
 
 
 async def _issue_credentials(action: tenant.IssueCredentials, ports: ProvisionerPorts) -> None:
-    generated = {purpose: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for purpose in LOGINS}
     # False means that an earlier pass wrote them: theirs count, ours are forgotten
-    await ports.secrets.create(names.platform_path(action.tenant_id), generated, owner=action.uid)
+    await ports.secrets.create(names.platform_path(action.tenant_id), _generated(), owner=action.uid)
+
+
+def _generated() -> dict[str, Secret]:
+    return {purpose: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for purpose in LOGINS}
 
 
 async def _migrate_database(action: tenant.MigrateDatabase, ports: ProvisionerPorts) -> None:

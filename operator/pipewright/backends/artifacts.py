@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import glob
 import os
 import re
 import shutil
 import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from pipewright import errors
@@ -52,6 +54,20 @@ class FileArtifacts:
         """Write a file beside its place, then move it there."""
         path = self._path(url)
         await asyncio.to_thread(_guarded, f"write {path.name}", lambda: _put(path, content))
+
+    async def stream(self, url: str, content: AsyncIterator[bytes]) -> None:
+        """Write a file piece by piece beside its place, then move it there; for this user's eyes only."""
+        path = self._path(url)
+        what, draft = f"write {path.name}", path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        handle = await asyncio.to_thread(_guarded, what, lambda: _open_draft(draft))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                async for piece in content:
+                    await asyncio.to_thread(_guarded, what, partial(file.write, piece))
+                await asyncio.to_thread(_guarded, what, partial(_sync, file))
+            await asyncio.to_thread(_guarded, what, lambda: draft.replace(path))
+        finally:
+            draft.unlink(missing_ok=True)
 
     async def get(self, url: str) -> bytes | None:
         """A file's content; None when it is not there."""
@@ -131,6 +147,19 @@ def _put(path: Path, content: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _open_draft(draft: Path) -> int:
+    """A new draft. Those of the same file that a killed process left are removed: nobody else would."""
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    for left in draft.parent.glob(f"{glob.escape(draft.stem)}.*"):
+        left.unlink(missing_ok=True)
+    return os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _delete(path: Path) -> None:

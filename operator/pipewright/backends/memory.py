@@ -10,7 +10,7 @@ import base64
 import copy
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,13 +154,6 @@ class MemorySecretStore:
         wanted = len(kept) if version is None else version
         return dict(kept[wanted - 1]) if 0 < wanted <= len(kept) else None
 
-    async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
-        """Write a new version if the current one is still the expected one."""
-        if await self.version(path) != expected:
-            return False
-        await self.write(path, fields)
-        return True
-
     async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
         """Write if nothing is there."""
         if path in self._versions:
@@ -168,6 +161,21 @@ class MemorySecretStore:
         self._owners[path] = owner
         await self.write(path, fields)
         return True
+
+    async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
+        """Write a new version if the current one is still the expected one."""
+        if await self.version(path) != expected:
+            return False
+        await self.write(path, fields)
+        return True
+
+    async def hand_over(self, tenant_id: str, *, owner: str, previous: Collection[str]) -> None:
+        """Mark what a previous owner marked."""
+        marked = {path: uid for path, uid in self._owners.items() if path.startswith(f"{tenant_id}/")}
+        for path, found in marked.items():
+            if found not in (owner, *previous):
+                raise errors.OwnedByOther(f"the secret {path} belongs to the Tenant with UID {found}")
+        self._owners.update(dict.fromkeys(marked, owner))
 
     async def write(self, path: str, fields: Mapping[str, Secret]) -> None:
         """Write a new version."""
@@ -182,11 +190,12 @@ class MemorySecretStore:
             if found != owner:
                 raise errors.OwnedByOther(f"the secret {path} belongs to the Tenant with UID {found}")
         for path in paths:
-            del self._versions[path]
+            await self.delete(path)
 
     async def delete(self, path: str) -> None:
         """Delete one secret."""
         self._versions.pop(path, None)
+        self._owners.pop(path, None)
 
 
 class MemoryGrants:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pipewright import errors
 from pipewright.facts import Rollout, Server
-from pipewright.ports import LOGINS, Connection, Database, Login, Registration, Secret
+from pipewright.ports import LOGINS, Connection, Database, Dump, Login, Registration, Secret
 from pipewright.store import placement, roles
 
 HEAD = "head"
@@ -29,6 +29,7 @@ class MemoryRegistry:
         self._by_id: dict[str, Registration] = {}
         self._wrapped: dict[str, str] = {}
         self._rollouts: dict[str, Rollout] = {}
+        self._kept: dict[str, dict[str, str]] = {}
         self.bundles: dict[str, bytes] = {}
         """Tenant id → what was sealed for the gateway."""
 
@@ -36,6 +37,36 @@ class MemoryRegistry:
         """The registration of the Tenant with this UID."""
         found = next((found for found in self._by_id.values() if found.uid == uid), None)
         return replace(found, rollout=self._rollout(found.server)) if found else None
+
+    async def get(self, tenant_id: str) -> Registration | None:
+        """The registration with this id."""
+        found = self._by_id.get(tenant_id)
+        return replace(found, rollout=self._rollout(found.server)) if found else None
+
+    async def rebind(
+        self, tenant_id: str, *, uid: str, name: str, previous_uid: str, namespaces: Collection[str]
+    ) -> None:
+        """Make this Tenant the owner, if the previous one still is."""
+        found = self._get(tenant_id)
+        if found.uid == uid:
+            return
+        if found.uid != previous_uid or found.state == "Deleted":
+            raise errors.Conflict(f"tenant {tenant_id} is no longer that of UID {previous_uid}")
+        taken = {one for it in self._by_id.values() if it.id != tenant_id for one in it.namespaces.values()}
+        kept = self._kept.pop(tenant_id, {}) | dict(found.namespaces)
+        self._by_id[tenant_id] = replace(
+            found,
+            uid=uid,
+            name=name,
+            state="Restoring",
+            previous_uids=(*found.previous_uids, previous_uid),
+            namespaces={key: it for key, it in kept.items() if key in namespaces and it not in taken},
+            dump=None,
+        )
+
+    async def record_dump(self, tenant_id: str, dump: Dump) -> None:
+        """Remember the last dump."""
+        self._by_id[tenant_id] = replace(self._get(tenant_id), dump=dump)
 
     async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
         """Allot a random id and a place on a server; the same UID gets the same again."""
@@ -66,13 +97,19 @@ class MemoryRegistry:
             self._by_id[other.id] = replace(other, namespaces=kept)
         self._by_id[tenant_id] = replace(found, namespaces={**found.namespaces, name: uid})
 
-    async def mark(self, tenant_id: str, *, state: str) -> None:
+    async def mark(
+        self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
+    ) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         found = self._get(tenant_id)
         over = found.state in ("Retained", "Deleted") or (found.state, state) == ("Deleting", "Active")
-        if over and found.state != state:
+        if (over and found.state != state) or uid not in (None, found.uid):
             raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
         found = replace(found, state=state)
+        if state != "Deleting":
+            found = replace(found, previous_uids=())
+        if state == "Retained":
+            self._kept[tenant_id] = self._kept.get(tenant_id, {}) | dict(found.namespaces)
         if state in ("Retained", "Deleted"):
             found = replace(found, namespaces={})
         if state == "Deleted":
@@ -178,6 +215,17 @@ class MemoryDatabases:
             else {purpose: Login(enabled=False, version=None) for purpose in LOGINS},
         )
 
+    async def hand_over(self, tenant_id: str, *, uid: str, previous: Collection[str]) -> None:
+        """Mark the database with this UID."""
+        found = self._present(tenant_id)
+        if found.owner_uid not in (None, uid, *previous):
+            raise errors.OwnedByOther(f"database {found.name} belongs to another Tenant")
+        self._server.databases[tenant_id] = replace(found, owner_uid=uid)
+
+    async def size(self, tenant_id: str) -> int | None:
+        """An empty database's size; None when there is none."""
+        return 8 * 1024 * 1024 if tenant_id in self._server.databases else None
+
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set the limit."""
         found = self._present(tenant_id)
@@ -210,6 +258,23 @@ class MemoryDatabases:
         if found is None:
             raise errors.Unreachable(f"database {roles.database(tenant_id)} is not there")
         return found
+
+
+class MemoryDumps:
+    """`pipewright.ports.Dumps` in a dictionary: tenant id → the UID that it was dumped under."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+        self.missing = ""
+        self.taken: dict[str, str] = {}
+
+    async def take(self, tenant_id: str, *, uid: str) -> Dump:
+        """Note that it was dumped."""
+        if self._server.owned(tenant_id, uid=uid) is None:
+            raise errors.Conflict(f"database {roles.database(tenant_id)} is not there")
+        self.taken[tenant_id] = uid
+        path = f"{tenant_id}/dumps/{uid}.dump"
+        return Dump(path=path, sha256="0" * 64, bytes=1, taken_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 class MemoryLogins:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 from ml import contract
@@ -73,6 +73,11 @@ class MemoryArtifacts:
     async def put(self, url: str, content: bytes) -> None:
         """Keep the content."""
         self.files[self._inside(url)] = content
+
+    async def stream(self, url: str, content: AsyncIterator[bytes]) -> None:
+        """Keep the content once it is whole."""
+        where = self._inside(url)
+        self.files[where] = b"".join([piece async for piece in content])
 
     async def get(self, url: str) -> bytes | None:
         """The content."""

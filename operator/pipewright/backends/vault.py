@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,12 +128,7 @@ class VaultSecretStore:
             return False
         if _owner(metadata) != owner:
             # the mark goes first: a secret without an owner would be nobody's to purge
-            await self._session.call(
-                f"mark {path}",
-                lambda client: client.secrets.kv.v2.update_metadata(
-                    path, mount_point=self._mount, custom_metadata={"tenant-uid": owner}
-                ),
-            )
+            await self._mark(path, owner=owner)
         expected = 0 if metadata is None else int(metadata["current_version"])
         try:
             await self._put(path, fields, cas=expected)
@@ -148,6 +143,24 @@ class VaultSecretStore:
         except vault_errors.InvalidRequest:
             return False
         return True
+
+    async def hand_over(self, tenant_id: str, *, owner: str, previous: Collection[str]) -> None:
+        """Mark everything of the tenant that is marked with a previous owner's UID with this one."""
+        marks = {path: _owner(await self._metadata(path)) for path in await self._below(f"{tenant_id}/")}
+        for path, found in marks.items():
+            if found not in (None, owner, *previous):
+                raise errors.OwnedByOther(f"the secret {path} belongs to the Tenant with UID {found}")
+        for path, found in marks.items():
+            if found not in (None, owner):
+                await self._mark(path, owner=owner)
+
+    async def _mark(self, path: str, *, owner: str) -> None:
+        await self._session.call(
+            f"mark {path}",
+            lambda client: client.secrets.kv.v2.update_metadata(
+                path, mount_point=self._mount, custom_metadata={"tenant-uid": owner}
+            ),
+        )
 
     async def write(self, path: str, fields: Mapping[str, Secret]) -> None:
         """Write a new version."""

@@ -4,11 +4,12 @@ Absent is a value (None), never an exception. Trouble comes as `pipewright.error
 only as `Secret`, whose text and repr are redacted.
 """
 
-from pipewright.facts import LOGINS, Connection, Database, Issued, Login, Registration, SecretAccess
+from pipewright.facts import LOGINS, Connection, Database, Dump, Issued, Login, Registration, SecretAccess
 from pipewright.ports.common import Clock, Cluster, Sealer, Secret, SecretStore, SystemClock
 from pipewright.ports.provisioner import (
     Databases,
     DataKeys,
+    Dumps,
     Logins,
     ProvisionerPorts,
     Registry,
@@ -36,6 +37,8 @@ __all__ = [
     "Databases",
     "Decisions",
     "Directory",
+    "Dump",
+    "Dumps",
     "Issued",
     "Journal",
     "Login",

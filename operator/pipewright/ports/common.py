@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -107,12 +107,20 @@ class SecretStore(Protocol):
         """The fields of the current version, or of an older one if it is still kept."""
         ...
 
+    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
+        """Write by check-and-set if nothing is there, marked with the owner's UID. False: something is."""
+        ...
+
     async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
         """Write a new version if the current one is still the expected one. False: it is not."""
         ...
 
-    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
-        """Write by check-and-set if nothing is there, marked with the owner's UID. False: something is."""
+    async def hand_over(self, tenant_id: str, *, owner: str, previous: Collection[str]) -> None:
+        """Mark everything of the tenant that is marked with a previous owner's UID with this one.
+
+        Raises:
+            OwnedByOther: something is marked with a UID that is neither.
+        """
         ...
 
     async def write(self, path: str, fields: Mapping[str, Secret]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from pipewright.facts import Connection, Database, Registration, SecretAccess, Server
+from pipewright.facts import Connection, Database, Dump, Registration, SecretAccess, Server
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
 
 
@@ -16,6 +16,26 @@ class Registry(Protocol):
 
     async def find(self, *, uid: str) -> Registration | None:
         """The registration of the Tenant with this UID."""
+        ...
+
+    async def get(self, tenant_id: str) -> Registration | None:
+        """The registration with this id, whoever its Tenant is or was."""
+        ...
+
+    async def rebind(
+        self, tenant_id: str, *, uid: str, name: str, previous_uid: str, namespaces: Collection[str]
+    ) -> None:
+        """Make this Tenant the owner, if the previous one still is (compare-and-swap); state `Restoring`.
+
+        Of the namespaces that the registry knew, those of these names are the tenant's again.
+
+        Raises:
+            Conflict: another Tenant is the owner meanwhile, or the data were deleted for good.
+        """
+        ...
+
+    async def record_dump(self, tenant_id: str, dump: Dump) -> None:
+        """Remember where the last dump lies."""
         ...
 
     async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
@@ -37,11 +57,17 @@ class Registry(Protocol):
         """
         ...
 
-    async def mark(self, tenant_id: str, *, state: str) -> None:
+    async def mark(
+        self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
+    ) -> None:
         """Set the tenant's state; `Retained` and `Deleted` also free its namespaces.
 
+        With `uid` only while that Tenant is the owner. `abandoned` names parts that were left behind, for
+        the audit trail.
+
         Raises:
-            Conflict: it is Retained or Deleted already, or would go back from Deleting to Active.
+            Conflict: it is another Tenant's by now, Retained or Deleted already, or would go back from
+                Deleting to Active.
         """
         ...
 
@@ -90,6 +116,18 @@ class Databases(Protocol):
         """
         ...
 
+    async def size(self, tenant_id: str) -> int | None:
+        """How many bytes the database takes; None when there is none."""
+        ...
+
+    async def hand_over(self, tenant_id: str, *, uid: str, previous: Collection[str]) -> None:
+        """Mark database and roles with this UID; nothing else of them changes. Done already counts as done.
+
+        Raises:
+            OwnedByOther: a mark is neither this UID nor one of the previous.
+        """
+        ...
+
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set CONNECTION LIMIT of each of the tenant's own logins."""
         ...
@@ -111,6 +149,24 @@ class Databases(Protocol):
 
         Raises:
             OwnedByOther: the database carries another UID.
+        """
+        ...
+
+
+class Dumps(Protocol):
+    """Dumps of tenants' databases in the artifact store."""
+
+    @property
+    def missing(self) -> str:
+        """What this process lacks to take one, as a sentence; empty when nothing."""
+        ...
+
+    async def take(self, tenant_id: str, *, uid: str) -> Dump:
+        """Dump the database into `<id>/dumps/<uid>.dump`, in the place of one that is there.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+            Waiting: it takes longer than one look; the same call later has the result.
         """
         ...
 
@@ -205,19 +261,21 @@ class ServerPorts:
 
     databases: Databases
     logins: Logins
+    dumps: Dumps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisionerPorts:
     """Everything the Tenant controller may reach.
 
-    `databases` and `logins` are those of one server; `at` gives the ports of a tenant's own.
+    `databases`, `logins` and `dumps` are those of one server; `at` gives the ports of a tenant's own.
     """
 
     cluster: Cluster
     registry: Registry
     databases: Databases
     logins: Logins
+    dumps: Dumps
     secrets: SecretStore
     grants: SecretGrants
     data_keys: DataKeys
@@ -228,4 +286,8 @@ class ProvisionerPorts:
     def at(self, server: str) -> ProvisionerPorts | None:
         """These ports with the databases and logins of this server; None when it is not served here."""
         found = self.servers.get(server)
-        return replace(self, databases=found.databases, logins=found.logins) if found else None
+        return (
+            replace(self, databases=found.databases, logins=found.logins, dumps=found.dumps)
+            if found
+            else None
+        )

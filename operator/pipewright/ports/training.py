@@ -5,7 +5,7 @@ No credential of a database or of the store goes to the compute cluster: a job k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -48,6 +48,13 @@ class Artifacts(Protocol):
 
     async def put(self, url: str, content: bytes) -> None:
         """Write a file, whatever was there."""
+        ...
+
+    async def stream(self, url: str, content: AsyncIterator[bytes]) -> None:
+        """Write a file piece by piece, whatever was there. When `content` raises, nothing changes.
+
+        Only this process's user may read what is written so.
+        """
         ...
 
     async def get(self, url: str) -> bytes | None:

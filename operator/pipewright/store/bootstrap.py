@@ -28,7 +28,8 @@ def bootstrap(admin_dsn: str, *, passwords: Mapping[str, str]) -> None:
 
     Args:
         admin_dsn: a superuser's connection string.
-        passwords: by the names of `roles.PLATFORM_LOGINS`, all of them.
+        passwords: by the names of `roles.PLATFORM_LOGINS`, all of them; with `roles.DUMPER` the server gets
+            the login that final dumps are taken with.
 
     Raises:
         Unreachable: the server does not answer.
@@ -68,18 +69,25 @@ def _roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> None:
     for name in roles.PLATFORM_LOGINS:
         # The migrator acts as the owner by SET ROLE only; the provisioner has what its group of one gives.
         extra = "CREATEDB CREATEROLE INHERIT" if name == roles.PROVISIONER else "NOINHERIT"
-        _role(admin, name, f"LOGIN {extra}")
-        statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-            sql.Identifier(name), sql.Literal(verifiers.verifier(admin, user=name, password=passwords[name]))
-        )
-        admin.execute(statement)
-        admin.execute(sql.SQL("ALTER ROLE {} SET search_path = pg_catalog").format(sql.Identifier(name)))
+        _login(admin, name, extra, password=passwords[name])
+    if roles.DUMPER in passwords:
+        _login(admin, roles.DUMPER, "INHERIT", password=passwords[roles.DUMPER])
+        _grant(admin, "pg_read_all_data", to=roles.DUMPER, options="INHERIT TRUE, SET FALSE")
     _grant(admin, roles.OWNER, to=roles.MIGRATOR, options="INHERIT FALSE, SET TRUE")
     # DROP DATABASE … WITH (FORCE) and disabling a tenant end other logins' sessions.
     _grant(admin, "pg_signal_backend", to=roles.PROVISIONER, options="INHERIT TRUE, SET FALSE")
     if connect.has_membership_options(admin):
         for group in roles.GROUPS:
             _grant(admin, group, to=roles.PROVISIONER, options="ADMIN TRUE, INHERIT FALSE, SET FALSE")
+
+
+def _login(admin: psycopg.Connection, name: str, attributes: str, *, password: str) -> None:
+    _role(admin, name, f"LOGIN {attributes}")
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+        sql.Identifier(name), sql.Literal(verifiers.verifier(admin, user=name, password=password))
+    )
+    admin.execute(statement)
+    admin.execute(sql.SQL("ALTER ROLE {} SET search_path = pg_catalog").format(sql.Identifier(name)))
 
 
 def _role(admin: psycopg.Connection, name: str, attributes: str) -> None:

@@ -40,6 +40,9 @@ RUNNER = "pipewright_runner"
 GATEWAY = "pipewright_gateway"
 PLATFORM_LOGINS = (PROVISIONER, MIGRATOR, RUNNER, GATEWAY)
 
+DUMPER = "pipewright_dumper"
+"""Reads whatever database it is let into, for a last dump before a drop; it is let into none before."""
+
 MEMBERSHIP = {"readonly": READER, "ingest": INGEST, "runner": JOURNAL}
 """Purpose of a tenant's login → the group whose grants it has."""
 

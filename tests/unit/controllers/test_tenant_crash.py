@@ -1,7 +1,7 @@
 """A Tenant whose operator is killed before or after any write ends as if nothing had happened.
 
 The ports are the in-memory ones (held to the same contract as the real); the kill is real: nothing after it
-runs, and the next process believes the world. Provisioning and both teardowns are swept.
+runs, and the next process believes the world. Provisioning, both teardowns and a restore are swept.
 """
 
 from __future__ import annotations
@@ -15,11 +15,19 @@ from controllers.tenant.reconcile import reconcile
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
-from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
-from pipewright.facts import Server
+from pipewright.backends.memory_postgres import (
+    MemoryDatabases,
+    MemoryDumps,
+    MemoryLogins,
+    MemoryRegistry,
+    MemoryServer,
+)
+from pipewright.facts import Server, active_login, standby_login
 from pipewright.ports import ProvisionerPorts, ServerPorts
 
 UID = "11111111-2222-3333-4444-555555555555"
+HEIR = "66666666-7777-8888-9999-000000000000"
+"""The Tenant that takes over what the first one left."""
 SERVERS = (Server(name="main", region="local", database_class="standard", capacity=1),)
 WRITES = {
     "apply",
@@ -39,6 +47,11 @@ WRITES = {
     "grant",
     "revoke",
     "destroy",
+    "take",
+    "record_dump",
+    "rebind",
+    "hand_over",
+    "replace",
 }
 ENOUGH = 40
 """Passes until a Tenant rests; it takes about five."""
@@ -103,6 +116,7 @@ class World:
         self.fuse, server = Fuse(), MemoryServer()
         self.cluster, self.registry = MemoryCluster(), MemoryRegistry()
         self.databases, self.logins = MemoryDatabases(server), MemoryLogins(server)
+        self.dumps = MemoryDumps(server)
         self.secrets, self.grants, self.keys = MemorySecretStore(), MemoryGrants(), MemoryDataKeys()
         fused = self.fuse.wrap
         self.ports = ProvisionerPorts(
@@ -110,11 +124,16 @@ class World:
             registry=fused(self.registry),
             databases=fused(self.databases),
             logins=fused(self.logins),
+            dumps=fused(self.dumps),
             secrets=fused(self.secrets),
             grants=fused(self.grants),
             data_keys=fused(self.keys),
             sealer=Sealer(),
-            servers={"main": ServerPorts(databases=fused(self.databases), logins=fused(self.logins))},
+            servers={
+                "main": ServerPorts(
+                    databases=fused(self.databases), logins=fused(self.logins), dumps=fused(self.dumps)
+                )
+            },
         )
 
     async def settle(self, tenant: Tenant) -> None:
@@ -130,9 +149,9 @@ class World:
                 return
         pytest.fail(f"not at rest after {ENOUGH} passes")
 
-    async def state(self) -> dict[str, Any]:
+    async def state(self, uid: str) -> dict[str, Any]:
         """What is there in the end, as far as a random id does not show."""
-        found = await self.registry.find(uid=UID)
+        found = await self.registry.find(uid=uid)
         assert found is not None
         database = await self.databases.find(found.id)
         kinds = [("v1", "Namespace"), ("v1", "Secret"), ("rbac.authorization.k8s.io/v1", "RoleBinding")]
@@ -141,14 +160,28 @@ class World:
             for version, kind in kinds
             for it in await self.cluster.list(api_version=version, kind=kind)
         ]
+        version = await self.secrets.version(names.platform_path(found.id)) or 1
         return {
             "state": found.state,
             "namespaces": sorted(found.namespaces),
             "sealed": (found.bundle_version, found.bundle_key),
             "logins": {
-                purpose: login.enabled for purpose, login in (database.logins if database else {}).items()
+                # a renewal that was done twice has come back to the first of the two
+                {active_login(version): "active", standby_login(version): "standby"}.get(purpose, purpose): (
+                    login.enabled
+                )
+                for purpose, login in (database.logins if database else {}).items()
             },
-            "database": database is not None,
+            "database": (database.owner_uid, {it.version for it in database.logins.values() if it.enabled})
+            if database
+            else None,
+            "dumped": self.dumps.taken.get(found.id) if found.dump else None,
+            "previous": found.previous_uids,
+            "uids": {
+                it["metadata"].get("labels", {}).get(names.UID_LABEL)
+                for version, kind in kinds
+                for it in await self.cluster.list(api_version=version, kind=kind)
+            },
             "secrets": [
                 await self.secrets.version(path)
                 for path in (names.platform_path(found.id), names.user_path(found.id))
@@ -158,41 +191,129 @@ class World:
         }
 
 
-def tenant(*, policy: str = "Retain", deleting: bool = False) -> Tenant:
-    metadata: dict[str, Any] = {"name": "team-a", "uid": UID, "generation": 1}
+def tenant(*, policy: str = "Retain", deleting: bool = False, heir_of: str | None = None) -> Tenant:
+    uid = HEIR if heir_of else UID
+    metadata: dict[str, Any] = {"name": "team-a", "uid": uid, "generation": 1}
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    spec = {"deletionPolicy": policy, "quota": {"pods": 3}}
+    spec: dict[str, Any] = {"deletionPolicy": policy, "quota": {"pods": 3}}
+    if heir_of:
+        spec["restoreFrom"] = heir_of
     return Tenant.parse({"metadata": metadata, "spec": spec})
 
 
-STORIES = {"made": None, "retained": "Retain", "deleted": "Delete"}
+STORIES = {"made": 18, "retained": 6, "deleted": 8, "restored": 18, "restored, then deleted": 10}
+"""Story → at least so many writes does its last act take."""
 
 
 async def play(world: World, story: str, *, at: int = 0, before: bool = False) -> int:
     """The story's last act with a kill at its n-th write; how many writes it took."""
-    policy = STORIES[story]
-    if policy is not None:
-        await world.settle(tenant(policy=policy))
-    world.fuse.count, world.fuse.at, world.fuse.before = 0, at, before
-    await world.settle(tenant(policy=policy or "Retain", deleting=policy is not None))
-    return world.fuse.count
+
+    async def last_act(subject: Tenant) -> int:
+        world.fuse.count, world.fuse.at, world.fuse.before = 0, at, before
+        await world.settle(subject)
+        return world.fuse.count
+
+    if story == "made":
+        return await last_act(tenant())
+    await world.settle(tenant())
+    if story == "deleted":
+        return await last_act(tenant(policy="Delete", deleting=True))
+    if story == "retained":
+        return await last_act(tenant(deleting=True))
+    await world.settle(tenant(deleting=True))
+    left = await world.registry.find(uid=UID)
+    assert left is not None
+    if story == "restored":
+        return await last_act(tenant(heir_of=left.id))
+    for _ in range(2):  # it is bound, and the database not yet handed over
+        await reconcile(tenant(heir_of=left.id), ports=world.ports, clock=Clock(), servers=SERVERS)
+        if await world.registry.find(uid=HEIR):
+            break
+    return await last_act(tenant(heir_of=left.id, policy="Delete", deleting=True))
+
+
+def owner_after(story: str) -> str:
+    return HEIR if story.startswith("restored") else UID
+
+
+def normal(state: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """A projection that is written twice has two versions of the same content; so have renewed passwords."""
+    platform, user = state["secrets"]
+    if platform is not None and expected["secrets"][0] is not None and platform != expected["secrets"][0]:
+        versions = {platform: expected["secrets"][0]}
+        state["sealed"] = (versions[state["sealed"][0]], state["sealed"][1])
+        state["database"] = (state["database"][0], {versions[it] for it in state["database"][1]})
+    return {**state, "secrets": [expected["secrets"][0] and platform and expected["secrets"][0], user and 1]}
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before a write", "after a write"])
 @pytest.mark.parametrize("story", STORIES)
 async def test_killed_at_any_write_the_end_is_the_same(story: str, before: bool) -> None:
-    reference = World()
+    reference, uid = World(), owner_after(story)
     writes = await play(reference, story)
-    expected = await reference.state()
-    assert writes >= {"made": 18, "retained": 6, "deleted": 6}[story]
+    expected = normal(await reference.state(uid), await reference.state(uid))
+    assert writes >= STORIES[story]
     for at in range(1, writes + 1):
         world = World()
         await play(world, story, at=at, before=before)
-        found = await world.state()
-        # a projection that is written twice has two versions of the same content
-        found["secrets"][1] = expected["secrets"][1] if found["secrets"][1] else found["secrets"][1]
+        found = normal(await world.state(uid), expected)
         assert found == expected, f"killed {'before' if before else 'after'} write {at} of {writes}"
+
+
+async def cut_short(at: int, *, before: bool) -> World:
+    """A world in which provisioning was killed at its n-th write, and nobody has looked since."""
+    world = World()
+    world.fuse.at, world.fuse.before = at, before
+    for _ in range(ENOUGH):
+        try:
+            await reconcile(tenant(), ports=world.ports, clock=Clock(), servers=SERVERS)
+        except Killed:
+            return world
+    pytest.fail(f"there is no write {at}")
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before a write", "after a write"])
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+async def test_deleted_while_it_is_made_nothing_is_left_open(policy: str, before: bool) -> None:
+    writes = await play(World(), "made")
+    for at in range(1, writes + 1):
+        world = await cut_short(at, before=before)
+        await world.settle(tenant(policy=policy, deleting=True))
+        found = await world.registry.find(uid=UID)
+        if found is None:
+            assert (at, before) == (1, True), "only what was never registered leaves no line"
+            continue
+        state = await world.state(UID)
+        assert state["state"] == {"Retain": "Retained", "Delete": "Deleted"}[policy]
+        assert not any(state["logins"].values())
+        assert not state["access"]
+        if policy == "Retain":
+            assert "RoleBinding" not in {kind for kind, _ in state["objects"]}, f"killed at write {at}"
+        else:
+            assert (state["database"], state["secrets"]) == (None, [None, None]), f"killed at write {at}"
+            assert "Namespace" not in {kind for kind, _ in state["objects"]}, f"killed at write {at}"
+
+
+async def test_a_restored_tenant_is_whole_and_only_the_heirs() -> None:
+    world = World()
+    await play(world, "restored")
+    state = await world.state(HEIR)
+    assert state["state"] == "Active"
+    assert state["previous"] == ()
+    assert state["uids"] == {HEIR}
+    assert state["namespaces"] == ["team-a"]
+    assert [purpose for purpose, enabled in state["logins"].items() if not enabled] == ["standby"]
+    assert state["database"] == (HEIR, {state["secrets"][0]})
+    assert state["secrets"][0] == 2, "the passwords were renewed"
+    assert await world.registry.find(uid=UID) is None
+
+
+async def test_a_deleted_tenant_leaves_its_dump() -> None:
+    world = World()
+    await play(world, "deleted")
+    state = await world.state(UID)
+    assert (state["database"], state["dumped"], state["secrets"]) == (None, UID, [None, None])
 
 
 async def test_at_rest_nothing_is_written() -> None:

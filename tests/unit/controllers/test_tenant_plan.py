@@ -366,7 +366,7 @@ def test_every_fact_of_a_complete_tenant_is_true() -> None:
     assert all(fact.status for fact in facts)
 
 
-DELETING = tenant(deleting=True, deletionPolicy="Delete")
+DELETING = tenant(deleting=True, deletionPolicy="Delete", finalDump="Skip")
 RETAINING = tenant(deleting=True)
 GOING = replace(complete(DELETING), registration=replace(REGISTRATION, state="Deleting"))
 RUN = {

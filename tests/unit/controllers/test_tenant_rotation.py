@@ -16,7 +16,13 @@ from controllers.tenant.reconcile import reconcile
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
-from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
+from pipewright.backends.memory_postgres import (
+    MemoryDatabases,
+    MemoryDumps,
+    MemoryLogins,
+    MemoryRegistry,
+    MemoryServer,
+)
 from pipewright.facts import LOGINS, Database, Login, Registration, SecretAccess, Server
 from pipewright.plan import Ref
 from pipewright.ports import ProvisionerPorts, Secret, ServerPorts
@@ -288,8 +294,13 @@ class Story:
             grants=MemoryGrants(),
             data_keys=MemoryDataKeys(),
             sealer=Sealer(),
+            dumps=MemoryDumps(server),
             servers={
-                "main": ServerPorts(databases=self.databases, logins=Fused(self.logins, self)),  # type: ignore[arg-type]
+                "main": ServerPorts(
+                    databases=self.databases,
+                    logins=Fused(self.logins, self),  # type: ignore[arg-type]
+                    dumps=MemoryDumps(server),
+                ),
             },
         )
 

@@ -13,7 +13,13 @@ from controllers.tenant.rules.upgrade import upgrade
 from pipewright import conditions, errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
-from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
+from pipewright.backends.memory_postgres import (
+    MemoryDatabases,
+    MemoryDumps,
+    MemoryLogins,
+    MemoryRegistry,
+    MemoryServer,
+)
 from pipewright.facts import Database, Registration, Rollout, Server
 from pipewright.ports import ProvisionerPorts, ServerPorts, SystemClock
 
@@ -113,7 +119,7 @@ class Fleet:
         self.databases, self.trouble, self.upgraded = MemoryDatabases(self.server), dict[str, Exception](), []
         self._migrate = self.databases.migrate
         self.databases.migrate = self.migrate  # type: ignore[method-assign]
-        logins = MemoryLogins(self.server)
+        logins, dumps = MemoryLogins(self.server), MemoryDumps(self.server)
         self.ports = ProvisionerPorts(
             cluster=MemoryCluster(),
             registry=self.registry,
@@ -123,7 +129,8 @@ class Fleet:
             grants=MemoryGrants(),
             data_keys=MemoryDataKeys(),
             sealer=Sealer(),
-            servers={"main": ServerPorts(databases=self.databases, logins=logins)},
+            dumps=dumps,
+            servers={"main": ServerPorts(databases=self.databases, logins=logins, dumps=dumps)},
         )
 
     async def migrate(self, tenant_id: str) -> None:

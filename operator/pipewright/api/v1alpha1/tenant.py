@@ -23,6 +23,7 @@ from pipewright.api.meta import (
     parse_duration,
     rules,
 )
+from pipewright.api.v1alpha1.deletion import DeletionPlan
 
 _RESERVED = "['default', 'pipewright-system']"
 _COUNTED = (
@@ -49,6 +50,12 @@ _NAMESPACES_STAY = Rule(
     " (has(oldSelf.spec.namespaces) ? oldSelf.spec.namespaces.map(n, n.name) : [oldSelf.metadata.name])",
     message="spec.namespaces is immutable: create a new Tenant for another namespace",
     field_path=".spec.namespaces",
+)
+_RESTORE_STAYS = Rule(
+    cel="has(self.spec.restoreFrom) == has(oldSelf.spec.restoreFrom)"
+    " && (!has(self.spec.restoreFrom) || self.spec.restoreFrom == oldSelf.spec.restoreFrom)",
+    message="spec.restoreFrom is immutable: create a new Tenant to restore another one",
+    field_path=".spec.restoreFrom",
 )
 _QUOTA_KEYS = Rule(
     cel=f"self.all(key, key in {_COUNTED} || key.startsWith('requests.') || key.startsWith('count/')"
@@ -84,6 +91,7 @@ def _at_most(lower: str, upper: str) -> Rule:
     )
 
 
+TenantId = Annotated[str, Field(min_length=12, max_length=12, pattern=r"^[a-z0-9]{12}$")]
 Quota = Annotated[dict[str, Quantity], Field(max_length=32), Ruled(_QUOTA_KEYS)]
 Limit = Annotated[dict[str, Quantity], Field(max_length=3), Ruled(_LIMIT_KEYS)]
 
@@ -221,6 +229,12 @@ class TenantSpec(Base):
     """A name for people; the object's name is used where it is absent."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     """What deleting the Tenant does to its data: Retain locks everything and keeps it, Delete removes it."""
+    final_dump: Literal["Required", "Skip"] = "Required"
+    """Whether the database is dumped into the artifact store before Delete drops it; with Skip it is not."""
+    deletion_protection: bool = False
+    """Refuses the deletion of the Tenant until it is set to false again."""
+    restore_from: TenantId | None = None
+    """The id of a tenant whose Tenant is gone: its database, secrets and namespaces become this one's."""
     namespaces: Annotated[tuple[TenantNamespace, ...], Field(min_length=1, max_length=1)] | None = None
     """The tenant's namespaces, by default one that is named as the tenant; cannot be changed later."""
     placement: Placement = Placement()
@@ -291,13 +305,15 @@ class TenantStatus(Status):
     """The database that exists."""
     vault: VaultStatus | None = None
     """The place in Vault that exists."""
+    deletion_plan: DeletionPlan | None = None
+    """What the deletion does, while the Tenant is being deleted."""
 
 
 class Tenant(Resource):
     """A team with its own namespace, access, quota, PostgreSQL database and place in Vault."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(_OWN_NAME_NOT_RESERVED, _NAMESPACES_STAY, _PLACEMENT_STAYS)
+        json_schema_extra=rules(_OWN_NAME_NOT_RESERVED, _NAMESPACES_STAY, _PLACEMENT_STAYS, _RESTORE_STAYS)
     )
 
     kind: ClassVar[str] = "Tenant"

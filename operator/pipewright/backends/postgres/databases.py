@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,6 +79,28 @@ class PostgresDatabases:
             async with self._server.provisioner(name) as inside:
                 await _hand_over(inside, tenant_id)
             await execute(conn, "COMMENT ON DATABASE {} IS {mark}", name, mark=servers.mark(uid))
+
+    async def hand_over(self, tenant_id: str, *, uid: str, previous: Collection[str]) -> None:
+        """Mark database and roles with this UID, all or none; nothing else of them changes."""
+        allowed = (None, uid, *previous)
+        async with self._server.provisioner() as conn, conn.transaction():
+            exists, owner = await servers.owner_uid(conn, tenant_id)
+            found = await servers.existing_roles(conn, tenant_id)
+            if owner not in allowed or any(role.get("uid") not in allowed for role in found.values()):
+                raise errors.OwnedByOther(f"database {roles.database(tenant_id)} belongs to another Tenant")
+            for name, role in found.items():
+                rest = {key: role[key] for key in role if key not in ("uid", "enabled", "limit")}
+                await execute(conn, "COMMENT ON ROLE {} IS {mark}", name, mark=servers.mark(uid, **rest))
+            if exists and owner is not None:  # one without a mark is half-done, and finished by `create`
+                name = roles.database(tenant_id)
+                await execute(conn, "COMMENT ON DATABASE {} IS {mark}", name, mark=servers.mark(uid))
+
+    async def size(self, tenant_id: str) -> int | None:
+        """How many bytes the database takes; None when there is none."""
+        async with self._server.provisioner() as conn:
+            query = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s"
+            row = await (await conn.execute(query, [roles.database(tenant_id)])).fetchone()
+        return row[0] if row else None
 
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set CONNECTION LIMIT of each of the tenant's own logins."""

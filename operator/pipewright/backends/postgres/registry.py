@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any, LiteralString
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from pipewright import errors
 from pipewright.facts import Rollout, Server
-from pipewright.ports import Registration, Secret
+from pipewright.ports import Dump, Registration, Secret
 from pipewright.store import audit, placement, pools, rollouts, schema
 from pipewright.store.roles import new_id as new_id
 
 _SELECT = """
-SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key,
+SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key, r.previous_uids, r.dump,
     (SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
      WHERE n.tenant_id = r.id), latest.rollout
 FROM pipewright.registry r
 """
-_BY_UID = _SELECT + rollouts.LATEST + " WHERE r.uid = %(uid)s"
+_BY_UID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.uid = %(key)s"
+_BY_ID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.id = %(key)s"
 _FILLED = """
 SELECT server, count(*) FROM pipewright.registry WHERE state <> 'Deleted' AND server = ANY(%s) GROUP BY server
 """
 _PLACING = 7_264_102
 """Advisory lock of the platform database: one tenant after the other gets its place."""
+_REBIND = """
+UPDATE pipewright.registry SET uid = %s, name = %s, state = 'Restoring', dump = NULL,
+    previous_uids = previous_uids || uid, updated_at = now()
+WHERE id = %s AND uid = %s AND state <> 'Deleted'
+"""
+_RETURN_NAMESPACES = """
+INSERT INTO pipewright.registry_namespaces (uid, tenant_id, name)
+SELECT kept.value, r.id, kept.key FROM pipewright.registry r, jsonb_each_text(r.retained_namespaces) kept
+WHERE r.id = %s AND kept.key = ANY(%s) ON CONFLICT DO NOTHING
+"""
+_KEEP_NAMESPACES = """
+UPDATE pipewright.registry r SET retained_namespaces = r.retained_namespaces || (
+    SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
+    WHERE n.tenant_id = r.id)
+WHERE r.id = %s
+"""
 
 
 class PostgresRegistry:
@@ -41,6 +60,44 @@ class PostgresRegistry:
         """The registration of the Tenant with this UID."""
         async with self._connections.connection("platform", self._dsn) as conn:
             return await _find(conn, uid, self._revision)
+
+    async def get(self, tenant_id: str) -> Registration | None:
+        """The registration with this id, whoever its Tenant is or was."""
+        async with self._connections.connection("platform", self._dsn) as conn:
+            return await _find(conn, tenant_id, self._revision, query=_BY_ID)
+
+    async def rebind(
+        self, tenant_id: str, *, uid: str, name: str, previous_uid: str, namespaces: Collection[str]
+    ) -> None:
+        """Make this Tenant the owner by compare-and-swap; its namespaces are those that were known."""
+        async with self._transaction() as conn:
+            await _lock(conn, tenant_id)
+            cursor = await conn.execute(_REBIND, [uid, name, tenant_id, previous_uid])
+            if not cursor.rowcount:
+                found = await _find(conn, tenant_id, self._revision, query=_BY_ID)
+                if found is not None and found.uid == uid:
+                    return
+                raise errors.Conflict(f"tenant {tenant_id} is no longer that of UID {previous_uid}")
+            await conn.execute(_RETURN_NAMESPACES, [tenant_id, list(namespaces)])
+            await conn.execute(
+                "DELETE FROM pipewright.registry_namespaces WHERE tenant_id = %s AND name <> ALL(%s)",
+                [tenant_id, list(namespaces)],
+            )
+            await conn.execute(
+                "UPDATE pipewright.registry SET retained_namespaces = '{}' WHERE id = %s", [tenant_id]
+            )
+            detail = f"{name} {uid} after {previous_uid}"
+            await audit.record(conn, tenant_id=tenant_id, action="RebindTenant", detail=detail)
+
+    async def record_dump(self, tenant_id: str, dump: Dump) -> None:
+        """Remember where the last dump lies."""
+        values = {"path": dump.path, "sha256": dump.sha256, "bytes": dump.bytes}
+        noted = Jsonb({**values, "takenAt": dump.taken_at.isoformat()})
+        async with self._transaction() as conn:
+            await _lock(conn, tenant_id)
+            await conn.execute("UPDATE pipewright.registry SET dump = %s WHERE id = %s", [noted, tenant_id])
+            detail = f"{dump.path} sha256:{dump.sha256} {dump.bytes} bytes"
+            await audit.record(conn, tenant_id=tenant_id, action="TakeDump", detail=detail)
 
     async def register(self, *, uid: str, name: str, servers: Sequence[Server]) -> Registration:
         """Allot a random id and a place on a server; the same UID gets the same again."""
@@ -87,18 +144,26 @@ class PostgresRegistry:
         if owner != (tenant_id,):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
 
-    async def mark(self, tenant_id: str, *, state: str) -> None:
+    async def mark(
+        self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
+    ) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         async with self._transaction() as conn:
             await _lock(conn, tenant_id)
             cursor = await conn.execute(
                 "UPDATE pipewright.registry SET state = %s, updated_at = now() WHERE id = %s"
                 " AND (state = %s OR (state NOT IN ('Retained', 'Deleted')"
-                " AND NOT (state = 'Deleting' AND %s = 'Active')))",
-                [state, tenant_id, state, state],
+                " AND NOT (state = 'Deleting' AND %s = 'Active'))) AND uid = coalesce(%s, uid)",
+                [state, tenant_id, state, state, uid],
             )
             if not cursor.rowcount:
                 raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
+            if state == "Retained":
+                await conn.execute(_KEEP_NAMESPACES, [tenant_id])
+            if state != "Deleting":
+                await conn.execute(
+                    "UPDATE pipewright.registry SET previous_uids = '{}' WHERE id = %s", [tenant_id]
+                )
             if state in ("Retained", "Deleted"):
                 await conn.execute(
                     "DELETE FROM pipewright.registry_namespaces WHERE tenant_id = %s", [tenant_id]
@@ -109,7 +174,8 @@ class PostgresRegistry:
                     " bundle_version = NULL, bundle_key = NULL WHERE id = %s",
                     [tenant_id],
                 )
-            await audit.record(conn, tenant_id=tenant_id, action="MarkTenant", detail=state)
+            detail = ", abandoned: ".join((state, *([" ".join(abandoned)] if abandoned else [])))
+            await audit.record(conn, tenant_id=tenant_id, action="MarkTenant", detail=detail)
 
     async def begin_upgrade(self, tenant_id: str) -> bool:
         """Whether the tenant's schema may be upgraded now."""
@@ -169,12 +235,14 @@ class PostgresRegistry:
             yield conn
 
 
-async def _find(conn: psycopg.AsyncConnection, uid: str, revision: str) -> Registration | None:
-    cursor = await conn.execute(_BY_UID, {"uid": uid, "revision": revision})
+async def _find(
+    conn: psycopg.AsyncConnection, key: str, revision: str, *, query: LiteralString = _BY_UID
+) -> Registration | None:
+    cursor = await conn.execute(query, {"key": key, "revision": revision})
     row = await cursor.fetchone()
     if row is None:
         return None
-    tenant_id, uid, name, server, state, bundle_version, bundle_key, namespaces, rollout = row
+    tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces, rollout = row
     return Registration(
         id=tenant_id,
         uid=uid,
@@ -184,10 +252,19 @@ async def _find(conn: psycopg.AsyncConnection, uid: str, revision: str) -> Regis
         namespaces=namespaces,
         bundle_version=bundle_version,
         bundle_key=bundle_key,
+        previous_uids=tuple(previous),
+        dump=_dump(dump),
         rollout=Rollout(**{**rollout, "at": datetime.fromtimestamp(rollout["at"], tz=UTC)})
         if rollout
         else None,
     )
+
+
+def _dump(noted: dict[str, Any] | None) -> Dump | None:
+    if noted is None:
+        return None
+    taken = datetime.fromisoformat(noted["takenAt"])
+    return Dump(path=noted["path"], sha256=noted["sha256"], bytes=noted["bytes"], taken_at=taken)
 
 
 async def _choose(conn: psycopg.AsyncConnection, servers: Sequence[Server]) -> str:

@@ -25,6 +25,7 @@ class Server:
     port: int
     provisioner_dsn: Secret = field(repr=False)
     migrator_dsn: Secret = field(repr=False)
+    dumper_dsn: Secret | None = field(default=None, repr=False)
 
     @asynccontextmanager
     async def provisioner(self, database: str = "postgres") -> AsyncIterator[psycopg.AsyncConnection]:
