@@ -30,12 +30,15 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
     registration = await ports.registry.find(uid=tenant.uid)
     if registration is None:
         return Observed(gateway_key=ports.sealer.key)
-    spaces = tenant.spec.namespace_names(tenant.name)
-    namespaces = await _namespaces(spaces, ports)
-    ours = [name for name in spaces if is_bound(registration, name, namespaces[name])]
+    wanted = tenant.spec.namespace_names(tenant.name)
+    leaving = [name for name in registration.namespaces if name not in wanted]
+    namespaces = await _namespaces((*wanted, *leaving), ports)
+    bound = [name for name in namespaces if is_bound(registration, name, namespaces[name])]
+    ours = [name for name in bound if name in wanted]
+    leaving = [name for name in bound if name not in wanted]
     look = asyncio.gather(
-        _children(ours, ports),
-        _resources(ours, ports) if tenant.deleting else _nothing(),
+        _children(bound, ports),
+        _resources(bound if tenant.deleting else leaving, ports),
         _database(registration, ports, server=server),
         _or_unknown(ports.secrets.version(names.platform_path(registration.id))),
         _or_unknown(ports.grants.find(registration.id)),
@@ -47,6 +50,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, server: str) -> Ob
         children=children,
         resources=resources,
         connections=await _connections(ours, children, ports),
+        leaving_connections=await _connections(leaving, children, ports),
         database=database,
         credential_version=credentials,
         secret_access=access,
@@ -97,10 +101,6 @@ async def _resources(spaces: Sequence[str], ports: ProvisionerPorts) -> Sequence
         )
     )
     return [manifest for manifests in found for manifest in manifests]
-
-
-async def _nothing() -> Sequence[Manifest]:
-    return ()
 
 
 async def _or_unknown(read: Awaitable[T]) -> T | Unknown:

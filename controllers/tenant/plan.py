@@ -7,7 +7,7 @@ namespaces, then what lies in them; the database and Vault beside them; projecti
 from __future__ import annotations
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, namespaces, secrets, teardown
+from controllers.tenant.rules import database, leaving, namespaces, secrets, teardown
 from controllers.tenant.rules.words import NAMESPACES, SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -22,6 +22,7 @@ def plan_tenant(tenant: Tenant, observed: Observed) -> Plan:
     wanted = merge(
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
+        leaving.dropped(tenant, registration, observed),
         database.database(tenant, registration, observed),
         secrets.secrets(tenant, registration, observed),
     )

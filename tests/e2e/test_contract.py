@@ -165,7 +165,12 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
     (
         "tenant",
         {"spec": None},
-        {"deletionPolicy": "Retain", "podSecurity": "restricted", "database": {"connectionLimit": 20}},
+        {
+            "deletionPolicy": "Retain",
+            "podSecurity": "restricted",
+            "network": {"isolation": "Strict"},
+            "database": {"connectionLimit": 20},
+        },
     ),
     (
         "integration",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controllers.tenant.observed import Observed, Unknown, is_going, is_ours
+from controllers.tenant.rules import leaving
 from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS, SOON, Plan, unknown
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -36,6 +37,9 @@ def _freeze(registration: Registration) -> Plan:
 
 def _close(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
     """Retain: the namespaces stay, and nobody is let in any more."""
+    released = leaving.adopted(tenant, registration, observed)
+    if not released.is_empty or released.facts:
+        return released
     bindings = (
         act.DeleteObject(ref=ref, uid=manifest["metadata"]["uid"])
         for ref, manifest in observed.children.items()
@@ -54,6 +58,9 @@ def _empty(tenant: Tenant, registration: Registration, observed: Observed) -> Pl
     resources = [found for found in observed.resources if found["metadata"]["namespace"] in ours]
     if resources:
         return _go("custom resource", resources)
+    released = leaving.adopted(tenant, registration, observed)
+    if not released.is_empty or released.facts:
+        return released
     return _go("namespace", list(ours.values()))
 
 

@@ -13,7 +13,15 @@ from pipewright.actions.integration import (
     PublishRoute,
     WithdrawRoute,
 )
-from pipewright.actions.objects import ApplyObject, CreateObject, DeleteObject, ObjectAction
+from pipewright.actions.objects import (
+    ApplyObject,
+    CorrectDrift,
+    CreateObject,
+    DeleteObject,
+    ObjectAction,
+    PlaceAction,
+    RemoveMetadata,
+)
 from pipewright.actions.run import (
     BeginRun,
     BeginStep,
@@ -40,10 +48,11 @@ from pipewright.actions.tenant import (
     SealGatewayBundle,
     SetLogins,
     TenantAction,
+    UnbindNamespace,
 )
 from pipewright.actions.workflow import PublishTriggers, WithdrawTriggers, WorkflowAction
 
-ProvisionerAction = ObjectAction | TenantAction
+ProvisionerAction = ObjectAction | PlaceAction | TenantAction
 RunnerAction = ObjectAction | IntegrationAction | WorkflowAction | RunAction
 
 __all__ = [
@@ -51,6 +60,7 @@ __all__ = [
     "BeginRun",
     "BeginStep",
     "BindNamespace",
+    "CorrectDrift",
     "CreateDatabase",
     "CreateObject",
     "DeleteObject",
@@ -68,6 +78,7 @@ __all__ = [
     "MigrateDatabase",
     "ObjectAction",
     "PerformStep",
+    "PlaceAction",
     "ProjectConnection",
     "ProjectWebhookSecret",
     "ProvisionerAction",
@@ -75,6 +86,7 @@ __all__ = [
     "PublishTriggers",
     "PurgeSecrets",
     "RegisterTenant",
+    "RemoveMetadata",
     "RevokeSecretAccess",
     "RunAction",
     "RunnerAction",
@@ -82,6 +94,7 @@ __all__ = [
     "SetLogins",
     "SkipStep",
     "TenantAction",
+    "UnbindNamespace",
     "WithdrawRoute",
     "WithdrawTriggers",
     "WorkflowAction",

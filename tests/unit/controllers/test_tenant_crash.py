@@ -14,6 +14,7 @@ import pytest
 from controllers.tenant.reconcile import reconcile
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
+from pipewright.api.v1alpha1.tenant import TenantStatus
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
 from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
 from pipewright.ports import ProvisionerPorts
@@ -25,6 +26,8 @@ WRITES = {
     "delete",
     "register",
     "bind_namespace",
+    "unbind_namespace",
+    "remove_metadata",
     "mark",
     "store_bundle",
     "limit_connections",
@@ -114,8 +117,8 @@ class World:
             sealer=Sealer(),
         )
 
-    async def settle(self, tenant: Tenant) -> None:
-        """Reconcile until nothing is left to do; a kill in between starts a new process."""
+    async def settle(self, tenant: Tenant) -> TenantStatus | None:
+        """Reconcile until nothing is left to do; a kill in between starts a new process. The last status."""
         for _ in range(ENOUGH):
             try:
                 outcome = await reconcile(tenant, ports=self.ports, clock=Clock(), server="main")
@@ -124,7 +127,7 @@ class World:
             assert not outcome.results.failures, outcome.results.failures
             if not outcome.results.done:
                 assert outcome.finished == tenant.deleting
-                return
+                return outcome.status
         pytest.fail(f"not at rest after {ENOUGH} passes")
 
     async def state(self) -> dict[str, Any]:
@@ -155,12 +158,61 @@ class World:
         }
 
 
-def tenant(*, policy: str = "Retain", deleting: bool = False) -> Tenant:
+def tenant(
+    *,
+    policy: str = "Retain",
+    deleting: bool = False,
+    namespaces: list[dict[str, Any]] | None = None,
+    status: TenantStatus | None = None,
+) -> Tenant:
     metadata: dict[str, Any] = {"name": "team-a", "uid": UID, "generation": 1}
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    spec = {"deletionPolicy": policy, "quota": {"pods": 3}}
-    return Tenant.parse({"metadata": metadata, "spec": spec})
+    spec: dict[str, Any] = {"deletionPolicy": policy, "quota": {"pods": 3}}
+    if namespaces is not None:
+        spec["namespaces"] = namespaces
+    return Tenant.parse(
+        {"metadata": metadata, "spec": spec, "status": status.dump() if status is not None else {}}
+    )
+
+
+TWO = [{"name": "team-a"}, {"name": "team-b"}]
+THERE_BEFORE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-b"}}
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+@pytest.mark.parametrize("adopt", [False, True], ids=["made", "adopted"])
+async def test_a_namespace_comes_and_goes_whatever_dies_meanwhile(policy: str, adopt: bool) -> None:
+    grown = [TWO[0], {**TWO[1], "adopt": adopt}]
+    kept = adopt or policy == "Retain"
+    at = writes = 0
+    while at <= writes:
+        world = World()
+        if adopt:
+            await world.cluster.create(THERE_BEFORE)
+        await world.settle(tenant(policy=policy))
+        world.fuse.count, world.fuse.at = 0, at
+        told = await world.settle(tenant(policy=policy, namespaces=grown))
+        await world.settle(tenant(policy=policy, namespaces=grown, status=told))
+        assert (await world.state())["namespaces"] == ["team-a", "team-b"]
+        await world.settle(tenant(policy=policy))
+        writes = max(writes, world.fuse.count)
+        state = await world.state()
+        assert state["namespaces"] == ["team-a"]
+        assert (("Namespace", "team-b") in state["objects"]) is kept
+        where = {
+            (it["kind"], it["metadata"]["name"])
+            for version, kind in (
+                ("v1", "Secret"),
+                ("v1", "ResourceQuota"),
+                ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+            )
+            for it in await world.cluster.list(api_version=version, kind=kind, namespace="team-b")
+        }
+        if kept:  # with a deleted namespace goes what lies in it, but not in memory
+            assert where == (set() if adopt else {("ResourceQuota", "pipewright")})
+        at += 1
+    assert writes > 15
 
 
 STORIES = {"made": None, "retained": "Retain", "deleted": "Delete"}
