@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from dev import files, layout, process
+from dev import files, layout, places, process
 from dev.progress import Progress
 from dev.stack import Stack
 
@@ -49,17 +49,25 @@ def stack() -> Iterator[Stack]:
 
 def sweep(home: Path = _HOME) -> list[Path]:
     """Stop and remove the stacks of sessions that ended without doing so, and old logs; what was removed."""
-    swept = []
-    for place in sorted(home.glob(f"{_PREFIX}*")):
+    with files.lock(places.cache() / "sweep.lock"):  # sessions begin beside each other
+        found = sorted(home.glob(f"{_PREFIX}*"))
+        return [place for place in found if _swept(place)]
+
+
+def _swept(place: Path) -> bool:
+    """Whether the folder was of an ended session and is removed now."""
+    try:
         if place.stat().st_uid != os.geteuid() or _owned(place):
-            continue
+            return False
         crashed = layout.load(place / "stack") is not None
         Stack(place / "stack", progress=Progress(quiet=True)).down()
         process.stop(place / OLDER, "postgres")
-        if crashed or time.time() - place.stat().st_mtime > _LOGS_KEPT:
-            shutil.rmtree(place, ignore_errors=True)
-            swept.append(place)
-    return swept
+        if not crashed and time.time() - place.stat().st_mtime <= _LOGS_KEPT:
+            return False
+    except FileNotFoundError:
+        return False  # its session ends right now, and removes it itself
+    shutil.rmtree(place, ignore_errors=True)
+    return True
 
 
 def _owned(place: Path) -> bool:

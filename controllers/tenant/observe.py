@@ -32,12 +32,15 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
     if registration is None:
         origin = await _origin(tenant, ports)
         return Observed(gateway_key=ports.sealer.key, servers=servers, origin=origin)
-    spaces = tenant.spec.namespace_names(tenant.name)
-    namespaces = await _namespaces(spaces, ports)
-    ours = [name for name in spaces if is_bound(registration, name, namespaces[name])]
+    wanted = tenant.spec.namespace_names(tenant.name)
+    leaving = [name for name in registration.namespaces if name not in wanted]
+    namespaces = await _namespaces((*wanted, *leaving), ports)
+    bound = [name for name in namespaces if is_bound(registration, name, namespaces[name])]
+    ours = [name for name in bound if name in wanted]
+    leaving = [name for name in bound if name not in wanted]
     look = asyncio.gather(
-        _children(ours, ports),
-        _resources(ours, ports) if tenant.deleting else _nothing(),
+        _children(bound, ports),
+        _resources(bound if tenant.deleting else leaving, ports),
         _database(registration, ports),
         _or_unknown(ports.secrets.issued(names.platform_path(registration.id))),
         _or_unknown(ports.grants.find(registration.id)),
@@ -50,6 +53,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         children=children,
         resources=resources,
         connections=await _connections(ours, children, ports),
+        leaving_connections=await _connections(leaving, children, ports),
         database=database,
         database_bytes=bytes_,
         credential_version=credentials.version if isinstance(credentials, Issued) else credentials,
@@ -128,10 +132,6 @@ async def _resources(spaces: Sequence[str], ports: ProvisionerPorts) -> Sequence
         )
     )
     return [manifest for manifests in found for manifest in manifests]
-
-
-async def _nothing() -> Sequence[Manifest]:
-    return ()
 
 
 async def _or_unknown(read: Awaitable[T]) -> T | Unknown:

@@ -40,12 +40,14 @@ class Observed:
     """Those of the settings."""
     registration: Registration | None = None
     namespaces: Mapping[str, Manifest | None] = field(default_factory=dict)
-    """By name in the spec; whoever they belong to."""
+    """By name in the spec, whoever they belong to, and in the registry."""
     children: Mapping[Ref, Manifest | None] = field(default_factory=dict)
     """What lies in those that are bound to this Tenant; nobody else's namespace is looked into."""
     resources: Sequence[Manifest] = ()
     """Custom resources in the namespaces; looked at for a teardown only."""
     connections: Mapping[str, Manifest | Unknown | None] = field(default_factory=dict)
+    leaving_connections: Mapping[str, Manifest | Unknown | None] = field(default_factory=dict)
+    """The same of namespaces that the registry has and the spec no longer names."""
     origin: Origin | None = None
     """What `spec.restoreFrom` names; looked at until the Tenant is bound to it."""
     dump_missing: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, namespaces, placement, restore, secrets, teardown
+from controllers.tenant.rules import database, leaving, namespaces, placement, restore, secrets, teardown
 from controllers.tenant.rules.words import SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -26,6 +26,7 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
     wanted = merge(
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
+        leaving.dropped(tenant, registration, observed),
         restore.claim(tenant, registration, observed)
         if restore.is_due(tenant, registration, observed)
         else merge(

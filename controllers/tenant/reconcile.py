@@ -14,7 +14,7 @@ from controllers.tenant.observe import observe
 from controllers.tenant.observed import Observed, Unknown
 from controllers.tenant.rules import deletion_plan
 from controllers.tenant.rules.words import CONDITIONS, Plan
-from pipewright import conditions
+from pipewright import conditions, names
 from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
 from pipewright.apply import apply, provisioner
 from pipewright.facts import Database, SecretAccess, Server, active_login, standby_login
@@ -70,13 +70,21 @@ def status(
         id=registration.id if registration else None,
         namespaces=tuple(
             NamespaceStatus(name=name, uid=found["metadata"]["uid"])
-            for name, found in observed.namespaces.items()
-            if found is not None and bound.get(name) == found["metadata"]["uid"]
+            for name in tenant.spec.namespace_names(tenant.name)
+            if (found := observed.namespaces.get(name)) is not None
+            and bound.get(name) == found["metadata"]["uid"]
         ),
         database=_database(tenant, observed),
         vault=_vault(observed),
         deletion_plan=deletion_plan.project(tenant, observed, results) if tenant.deleting else None,
+        checked_for=_checked_for(tenant),
     )
+
+
+def _checked_for(tenant: Tenant) -> str | None:
+    """What asked for this check, cut to what a status holds."""
+    asked = tenant.metadata.annotations.get(names.CHECK_ANNOTATION)
+    return asked[:256] if asked else None
 
 
 def _database(tenant: Tenant, observed: Observed) -> DatabaseStatus | None:

@@ -117,6 +117,25 @@ async def test_a_list_has_whole_objects_and_obeys_labels(cluster: Cluster, names
     ]
 
 
+async def test_metadata_is_removed_whoever_set_it(cluster: Cluster, namespace: str) -> None:
+    manifest = config_map(namespace, a="1")
+    manifest["metadata"] |= {"labels": {"one": "a", "two": "b"}, "annotations": {"three": "c", "four": "d"}}
+    assert await cluster.create(manifest)
+    there = await found(cluster, manifest)
+    ref, uid = Ref.of(manifest), there["metadata"]["uid"]
+    await cluster.remove_metadata(ref, uid=uid, labels=["one", "absent"], annotations=["three"])
+    left = await found(cluster, manifest)
+    assert (left["metadata"]["labels"], left["metadata"]["annotations"]) == ({"two": "b"}, {"four": "d"})
+    await cluster.remove_metadata(ref, uid=uid, labels=["one"], annotations=["three"])
+    assert await found(cluster, manifest) == left
+    with pytest.raises(errors.Conflict):
+        await cluster.remove_metadata(ref, uid=str(uuid.uuid4()), labels=["two"], annotations=[])
+    assert await found(cluster, manifest) == left
+    await cluster.remove_metadata(
+        Ref.of(config_map(namespace, name="gone")), uid=uid, labels=["a"], annotations=[]
+    )
+
+
 async def test_finalizers_hold_an_object_until_they_are_gone(cluster: Cluster, namespace: str) -> None:
     await cluster.apply(config_map(namespace, a="1"))
     ref, there = Ref.of(config_map(namespace)), await found(cluster, config_map(namespace))

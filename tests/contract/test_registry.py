@@ -60,6 +60,24 @@ async def test_a_recreated_tenant_of_the_same_name_gets_another_id(registry: Reg
     assert old.id != new.id
 
 
+async def test_a_namespace_that_was_released_can_be_bound_by_another_tenant(
+    registry: Registry, uid: str
+) -> None:
+    made = await registry.register(uid=uid, name="acme", server="main")
+    other = await registry.register(uid=str(uuid4()), name="other", server="main")
+    namespace = str(uuid4())
+    await registry.bind_namespace(made.id, name="acme", uid=namespace)
+    await registry.unbind_namespace(other.id, name="acme", uid=namespace)
+    await registry.unbind_namespace(made.id, name="acme", uid=str(uuid4()))
+    found = await registry.find(uid=uid)
+    assert found is not None
+    assert found.namespaces == {"acme": namespace}
+    for _ in range(2):
+        await registry.unbind_namespace(made.id, name="acme", uid=namespace)
+    assert await registry.find(uid=uid) == made
+    await registry.bind_namespace(other.id, name="acme", uid=namespace)
+
+
 async def test_a_namespace_is_bound_once_however_often_it_is_said(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     namespace = str(uuid4())

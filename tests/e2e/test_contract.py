@@ -170,6 +170,7 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
             "finalDump": "Required",
             "deletionProtection": False,
             "podSecurity": "restricted",
+            "network": {"isolation": "Strict"},
             "database": {"connectionLimit": 20, "rotation": {"overlap": "30m"}},
         },
     ),

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from controllers.tenant import objects
 from controllers.tenant.observed import Observed, is_bound, is_going, is_ours
+from controllers.tenant.rules import adoption, quota
 from controllers.tenant.rules.words import ACCESS, NAMESPACES, NETWORK, SOON, Plan
 from pipewright import actions as act
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Registration
-from pipewright.fields import drifted
+from pipewright.fields import SHOWN, changed_by_others, drifted, left_over
 from pipewright.plan import Manifest, Ref, chain, merge, says
+
+THERE = "namespace, quota, limits and ServiceAccount are there"
 
 
 def namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
     """Each namespace of the spec is there, is bound to the tenant by its UID, and has its labels."""
     return merge(
-        *(_namespace(tenant, registration, name, found) for name, found in observed.namespaces.items())
+        *(
+            _namespace(tenant, registration, name, observed.namespaces.get(name))
+            for name in tenant.spec.namespace_names(tenant.name)
+        )
     )
 
 
 def _namespace(tenant: Tenant, registration: Registration, name: str, found: Manifest | None) -> Plan:
-    wanted = objects.namespace(tenant, tenant_id=registration.id, name=name)
+    adopted = found is not None and (adoption.wanted(tenant, name) or adoption.is_adopted(found))
+    wanted = objects.namespace(tenant, tenant_id=registration.id, name=name, adopted=adopted)
     if found is None:
         return chain(NAMESPACES, act.CreateObject(manifest=wanted))
     if not is_ours(tenant, registration, found):
-        message = (
-            f"the namespace {name} exists and is not this Tenant's: delete it, or create the Tenant "
-            "again with another name in spec.namespaces"
-        )
-        return says(NAMESPACES, False, "NamespaceOwnedByOther", message, stalled=True)
+        return adoption.adopt(tenant, registration, found, manifest=wanted)
     if is_going(found):
         message = f"the namespace {name} is being deleted; it is created again when it is gone"
         return Plan(facts=says(NAMESPACES, False, "Terminating", message).facts, check_after=SOON)
@@ -41,26 +45,56 @@ def _namespace(tenant: Tenant, registration: Registration, name: str, found: Man
         chain(
             NAMESPACES,
             *(() if bound else (act.BindNamespace(tenant_id=registration.id, name=name, uid=uid),)),
-            *((act.ApplyObject(manifest=wanted),) if drifted(wanted, found) else ()),
+            *_corrections(wanted, found),
+            *_no_longer_wanted(wanted, found),
         ),
-        says(NAMESPACES, True, "NamespacesReady", "namespace, quota, limits and ServiceAccount are there"),
+        says(NAMESPACES, True, "NamespacesReady", THERE),
     )
+
+
+def _no_longer_wanted(wanted: Manifest, found: Manifest) -> Iterable[ProvisionerAction]:
+    """Labels and annotations that the spec had once: an apply leaves those that our create has set."""
+    labels, annotations = (left_over(wanted, found, field=field) for field in ("labels", "annotations"))
+    if labels or annotations:
+        yield act.RemoveMetadata(
+            ref=Ref.of(found), uid=found["metadata"]["uid"], labels=labels, annotations=annotations
+        )
 
 
 def in_namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
     """What lies in the bound namespaces is what the spec asks for, and no more of it than that."""
-    names = [name for name, found in observed.namespaces.items() if is_bound(registration, name, found)]
-    return merge(
-        *(
-            _aspect_of(tenant, registration, observed, name, aspect, build, said)
-            for name in names
-            for aspect, build, said in (
-                (NAMESPACES, objects.in_namespace, "namespace, quota, limits and ServiceAccount are there"),
-                (NETWORK, objects.network, "all traffic is denied but DNS and the tenant's own"),
-                (ACCESS, objects.access, "those whom the spec names have access"),
-            )
+    spaces = [
+        name
+        for name in tenant.spec.namespace_names(tenant.name)
+        if is_bound(registration, name, observed.namespaces.get(name))
+    ]
+    quotas = {name: observed.children.get(objects.quota_ref(name)) for name in spaces}
+    division = quota.divide(tenant.spec.whole_quota, quotas)
+    plans = (
+        _aspect_of(tenant, registration, observed, name, aspect, build, said)
+        for name in spaces
+        for aspect, build, said in (
+            (NAMESPACES, partial(objects.in_namespace, hard=division.hard[name]), THERE),
+            (NETWORK, objects.network, _network_says(tenant)),
+            (ACCESS, objects.access, "those whom the spec names have access"),
         )
     )
+    return merge(_settling(division), *plans, Plan(check_after=division.check_after))
+
+
+def _settling(division: quota.Division) -> Plan:
+    if division.settled:
+        return Plan()
+    message = (
+        "the quota is being divided anew among the namespaces; what one gives up another gets in a moment"
+    )
+    return says(NAMESPACES, False, "QuotaSettling", message)
+
+
+def _network_says(tenant: Tenant) -> str:
+    if tenant.spec.network.isolation == "Open":
+        return "all traffic is allowed but to the cloud's metadata services"
+    return "all traffic is denied but DNS, the tenant's own and what the spec lists"
 
 
 def _aspect_of(
@@ -92,11 +126,22 @@ def _missing_or_drifted(
         there = found.get(Ref.of(manifest))
         if there is None:
             yield act.ApplyObject(manifest=manifest)
-        elif drifted(manifest, there):
+        elif there.get("roleRef") and drifted({"roleRef": manifest["roleRef"]}, there):
             # a binding's role cannot be changed: this one was made by somebody else under our name
-            if there.get("roleRef") and drifted({"roleRef": manifest["roleRef"]}, there):
-                yield act.DeleteObject(ref=Ref.of(manifest), uid=there["metadata"]["uid"])
+            yield act.DeleteObject(ref=Ref.of(manifest), uid=there["metadata"]["uid"])
             yield act.ApplyObject(manifest=manifest)
+        else:
+            yield from _corrections(manifest, there)
+
+
+def _corrections(wanted: Manifest, found: Manifest) -> Iterable[ProvisionerAction]:
+    """Our fields as we want them; told as a correction where somebody else has changed them."""
+    if not drifted(wanted, found):
+        return
+    if changes := changed_by_others(wanted, found):
+        yield act.CorrectDrift(manifest=wanted, changes=tuple(map(str, changes[:SHOWN])))
+    else:
+        yield act.ApplyObject(manifest=wanted)
 
 
 def _unwanted(

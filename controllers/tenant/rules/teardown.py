@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from controllers.tenant.observed import Observed, Unknown, is_going, is_ours
-from controllers.tenant.rules import restore
+from controllers.tenant.rules import leaving, restore
 from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, RETRY, SECRETS, SOON, Plan, unknown
 from pipewright import actions as act
 from pipewright import names
@@ -81,8 +81,11 @@ def _freeze(tenant: Tenant, registration: Registration, observed: Observed) -> P
     return chain(NAMESPACES, act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Deleting"))
 
 
-def _close(_: Tenant, __: Registration, observed: Observed) -> Plan:
+def _close(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
     """Retain: the namespaces stay, and nobody is let in any more."""
+    released = leaving.adopted(tenant, registration, observed)
+    if not released.is_empty or released.facts:
+        return released
     bindings = (
         act.DeleteObject(ref=ref, uid=manifest["metadata"]["uid"])
         for ref, manifest in observed.children.items()
@@ -103,6 +106,9 @@ def _namespaces(tenant: Tenant, registration: Registration, observed: Observed) 
         for found in observed.namespaces.values()
         if found is not None and is_ours(tenant, registration, found)
     )
+    released = leaving.adopted(tenant, registration, observed)
+    if not released.is_empty or released.facts:
+        return released
     return _go("namespace", tuple(ours))
 
 

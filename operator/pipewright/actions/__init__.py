@@ -13,7 +13,15 @@ from pipewright.actions.integration import (
     PublishRoute,
     WithdrawRoute,
 )
-from pipewright.actions.objects import ApplyObject, CreateObject, DeleteObject, ObjectAction
+from pipewright.actions.objects import (
+    ApplyObject,
+    CorrectDrift,
+    CreateObject,
+    DeleteObject,
+    ObjectAction,
+    PlaceAction,
+    RemoveMetadata,
+)
 from pipewright.actions.run import (
     BeginRun,
     BeginStep,
@@ -49,10 +57,11 @@ from pipewright.actions.tenant import (
     SetLogins,
     TakeDump,
     TenantAction,
+    UnbindNamespace,
 )
 from pipewright.actions.workflow import PublishTriggers, WithdrawTriggers, WorkflowAction
 
-ProvisionerAction = ObjectAction | TenantAction
+ProvisionerAction = ObjectAction | PlaceAction | TenantAction
 RunnerAction = ObjectAction | IntegrationAction | WorkflowAction | RunAction
 
 __all__ = [
@@ -61,6 +70,7 @@ __all__ = [
     "BeginRun",
     "BeginStep",
     "BindNamespace",
+    "CorrectDrift",
     "CreateDatabase",
     "CreateExtension",
     "CreateObject",
@@ -81,6 +91,7 @@ __all__ = [
     "MigrateDatabase",
     "ObjectAction",
     "PerformStep",
+    "PlaceAction",
     "ProjectConnection",
     "ProjectWebhookSecret",
     "ProvisionerAction",
@@ -89,6 +100,7 @@ __all__ = [
     "PurgeSecrets",
     "RebindTenant",
     "RegisterTenant",
+    "RemoveMetadata",
     "RenewCredentials",
     "RetireLogin",
     "RevokeSecretAccess",
@@ -100,6 +112,7 @@ __all__ = [
     "SkipStep",
     "TakeDump",
     "TenantAction",
+    "UnbindNamespace",
     "WithdrawRoute",
     "WithdrawTriggers",
     "WorkflowAction",

@@ -33,6 +33,18 @@ class BindNamespace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnbindNamespace:
+    """Record in the registry that the namespace with this UID is the tenant's no more."""
+
+    tenant_id: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"release namespace {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IssueCredentials:
     """Generate the tenant's database logins' passwords into Vault, unless they are there (check-and-set)."""
 
@@ -297,6 +309,7 @@ class PurgeSecrets:
 TenantAction = (
     RegisterTenant
     | BindNamespace
+    | UnbindNamespace
     | IssueCredentials
     | CreateDatabase
     | LimitConnections

@@ -25,5 +25,5 @@ async def apply(plan: Plan[ActionT], perform: Callable[[ActionT], Awaitable[None
             except Exception as error:  # noqa: BLE001 - kept as a result; the driver sorts the kinds of trouble
                 failures.append(Failure(serves=chain.serves, action=str(action), error=error))
                 break
-            done.append((type(action).__name__, str(action)))
+            done.append((getattr(action, "event", type(action).__name__), str(action)))
     return Results(done=tuple(done), failures=tuple(failures))

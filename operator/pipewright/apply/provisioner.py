@@ -31,12 +31,20 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             await ports.cluster.apply(action.manifest)
         case objects.CreateObject():
             await ports.cluster.create(action.manifest)
+        case objects.CorrectDrift():
+            await ports.cluster.apply(action.manifest)
         case objects.DeleteObject():
             await ports.cluster.delete(action.ref, uid=action.uid)
+        case objects.RemoveMetadata():
+            await ports.cluster.remove_metadata(
+                action.ref, uid=action.uid, labels=action.labels, annotations=action.annotations
+            )
         case tenant.RegisterTenant():
             await ports.registry.register(uid=action.uid, name=action.name, servers=action.servers)
         case tenant.BindNamespace():
             await ports.registry.bind_namespace(action.tenant_id, name=action.name, uid=action.uid)
+        case tenant.UnbindNamespace():
+            await ports.registry.unbind_namespace(action.tenant_id, name=action.name, uid=action.uid)
         case tenant.IssueCredentials():
             await _issue_credentials(action, ports)
         case tenant.CreateDatabase():

@@ -18,10 +18,10 @@ from kubernetes.aio import config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
-from pipewright import errors
+from pipewright import errors, fields
 from pipewright.plan import Manifest, Ref
 
-FIELD_MANAGER = "pipewright"
+FIELD_MANAGER = fields.MANAGER
 REQUEST_TIMEOUT_S = 30.0
 CONNECTIONS = 64
 PAGE = 500
@@ -169,6 +169,24 @@ class KubernetesCluster:
                 "patch",
                 _path(ref),
                 what=f"set the finalizers of {ref}",
+                body=body,
+                content_type="application/merge-patch+json",
+                field_manager=self._field_manager,
+            )
+        except _NotFound:
+            return
+
+    async def remove_metadata(
+        self, ref: Ref, *, uid: str, labels: Sequence[str], annotations: Sequence[str]
+    ) -> None:
+        """Remove labels and annotations, whoever set them: an apply removes only what an apply has set."""
+        parts = {"labels": dict.fromkeys(labels), "annotations": dict.fromkeys(annotations)}
+        body = {"metadata": {"uid": uid, **{part: keys for part, keys in parts.items() if keys}}}
+        try:
+            await self._request(
+                "patch",
+                _path(ref),
+                what=f"change {ref}",
                 body=body,
                 content_type="application/merge-patch+json",
                 field_manager=self._field_manager,

@@ -104,6 +104,21 @@ class MemoryCluster:
         if not finalizers and "deletionTimestamp" in found["metadata"]:
             del self._objects[ref]
 
+    async def remove_metadata(
+        self, ref: Ref, *, uid: str, labels: Sequence[str], annotations: Sequence[str]
+    ) -> None:
+        """Remove labels and annotations, whoever set them."""
+        found = self._objects.get(ref)
+        if found is None:
+            return
+        if found["metadata"]["uid"] != uid:
+            raise errors.Conflict(f"change {ref}: another object has this name now")
+        before = copy.deepcopy(found)
+        for part, keys in (("labels", labels), ("annotations", annotations)):
+            for key in keys:
+                found["metadata"].get(part, {}).pop(key, None)
+        self._store(ref, found, before=before, verb="remove metadata of")
+
     def _require_namespace(self, ref: Ref) -> None:
         home = Ref(api_version="v1", kind="Namespace", name=ref.namespace or "")
         if ref.namespace is not None and home not in self._objects:

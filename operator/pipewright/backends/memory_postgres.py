@@ -97,6 +97,13 @@ class MemoryRegistry:
             self._by_id[other.id] = replace(other, namespaces=kept)
         self._by_id[tenant_id] = replace(found, namespaces={**found.namespaces, name: uid})
 
+    async def unbind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
+        """Record that the namespace is the tenant's no more."""
+        found = self._get(tenant_id)
+        if found.namespaces.get(name) == uid:
+            kept = {key: value for key, value in found.namespaces.items() if key != name}
+            self._by_id[tenant_id] = replace(found, namespaces=kept)
+
     async def mark(
         self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
     ) -> None:

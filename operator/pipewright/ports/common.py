@@ -83,6 +83,16 @@ class Cluster(Protocol):
         """Create the object; False when one of that name is there already (it is left alone)."""
         ...
 
+    async def remove_metadata(
+        self, ref: Ref, *, uid: str, labels: Sequence[str], annotations: Sequence[str]
+    ) -> None:
+        """Remove labels and annotations, whoever set them; gone already counts as done.
+
+        Raises:
+            Conflict: another object has the name now.
+        """
+        ...
+
     async def set_finalizers(self, ref: Ref, *, finalizers: Sequence[str], resource_version: str) -> None:
         """Replace the object's finalizers, if it is still at this version.
 

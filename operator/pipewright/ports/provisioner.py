@@ -57,6 +57,10 @@ class Registry(Protocol):
         """
         ...
 
+    async def unbind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
+        """Record that the namespace with this UID is the tenant's no more; done already counts as done."""
+        ...
+
     async def mark(
         self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
     ) -> None:

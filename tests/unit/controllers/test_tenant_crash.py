@@ -14,6 +14,7 @@ import pytest
 from controllers.tenant.reconcile import reconcile
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
+from pipewright.api.v1alpha1.tenant import TenantStatus
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
 from pipewright.backends.memory_postgres import (
     MemoryDatabases,
@@ -35,6 +36,8 @@ WRITES = {
     "delete",
     "register",
     "bind_namespace",
+    "unbind_namespace",
+    "remove_metadata",
     "mark",
     "store_bundle",
     "limit_connections",
@@ -136,8 +139,8 @@ class World:
             },
         )
 
-    async def settle(self, tenant: Tenant) -> None:
-        """Reconcile until nothing is left to do; a kill in between starts a new process."""
+    async def settle(self, tenant: Tenant) -> TenantStatus | None:
+        """Reconcile until nothing is left to do; a kill in between starts a new process. The last status."""
         for _ in range(ENOUGH):
             try:
                 outcome = await reconcile(tenant, ports=self.ports, clock=Clock(), servers=SERVERS)
@@ -146,7 +149,7 @@ class World:
             assert not outcome.results.failures, outcome.results.failures
             if not outcome.results.done:
                 assert outcome.finished == tenant.deleting
-                return
+                return outcome.status
         pytest.fail(f"not at rest after {ENOUGH} passes")
 
     async def state(self, uid: str) -> dict[str, Any]:
@@ -191,7 +194,14 @@ class World:
         }
 
 
-def tenant(*, policy: str = "Retain", deleting: bool = False, heir_of: str | None = None) -> Tenant:
+def tenant(
+    *,
+    policy: str = "Retain",
+    deleting: bool = False,
+    heir_of: str | None = None,
+    namespaces: list[dict[str, Any]] | None = None,
+    status: TenantStatus | None = None,
+) -> Tenant:
     uid = HEIR if heir_of else UID
     metadata: dict[str, Any] = {"name": "team-a", "uid": uid, "generation": 1}
     if deleting:
@@ -199,7 +209,50 @@ def tenant(*, policy: str = "Retain", deleting: bool = False, heir_of: str | Non
     spec: dict[str, Any] = {"deletionPolicy": policy, "quota": {"pods": 3}}
     if heir_of:
         spec["restoreFrom"] = heir_of
-    return Tenant.parse({"metadata": metadata, "spec": spec})
+    if namespaces is not None:
+        spec["namespaces"] = namespaces
+    return Tenant.parse(
+        {"metadata": metadata, "spec": spec, "status": status.dump() if status is not None else {}}
+    )
+
+
+TWO = [{"name": "team-a"}, {"name": "team-b"}]
+THERE_BEFORE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-b"}}
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+@pytest.mark.parametrize("adopt", [False, True], ids=["made", "adopted"])
+async def test_a_namespace_comes_and_goes_whatever_dies_meanwhile(policy: str, adopt: bool) -> None:
+    grown = [TWO[0], {**TWO[1], "adopt": adopt}]
+    kept = adopt or policy == "Retain"
+    at = writes = 0
+    while at <= writes:
+        world = World()
+        if adopt:
+            await world.cluster.create(THERE_BEFORE)
+        await world.settle(tenant(policy=policy))
+        world.fuse.count, world.fuse.at = 0, at
+        told = await world.settle(tenant(policy=policy, namespaces=grown))
+        await world.settle(tenant(policy=policy, namespaces=grown, status=told))
+        assert (await world.state(UID))["namespaces"] == ["team-a", "team-b"]
+        await world.settle(tenant(policy=policy))
+        writes = max(writes, world.fuse.count)
+        state = await world.state(UID)
+        assert state["namespaces"] == ["team-a"]
+        assert (("Namespace", "team-b") in state["objects"]) is kept
+        where = {
+            (it["kind"], it["metadata"]["name"])
+            for version, kind in (
+                ("v1", "Secret"),
+                ("v1", "ResourceQuota"),
+                ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+            )
+            for it in await world.cluster.list(api_version=version, kind=kind, namespace="team-b")
+        }
+        if kept:  # with a deleted namespace goes what lies in it, but not in memory
+            assert where == (set() if adopt else {("ResourceQuota", "pipewright")})
+        at += 1
+    assert writes > 15
 
 
 STORIES = {"made": 18, "retained": 6, "deleted": 8, "restored": 18, "restored, then deleted": 10}

@@ -9,7 +9,13 @@ from controllers.tenant.reconcile import reconcile
 from pipewright import conditions
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends.memory import MemoryCluster, MemoryDataKeys, MemoryGrants, MemorySecretStore
-from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryRegistry, MemoryServer
+from pipewright.backends.memory_postgres import (
+    MemoryDatabases,
+    MemoryDumps,
+    MemoryLogins,
+    MemoryRegistry,
+    MemoryServer,
+)
 from pipewright.facts import Server
 from pipewright.ports import ProvisionerPorts, ServerPorts, SystemClock
 
@@ -34,7 +40,9 @@ class World:
     def __init__(self) -> None:
         self.servers = {server.name: MemoryServer() for server in OFFERED}
         reached = {
-            name: ServerPorts(databases=MemoryDatabases(server), logins=MemoryLogins(server))
+            name: ServerPorts(
+                databases=MemoryDatabases(server), logins=MemoryLogins(server), dumps=MemoryDumps(server)
+            )
             for name, server in self.servers.items()
         }
         self.ports = ProvisionerPorts(
@@ -42,6 +50,7 @@ class World:
             registry=MemoryRegistry(),
             databases=reached["us-1"].databases,
             logins=reached["us-1"].logins,
+            dumps=reached["us-1"].dumps,
             secrets=MemorySecretStore(),
             grants=MemoryGrants(),
             data_keys=MemoryDataKeys(),

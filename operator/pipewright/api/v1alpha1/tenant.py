@@ -13,10 +13,8 @@ from pipewright.api.meta import (
     Count,
     DnsLabel,
     Duration,
-    Quantity,
     Resource,
     Rule,
-    Ruled,
     Status,
     Time,
     condition_columns,
@@ -24,31 +22,27 @@ from pipewright.api.meta import (
     rules,
 )
 from pipewright.api.v1alpha1.deletion import DeletionPlan
-
-_RESERVED = "['default', 'pipewright-system']"
-_COUNTED = (
-    "['cpu', 'memory', 'ephemeral-storage', 'pods', 'services', 'secrets', 'configmaps',"
-    " 'replicationcontrollers', 'resourcequotas', 'persistentvolumeclaims',"
-    " 'services.loadbalancers',"
-    " 'services.nodeports', 'limits.cpu', 'limits.memory', 'limits.ephemeral-storage']"
+from pipewright.api.v1alpha1.tenant_namespaces import (
+    RESERVED,
+    Limits,
+    Network,
+    Quota,
+    TenantNamespace,
+    TenantNamespaces,
 )
-_LIMITED = "['cpu', 'memory', 'ephemeral-storage']"
 
-_NOT_RESERVED = Rule(
-    cel=f"!(self.name in {_RESERVED}) && !self.name.startsWith('kube-')",
-    message="namespaces[].name must not be default, pipewright-system or kube-*: these belong to the cluster",
-    field_path=".name",
-)
 _OWN_NAME_NOT_RESERVED = Rule(
-    cel=f"has(self.spec.namespaces) || (!(self.metadata.name in {_RESERVED})"
+    cel=f"has(self.spec.namespaces) || (!(self.metadata.name in {RESERVED})"
     " && !self.metadata.name.startsWith('kube-'))",
     message="metadata.name is reserved and would name the namespace: choose another or set spec.namespaces",
     field_path=".metadata.name",
 )
 _NAMESPACES_STAY = Rule(
-    cel="(has(self.spec.namespaces) ? self.spec.namespaces.map(n, n.name) : [self.metadata.name]) =="
-    " (has(oldSelf.spec.namespaces) ? oldSelf.spec.namespaces.map(n, n.name) : [oldSelf.metadata.name])",
-    message="spec.namespaces is immutable: create a new Tenant for another namespace",
+    cel="(has(self.spec.namespaces) ? self.spec.namespaces.map(n, n.name) : [self.metadata.name])"
+    ".exists(kept, kept in"
+    " (has(oldSelf.spec.namespaces) ? oldSelf.spec.namespaces.map(n, n.name) : [oldSelf.metadata.name]))",
+    message="spec.namespaces must keep at least one of the namespaces that it has: add the new one first,"
+    " then take the old one away",
     field_path=".spec.namespaces",
 )
 _RESTORE_STAYS = Rule(
@@ -57,17 +51,6 @@ _RESTORE_STAYS = Rule(
     message="spec.restoreFrom is immutable: create a new Tenant to restore another one",
     field_path=".spec.restoreFrom",
 )
-_QUOTA_KEYS = Rule(
-    cel=f"self.all(key, key in {_COUNTED} || key.startsWith('requests.') || key.startsWith('count/')"
-    " || key.startsWith('hugepages-') || key.contains('.storageclass.storage.k8s.io/'))",
-    message="quota has a key that a ResourceQuota does not count: use for example requests.cpu,"
-    " limits.memory, pods or count/jobs.batch",
-)
-_LIMIT_KEYS = Rule(
-    cel=f"self.all(key, key in {_LIMITED})", message="keys must be cpu, memory or ephemeral-storage"
-)
-
-
 _WHERE = (
     "(has({0}.spec.placement) && has({0}.spec.placement.region) ? {0}.spec.placement.region : '') + '/' +"
     " (has({0}.spec.placement) && has({0}.spec.placement.class) ? {0}.spec.placement.class : '')"
@@ -78,50 +61,13 @@ _PLACEMENT_STAYS = Rule(
     message="spec.placement cannot change once the tenant has its place: create a new Tenant for another",
     field_path=".spec.placement",
 )
-
-
-def _at_most(lower: str, upper: str) -> Rule:
-    """Return the rule that no quantity of the map ``lower`` exceeds the same key of ``upper``."""
-    exceeds = f"quantity(string(self.{lower}[key])).compareTo(quantity(string(self.{upper}[key]))) > 0"
-    return Rule(
-        cel=f"!has(self.{lower}) || !has(self.{upper})"
-        f" || self.{lower}.all(key, !(key in self.{upper} && {exceeds}))",
-        message=f"limits.{lower} must not exceed limits.{upper}",
-        field_path=f".{lower}",
-    )
-
+_GPUS_ONCE = Rule(
+    cel="!has(self.gpuQuota) || !has(self.quota) || !('requests.nvidia.com/gpu' in self.quota)",
+    message="gpuQuota must be absent where quota has requests.nvidia.com/gpu: they are the same thing",
+    field_path=".gpuQuota",
+)
 
 TenantId = Annotated[str, Field(min_length=12, max_length=12, pattern=r"^[a-z0-9]{12}$")]
-Quota = Annotated[dict[str, Quantity], Field(max_length=32), Ruled(_QUOTA_KEYS)]
-Limit = Annotated[dict[str, Quantity], Field(max_length=3), Ruled(_LIMIT_KEYS)]
-
-
-class TenantNamespace(Base):
-    """A namespace that the tenant owns."""
-
-    model_config = ConfigDict(json_schema_extra=rules(_NOT_RESERVED))
-
-    name: DnsLabel
-    """The namespace's name; must not exist yet, and not be default, pipewright-system or kube-*."""
-
-
-class Limits(Base):
-    """Bounds of each container in the tenant's namespaces (a LimitRange)."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            _at_most("defaultRequest", "default"),
-            _at_most("defaultRequest", "max"),
-            _at_most("default", "max"),
-        )
-    )
-
-    default: Limit | None = None
-    """Limits of a container that names none, by resource: cpu, memory, ephemeral-storage."""
-    default_request: Limit | None = None
-    """Requests of a container that names none, by resource: cpu, memory, ephemeral-storage."""
-    max: Limit | None = None
-    """The most that one container may have as its limit, by resource: cpu, memory, ephemeral-storage."""
 
 
 class Subject(Base):
@@ -225,6 +171,8 @@ class Placement(Base):
 class TenantSpec(Base):
     """What the tenant shall have."""
 
+    model_config = ConfigDict(json_schema_extra=rules(_GPUS_ONCE))
+
     display_name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """A name for people; the object's name is used where it is absent."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
@@ -235,24 +183,38 @@ class TenantSpec(Base):
     """Refuses the deletion of the Tenant until it is set to false again."""
     restore_from: TenantId | None = None
     """The id of a tenant whose Tenant is gone: its database, secrets and namespaces become this one's."""
-    namespaces: Annotated[tuple[TenantNamespace, ...], Field(min_length=1, max_length=1)] | None = None
-    """The tenant's namespaces, by default one that is named as the tenant; cannot be changed later."""
+    namespaces: TenantNamespaces | None = None
+    """The tenant's namespaces, by default one named as it; what leaves the list follows deletionPolicy."""
     placement: Placement = Placement()
     """The region and class of the server that the tenant's database is made on; cannot be changed later."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "restricted"
     """The Pod Security Standard that the namespaces enforce: restricted, baseline or privileged."""
     quota: Quota | None = None
-    """The ResourceQuota of the namespaces by resource, e.g. requests.cpu, limits.memory, pods."""
+    """What all namespaces together may use, by resource, e.g. requests.cpu, limits.memory, pods."""
+    gpu_quota: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """How many GPUs all namespaces together may request; the quota of requests.nvidia.com/gpu."""
     limits: Limits | None = None
     """Bounds and defaults of each container in the namespaces (a LimitRange)."""
+    network: Network = Network()
+    """Whom the pods in the namespaces may talk to, and who may talk to them (NetworkPolicies)."""
     access: Access = Access()
     """Who may do what in the namespaces (RoleBindings)."""
     database: Database = Database()
     """The tenant's own PostgreSQL database; its connection lies in the Secret pipewright-database."""
 
+    def named_namespaces(self, tenant: str) -> tuple[TenantNamespace, ...]:
+        """Return the namespaces of the Tenant named ``tenant``."""
+        return self.namespaces or (TenantNamespace(name=tenant),)
+
     def namespace_names(self, tenant: str) -> tuple[str, ...]:
         """Return the names of the namespaces of the Tenant named ``tenant``."""
-        return tuple(namespace.name for namespace in self.namespaces) if self.namespaces else (tenant,)
+        return tuple(namespace.name for namespace in self.named_namespaces(tenant))
+
+    @property
+    def whole_quota(self) -> dict[str, str]:
+        """What all namespaces together may use, GPUs included; empty when nothing is bounded."""
+        gpus = {} if self.gpu_quota is None else {"requests.nvidia.com/gpu": str(self.gpu_quota)}
+        return {**(self.quota or {}), **gpus}
 
 
 class NamespaceStatus(Base):
@@ -307,6 +269,8 @@ class TenantStatus(Status):
     """The place in Vault that exists."""
     deletion_plan: DeletionPlan | None = None
     """What the deletion does, while the Tenant is being deleted."""
+    checked_for: Annotated[str, Field(max_length=256)] | None = None
+    """The annotation pipewright.dev/check-requested-at as the last check that it asked for has seen it."""
 
 
 class Tenant(Resource):
@@ -342,7 +306,9 @@ __all__ = [
     "Access",
     "Database",
     "Limits",
+    "Network",
     "Placement",
+    "Quota",
     "Rotation",
     "Subject",
     "Tenant",

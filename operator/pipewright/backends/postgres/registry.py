@@ -144,6 +144,18 @@ class PostgresRegistry:
         if owner != (tenant_id,):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
 
+    async def unbind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
+        """Record that the namespace with this UID is the tenant's no more."""
+        async with self._transaction() as conn:
+            await _lock(conn, tenant_id)
+            cursor = await conn.execute(
+                "DELETE FROM pipewright.registry_namespaces WHERE tenant_id = %s AND name = %s AND uid = %s",
+                [tenant_id, name, uid],
+            )
+            if cursor.rowcount:
+                detail = f"{name} {uid}"
+                await audit.record(conn, tenant_id=tenant_id, action="UnbindNamespace", detail=detail)
+
     async def mark(
         self, tenant_id: str, *, state: str, uid: str | None = None, abandoned: Sequence[str] = ()
     ) -> None:
