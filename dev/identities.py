@@ -19,14 +19,16 @@ NAMESPACE = vault.SYSTEM_NAMESPACE
 COMPONENTS = ("provisioner", "runner", "gateway")
 _REVIEWER = "vault-reviewer"
 _RBAC = places.ROOT / "charts" / "pipewright" / "files" / "rbac"
+_ADMISSION = places.ROOT / "charts" / "pipewright" / "files" / "admission"
 _CRDS = places.ROOT / "crds"
 
 
 def install(kubectl: Kubectl) -> list[str]:
-    """Apply the system namespace, the ServiceAccounts, the kinds and the shipped roles; what was applied."""
+    """Apply the system namespace, accounts, the kinds, the shipped roles and policies; what was applied."""
     said = kubectl.apply(*_accounts())
     kinds = sorted(_CRDS.glob("*.yaml"))
-    roles = sorted(_RBAC.glob("*.yaml"))
+    # roles before policies: who may provision is read from them
+    roles = sorted(_RBAC.glob("*.yaml")) + sorted(_ADMISSION.glob("*.yaml"))
     if kinds or roles:
         said += kubectl.apply_files(kinds + roles)
     if kinds:
