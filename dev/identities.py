@@ -24,13 +24,13 @@ _CRDS = places.ROOT / "crds"
 
 
 def install(kubectl: Kubectl) -> list[str]:
-    """Apply namespace, ServiceAccounts, kinds, and the shipped roles and policies; what was applied."""
+    """Apply the system namespace, accounts, the kinds, the shipped roles and policies; what was applied."""
     said = kubectl.apply(*_accounts())
     kinds = sorted(_CRDS.glob("*.yaml"))
-    roles = sorted(_RBAC.glob("*.yaml"))
-    policies = sorted(_ADMISSION.glob("*.yaml"))
-    if kinds or roles or policies:
-        said += kubectl.apply_files(kinds + roles + policies)
+    # roles before policies: who may provision is read from them
+    roles = sorted(_RBAC.glob("*.yaml")) + sorted(_ADMISSION.glob("*.yaml"))
+    if kinds or roles:
+        said += kubectl.apply_files(kinds + roles)
     if kinds:
         named = [part for path in kinds for part in ("--filename", str(path))]
         kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *named)

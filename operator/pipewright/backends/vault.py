@@ -340,17 +340,37 @@ class VaultDataKeys:
 
 
 def _policy(mount: str, tenant_id: str) -> str:
-    # the glob stands only after `<id>/user/`: a fixed-length id, then the tenant's own folder
-    everything = '["create", "read", "update", "patch", "delete"]'
-    return "\n".join(
-        (
-            f'path "{mount}/data/{tenant_id}/user/*" {{ capabilities = {everything} }}',
-            f'path "{mount}/metadata/{tenant_id}/user/*" {{ capabilities = ["read", "list", "delete"] }}',
-            f'path "{mount}/delete/{tenant_id}/user/*" {{ capabilities = ["update"] }}',
-            f'path "{mount}/undelete/{tenant_id}/user/*" {{ capabilities = ["update"] }}',
-            f'path "{mount}/destroy/{tenant_id}/user/*" {{ capabilities = ["update"] }}',
-        )
-    )
+    """The tenant's own folder, three names deep, and no way up from it.
+
+    The key-value store cleans a path after the policy has compared its text, so that below a glob
+    `user/../../<other id>/…` would lead to another tenant. A `+` stands for one name; what begins with `..`
+    is denied by a rule that goes first because it is the more exact one; and three names are too few to climb
+    out and then name something.
+    """
+    rules = []
+    for part, capabilities in _CAPABILITIES.items():
+        folder = f"{mount}/{part}/{tenant_id}/user"
+        rules += [_rule(folder + "/+" * depth, capabilities) for depth in DEPTHS]
+        rules.append(_rule(f"{folder}/..*", ("deny",)))
+    folder = f"{mount}/metadata/{tenant_id}/user"
+    rules += [_rule(f"{folder}/" + "+/" * depth, ("list",)) for depth in range(max(DEPTHS))]
+    return "\n".join(rules)
+
+
+DEPTHS = (1, 2, 3)
+"""How many names a tenant's own secret may have below `<id>/user/`."""
+_CAPABILITIES = {
+    "data": ("create", "read", "update", "patch", "delete"),
+    "metadata": ("read", "list", "delete"),
+    "delete": ("update",),
+    "undelete": ("update",),
+    "destroy": ("update",),
+}
+
+
+def _rule(path: str, capabilities: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{word}"' for word in capabilities)
+    return f'path "{path}" {{ capabilities = [{quoted}] }}'
 
 
 def _time(text: str) -> datetime:
