@@ -49,7 +49,10 @@ async def _ports(
         raise SettingsError("the provisioner needs `vault` and `sealing` in its settings")
     pools = postgres.Pools()
     resources.push_async_callback(pools.close)
-    server = _server(settings.servers[0])
+    # their own, so that databases being made never keep the registry waiting
+    sessions = postgres.Pools(per_database=postgres.SESSIONS, application="pipewright-provisioner")
+    resources.push_async_callback(sessions.close)
+    server = _server(settings.servers[0], sessions)
     session = vault.VaultSession(
         address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
     )
@@ -70,7 +73,7 @@ async def _ports(
     )
 
 
-def _server(server: Server) -> postgres.Server:
+def _server(server: Server, pools: postgres.Pools) -> postgres.Server:
     if server.provisioner_dsn_file is None or server.migrator_dsn_file is None:
         raise SettingsError(f"servers.{server.name} needs provisionerDsnFile and migratorDsnFile")
     return postgres.Server(
@@ -79,4 +82,5 @@ def _server(server: Server) -> postgres.Server:
         port=server.port,
         provisioner_dsn=Secret(read_secret(server.provisioner_dsn_file)),
         migrator_dsn=Secret(read_secret(server.migrator_dsn_file)),
+        pools=pools,
     )

@@ -222,7 +222,7 @@ class Driver:
             self._queue.add(key, after=max(1.0, ending.next_look.total_seconds()))
         match again:
             case verdict.AtOnce():
-                self._queue.add(key)
+                self._queue.go_on(key)
             case verdict.After(seconds=seconds):
                 self._queue.add(key, after=seconds)
             case verdict.Backoff():

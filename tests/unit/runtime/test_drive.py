@@ -53,6 +53,10 @@ class Adds(WorkQueue):
         super().add(key, after=after, low=low)
         self.asked.append(f"{'low ' if low else ''}{after:g}")
 
+    def go_on(self, key: Key) -> None:
+        super().go_on(key)
+        self.asked.append("on")
+
     def retry(self, key: Key) -> float:
         self.asked.append("retry")
         return super().retry(key)
@@ -405,13 +409,13 @@ QUEUE = {
         ["low 3600", "1", "forget"],
         "steady",
     ),
-    "something was done: again at once": (failing(done=STEP), ["low 3600", "0", "forget"], "changed"),
+    "something was done: again at once": (failing(done=STEP), ["low 3600", "on", "forget"], "changed"),
     "waiting: again after that time": (failing(SOON), ["low 3600", "7", "forget"], "waiting"),
     "a surprise: backoff": (failing(DOWN), ["low 3600", "retry", "0.5"], "failed"),
     "a person must act: nothing more": (failing(NEVER), ["low 3600", "forget"], "stalled"),
     "a surprise beside progress: at once, for the neighbours' sake": (
         failing(DOWN, done=STEP),
-        ["low 3600", "0"],
+        ["low 3600", "on"],
         "failed",
     ),
     "waiting beside what needs a person: after that time": (
@@ -440,7 +444,7 @@ async def test_doing_the_same_again_and_again_backs_off(world) -> None:
         await driver.drive(ACME)
     assert world.queue.asked == [
         "low 3600",
-        "0",
+        "on",
         "forget",
         "low 3600",
         "retry",

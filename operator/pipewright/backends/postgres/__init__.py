@@ -7,7 +7,7 @@ after hand-over. What it makes is named by prefix + id only, and carries the Ten
 from pipewright.backends.postgres.databases import PostgresDatabases
 from pipewright.backends.postgres.logins import PostgresLogins
 from pipewright.backends.postgres.registry import PostgresRegistry
-from pipewright.backends.postgres.server import Server
+from pipewright.backends.postgres.server import SESSIONS, Server
 from pipewright.store.pools import Pools
 
-__all__ = ["Pools", "PostgresDatabases", "PostgresLogins", "PostgresRegistry", "Server"]
+__all__ = ["SESSIONS", "Pools", "PostgresDatabases", "PostgresLogins", "PostgresRegistry", "Server"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +17,16 @@ from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Login
 from pipewright.store import connect, roles, schema, trouble
 
 _FIND = """
-SELECT shobj_description(oid, 'pg_database'), datallowconn,
+SELECT oid, shobj_description(oid, 'pg_database'), datallowconn,
     NOT has_database_privilege('public', oid, 'CONNECT, TEMPORARY')
 FROM pg_database WHERE datname = %s
+"""
+
+
+SEEN_FOR_S = 600.0
+"""So long a schema that was seen at this release's version is not looked at again: it takes a session inside.
+
+Shorter than the period of the checks, so that each of these sees the truth.
 """
 
 
@@ -27,6 +35,8 @@ class PostgresDatabases:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._current: dict[int, float] = {}
+        """OID of a database whose schema was seen current → when."""
 
     async def find(self, tenant_id: str) -> Database | None:
         """What the server has for this tenant. The schema's version is read inside, as the migrator."""
@@ -36,9 +46,9 @@ class PostgresDatabases:
             if row is None:
                 return None
             found = await servers.existing_roles(conn, tenant_id)
-        comment, open_to_connections, closed = row
+        oid, comment, open_to_connections, closed = row
         uid = servers.read_mark(comment).get("uid")
-        version = await self._version(name) if open_to_connections and uid else None
+        version = await self._version(name, oid) if open_to_connections and uid else None
         return Database(
             name=name,
             owner_uid=uid,
@@ -94,7 +104,17 @@ class PostgresDatabases:
                 if role in found and found[role].get("uid", uid) == uid:
                     await execute(conn, "DROP ROLE IF EXISTS {}", role)
 
-    async def _version(self, name: str) -> str | None:
+    async def _version(self, name: str, oid: int) -> str | None:
+        head, now = schema.head("tenant"), time.monotonic()
+        if now - self._current.get(oid, float("-inf")) < SEEN_FOR_S:
+            return head
+        version = await self._read_version(name)
+        self._current = {other: at for other, at in self._current.items() if now - at < SEEN_FOR_S}
+        if version == head:
+            self._current[oid] = now
+        return version
+
+    async def _read_version(self, name: str) -> str | None:
         where = f"server {self._server.name}, database {name}"
         info = schema.migrator(self._server.migrator_dsn, database=name)
         connection = await connect.connect(info, where=where)
