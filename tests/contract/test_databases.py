@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import psycopg
@@ -12,7 +12,7 @@ import pytest
 from dev import parts
 from pipewright import errors
 from pipewright.backends.memory_postgres import MemoryDatabases, MemoryLogins, MemoryServer
-from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
+from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, Server
 from pipewright.ports import LOGINS, Databases, Logins, Secret
 from pipewright.store import roles, schema
 
@@ -32,13 +32,14 @@ class World:
         await self.databases.create(self.id, uid=self.uid, connection_limit=20)
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def world(request: pytest.FixtureRequest):
+@pytest.fixture(params=["memory", "postgres", "postgres, sessions kept"])
+async def world(request: pytest.FixtureRequest, pools: Pools):
     made = World(
         MemoryDatabases(server := MemoryServer()), MemoryLogins(server), roles.new_id(), str(uuid4())
     )
-    if request.param == "postgres":
+    if request.param.startswith("postgres"):
         real = request.getfixturevalue("tenant_server")
+        real = replace(real, pools=pools) if request.param.endswith("kept") else real
         made = World(PostgresDatabases(real), PostgresLogins(real), made.id, made.uid)
     yield made
     await made.databases.drop(made.id, uid=made.uid)

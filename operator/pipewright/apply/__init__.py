@@ -1,4 +1,4 @@
-"""Perform a plan: each chain in order, the chains side by side; a failure stops its chain, not its neighbours.
+"""Perform a plan: each chain in order, chains side by side; a failure stops its chain, not its neighbours.
 
 Which action becomes which port call is said once per process: `provisioner` and `runner` hold the two
 matches, closed by `assert_never`, so a new action that nobody performs does not pass the type check.

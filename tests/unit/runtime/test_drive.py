@@ -239,6 +239,44 @@ async def test_the_status_is_written_once_and_not_again_while_it_is_the_same(wor
     assert world.result("steady") == 3
 
 
+def on_its_way(step: str, generation: int = 1) -> Outcome[Any]:
+    """One pass of many: something new was done, and more is to come."""
+    condition = Condition(
+        type="Reconciling",
+        status="True",
+        reason="Progressing",
+        message=step,
+        last_transition_time=READY_AT,
+        observed_generation=generation,
+    )
+    status = TenantStatus(observed_generation=generation, conditions=(condition,))
+    return Outcome(status=status, results=Results(done=(("Step", step),)))
+
+
+async def test_of_many_passes_in_a_row_the_first_and_the_last_write_the_status(world) -> None:
+    driver = world.driver()
+    for step in ("one", "two", "three"):
+        world.answer = on_its_way(step)
+        await driver.drive(ACME)
+    assert world.cluster.writes.count("apply Tenant acme") == 1
+    assert (await world.condition("Reconciling"))[0] == "True"
+    world.answer = Outcome(status=ready())
+    await driver.drive(ACME)
+    assert world.cluster.writes.count("apply Tenant acme") == 2
+    assert (await world.condition("Ready"))[0] == "True"
+
+
+async def test_a_pass_that_only_repeats_writes_the_status(world) -> None:
+    driver = world.driver()
+    world.answer = on_its_way("one")
+    await driver.drive(ACME)
+    world.answer = on_its_way("one, in other words")
+    await driver.drive(ACME)
+    assert world.cluster.writes.count("apply Tenant acme") == 1
+    await driver.drive(ACME)  # it repeats itself: no further look comes at once, so what it says must stand
+    assert world.cluster.writes.count("apply Tenant acme") == 2
+
+
 async def test_the_status_of_a_namesake_created_meanwhile_is_left_alone(world) -> None:
     async def replaced(_: Tenant) -> Outcome[Any]:
         found = await world.found()
@@ -498,8 +536,7 @@ async def test_what_was_done_and_what_failed_become_events(world) -> None:
     world.answer = failing(errors.Forbidden("may not"), SOON, done=done)
     await world.driver().drive(ACME)
     assert sorted(await world.events()) == [
-        ("Normal", "ApplyObject", "apply Namespace acme; apply ResourceQuota acme/quota"),
-        ("Normal", "CreateDatabase", "create database"),
+        ("Normal", "ApplyObject", "apply Namespace acme; apply ResourceQuota acme/quota; create database"),
         ("Warning", "Forbidden", "act: may not"),
     ]
 
