@@ -19,7 +19,6 @@ from typing import Any
 
 import aiohttp
 import psutil
-import psycopg
 
 from dev import places, process, product, throwaway
 from dev.stack import Stack
@@ -153,10 +152,9 @@ class Bench:
         quiet = [await self.one() for _ in range(5)]
         [name] = await self.servers.until_ready(1)
         self.made += 1
-        tenant_id = (await self.servers.kubernetes("GET", f"{TENANTS}/{name}"))["status"]["id"]
-        async with await psycopg.AsyncConnection.connect(self.servers.admin_dsn, autocommit=True) as conn:
-            role = roles.login(tenant_id, "ingest")
-            await conn.execute(f'COMMENT ON ROLE {role} IS \'{{"uid":"another"}}\'')
+        found = await self.servers.kubernetes("GET", f"{TENANTS}/{name}")
+        role = roles.login(found["status"]["id"], "ingest")
+        await self.mark(role, "another")
         done = asyncio.Event()
 
         async def fail() -> None:
@@ -172,9 +170,17 @@ class Bench:
         await failing
         told = (await self.servers.kubernetes("GET", f"{TENANTS}/{name}"))["status"]["conditions"]
         assert any(it["type"] == "Ready" and it["status"] == "False" for it in told), "it did not fail"
+        await self.mark(role, str(found["metadata"]["uid"]))
+        note = {"metadata": {"annotations": {"bench/look": "repaired"}}}
+        await self.servers.kubernetes("PATCH", f"{TENANTS}/{name}", note, kind="merge-patch+json")
+        await self.servers.at_rest()
         value, limit = statistics.median(busy), statistics.median(quiet)
         say(f"fairness: {len(busy)} tenants beside {FAILURES} failing looks")
         return figure("fairness", value, "s to Ready beside one that fails", 2 * limit, value / limit)
+
+    async def mark(self, role: str, uid: str) -> None:
+        """Say in the role's COMMENT whose it is."""
+        await self.servers.sql(f'COMMENT ON ROLE {role} IS \'{{"uid":"{uid}"}}\'')
 
     async def one(self) -> float:
         """A Tenant alone: its seconds from create to Ready."""
