@@ -1,4 +1,4 @@
-"""Perform a plan: each chain in order, chains side by side; a failure stops its chain, not its neighbours.
+"""Perform a plan: chains in order, those for other conditions beside them; a failure stops its chain only.
 
 Which action becomes which port call is said once per process: `provisioner` and `runner` hold the two
 matches, closed by `assert_never`, so a new action that nobody performs does not pass the type check.
@@ -7,7 +7,7 @@ matches, closed by `assert_never`, so a new action that nobody performs does not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from pipewright.plan import Chain, Failure, Plan, Results
@@ -17,14 +17,24 @@ ActionT = TypeVar("ActionT")
 
 async def apply(plan: Plan[ActionT], perform: Callable[[ActionT], Awaitable[None]]) -> Results:
     """What was done of the plan, and where each chain that failed stopped. Never raises a chain's error."""
-    if len(plan.chains) == 1:  # the most frequent plan needs no tasks
-        return await _perform(plan.chains[0], perform)
+    lines: dict[str, list[Chain[ActionT]]] = {}
+    for chain in plan.chains:  # those for one condition are about the same things: one after the other
+        lines.setdefault(chain.serves, []).append(chain)
     try:
         async with asyncio.TaskGroup() as together:  # cancelled together: nothing goes on after a shutdown
-            tasks = [together.create_task(_perform(chain, perform)) for chain in plan.chains]
+            tasks = [together.create_task(_in_turn(chains, perform)) for chains in lines.values()]
     except BaseExceptionGroup as ending:
         raise ending.exceptions[0] from None  # only what ends the process gets here; it leaves as it came
-    found = [task.result() for task in tasks]
+    return _together([task.result() for task in tasks])
+
+
+async def _in_turn(
+    chains: Sequence[Chain[ActionT]], perform: Callable[[ActionT], Awaitable[None]]
+) -> Results:
+    return _together([await _perform(chain, perform) for chain in chains])
+
+
+def _together(found: Sequence[Results]) -> Results:
     return Results(
         done=tuple(pair for results in found for pair in results.done),
         failures=tuple(failure for results in found for failure in results.failures),

@@ -30,6 +30,24 @@ async def test_chains_go_on_while_another_waits() -> None:
     assert [note for _, note in results.done] == ["waits", "after", "before", "opens"], "told in plan order"
 
 
+async def test_chains_for_one_condition_follow_one_another() -> None:
+    order = list[str]()
+
+    async def perform(action: str) -> None:
+        await asyncio.sleep(0)
+        order.append(action)
+        if action == "breaks":
+            raise ValueError(action)
+
+    chains = (
+        Chain(serves="same", actions=("one", "breaks", "never")),
+        Chain(serves="same", actions=("two",)),
+    )
+    results = await apply(Plan(chains=chains), perform)
+    assert order == ["one", "breaks", "two"]
+    assert len(results.failures) == 1
+
+
 async def test_a_failure_stops_its_chain_and_not_its_neighbours() -> None:
     async def perform(action: str) -> None:
         if action == "breaks":
