@@ -7,7 +7,7 @@ WORKERS ?= $(if $(CLUSTER)$(DATABASE_DSN)$(VAULT_ADDR),1,2)
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help init assets fmt lint types test e2e bench crds up down status demo lock
+.PHONY: help init assets fmt lint types test e2e bench bench-tenants crds up down status demo lock
 
 help: ## list these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ e2e: assets ## only the stories on real servers
 
 bench: assets ## measurements; they print figures
 	@$(BIN)/python -m pytest tests/bench
+
+bench-tenants: assets ## provisioning beside a bare loop; N Tenants in each of ROUNDS rounds
+	@PYTHONPATH=operator:. N=$(or $(N),60) ROUNDS=$(or $(ROUNDS),3) $(BIN)/python -m tests.bench.tenants
 
 crds: init ## write crds/ and the settings' schema from the types
 	@$(BIN)/python -m pipewright.api.crd

@@ -50,10 +50,13 @@ async def _ports(
         raise SettingsError("the provisioner needs `vault` and `sealing` in its settings")
     pools = postgres.Pools()
     resources.push_async_callback(pools.close)
+    # their own, so that databases being made never keep the registry waiting
+    sessions = postgres.Pools(per_database=postgres.SESSIONS, application="pipewright-provisioner")
+    resources.push_async_callback(sessions.close)
     traced = partial(tracing.traced, metrics=metrics)
     servers = {
         server.name: ServerPorts(
-            databases=traced(postgres.PostgresDatabases(reached := _server(server)), "databases"),
+            databases=traced(postgres.PostgresDatabases(reached := _server(server, sessions)), "databases"),
             logins=traced(postgres.PostgresLogins(reached), "logins"),
             dumps=traced(_dumps(settings, reached, resources), "dumps"),
         )
@@ -101,7 +104,7 @@ def _dumps(settings: Settings, server: postgres.Server, resources: AsyncExitStac
     return dumps
 
 
-def _server(server: Server) -> postgres.Server:
+def _server(server: Server, pools: postgres.Pools) -> postgres.Server:
     if server.provisioner_dsn_file is None or server.migrator_dsn_file is None:
         raise SettingsError(f"servers.{server.name} needs provisionerDsnFile and migratorDsnFile")
     return postgres.Server(
@@ -111,4 +114,5 @@ def _server(server: Server) -> postgres.Server:
         provisioner_dsn=Secret(read_secret(server.provisioner_dsn_file)),
         migrator_dsn=Secret(read_secret(server.migrator_dsn_file)),
         dumper_dsn=Secret(read_secret(server.dumper_dsn_file)) if server.dumper_dsn_file else None,
+        pools=pools,
     )

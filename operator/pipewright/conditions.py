@@ -18,6 +18,8 @@ from pipewright.plan import Fact, Plan, Results
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
+PROGRESSING = "Progressing"
+"""The reason while changes are being made."""
 INVALID_SPEC = "InvalidSpec"
 """The reason of a spec that cannot be read: the one trouble that ends an object of a bounded kind."""
 
@@ -148,7 +150,7 @@ def _reconciling(plan: Plan[Any], results: Results) -> Fact:
         reason, message = errors.explain(retried[0].error)
         return Fact(type=RECONCILING, status=True, reason=reason, message=message)
     if not plan.is_empty and not results.failures:
-        return Fact(type=RECONCILING, status=True, reason="Progressing", message="changes are being made")
+        return Fact(type=RECONCILING, status=True, reason=PROGRESSING, message="changes are being made")
     return Fact(type=RECONCILING, status=False, reason="Idle", message="")
 
 

@@ -129,3 +129,5 @@ class Results:
     done: tuple[tuple[str, str], ...] = ()
     """Pairs of action class and its sentence, in order: they become Kubernetes Events."""
     failures: tuple[Failure, ...] = ()
+    apart: frozenset[str] = frozenset()
+    """Reasons in `done` that actions gave themselves: each is an Event of its own."""

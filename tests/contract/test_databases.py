@@ -51,13 +51,14 @@ class World:
         await self.databases.create(self.id, uid=self.uid, connection_limit=20)
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def world(request: pytest.FixtureRequest):
+@pytest.fixture(params=["memory", "postgres", "postgres, sessions kept"])
+async def world(request: pytest.FixtureRequest, pools: Pools):
     made = World(
         MemoryDatabases(server := MemoryServer()), MemoryLogins(server), roles.new_id(), str(uuid4())
     )
-    if request.param == "postgres":
+    if request.param.startswith("postgres"):
         real = request.getfixturevalue("tenant_server")
+        real = replace(real, pools=pools) if request.param.endswith("kept") else real
         made = World(PostgresDatabases(real), PostgresLogins(real), made.id, made.uid, real)
     yield made
     await made.databases.drop(made.id, uid=made.uid)

@@ -134,7 +134,14 @@ class Driver:
         failures = outcome.results.failures
         finished = outcome.finished and not failures
         others = [name for name in resource.metadata.finalizers if name != controller.finalizer]
-        if not (finished and not others):  # else the object, and its status, go in a moment
+        # all that it could say is said already: that changes are being made
+        silent = (
+            not controller.bounded
+            and self._goes_on(ref, resource, outcome)
+            and _is_on_its_way(outcome.status, resource.generation)
+            and _is_on_its_way(_previous(controller, manifest), resource.generation)
+        )
+        if not silent and not (finished and not others):  # else the object, and its status, go in a moment
             manifest = await self._write_status(controller, manifest, outcome.status)
         await self._tell(resource, outcome)
         if finished:
@@ -146,6 +153,12 @@ class Driver:
             next_look=outcome.next_look,
             version=_version(resource),
         )
+
+    def _goes_on(self, ref: Ref, resource: Resource, outcome: Outcome[Any]) -> bool:
+        """Whether the next look comes at once, because this one got further and nothing failed."""
+        done, failures = outcome.results.done, outcome.results.failures
+        key = Key(ref.kind, ref.name, ref.namespace)
+        return not failures and self._progress.is_new(key, _version(resource), done)
 
     async def _in_time(self, controller: Controller[Any], resource: Resource) -> Outcome[Any]:
         limit = controller.timeout.total_seconds()
@@ -173,11 +186,13 @@ class Driver:
         return Ending(result=Result.INVALID, errors=(error,))
 
     async def _tell(self, resource: Resource, outcome: Outcome[Any]) -> None:
-        done: dict[str, list[str]] = {}
-        for action, note in outcome.results.done:
-            done.setdefault(action, []).append(note)
-        for action, notes in done.items():  # one Event per sort of action, however many there were
-            await self._events.normal(resource, reason=action, note="; ".join(notes), action=action)
+        apart = outcome.results.apart
+        made = [pair for pair in outcome.results.done if pair[0] not in apart]
+        own = [[pair for pair in outcome.results.done if pair[0] == reason] for reason in sorted(apart)]
+        for done in filter(None, (made, *own)):
+            # one Event per pass, however much was done; its reason is the first sort of action
+            reason, note = done[0][0], "; ".join(note for _, note in done)
+            await self._events.normal(resource, reason=reason, note=note, action=reason)
         await self._tell_failures(resource, [(it.action, it.error) for it in outcome.results.failures])
 
     async def _tell_failures(self, resource: Resource, failures: Collection[tuple[str, Exception]]) -> None:
@@ -222,7 +237,7 @@ class Driver:
             self._queue.add(key, after=max(1.0, ending.next_look.total_seconds()))
         match again:
             case verdict.AtOnce():
-                self._queue.add(key)
+                self._queue.go_on(key)
             case verdict.After(seconds=seconds):
                 self._queue.add(key, after=seconds)
             case verdict.Backoff():
@@ -236,10 +251,7 @@ def _failed(
     controller: Controller[Any], manifest: Manifest, error: Exception, generation: int, clock: Clock
 ) -> Status:
     """The status as it was, with the conditions that the error makes of it."""
-    model = controller.kind.model_fields["status"].annotation
-    assert isinstance(model, type)
-    assert issubclass(model, Status)
-    previous = model.parse(manifest.get("status"))
+    previous = _previous(controller, manifest)
     told = conditions.failed(
         previous.conditions,
         verdict.principal(error),
@@ -249,6 +261,22 @@ def _failed(
         bounded=controller.bounded,
     )
     return previous.model_copy(update={"conditions": told, "observed_generation": generation})
+
+
+def _is_on_its_way(status: Status, generation: int) -> bool:
+    """Whether it says that changes are being made for this generation of the object."""
+    found = conditions.find(status.conditions, conditions.RECONCILING)
+    if found is None or status.observed_generation != generation:
+        return False
+    return found.status == "True" and found.reason == conditions.PROGRESSING
+
+
+def _previous(controller: Controller[Any], manifest: Manifest) -> Status:
+    """The status that the object has."""
+    model = controller.kind.model_fields["status"].annotation
+    assert isinstance(model, type)
+    assert issubclass(model, Status)
+    return model.parse(manifest.get("status"))
 
 
 def _version(resource: Resource) -> tuple[str, int]:

@@ -93,6 +93,16 @@ class WorkQueue:
         self._quiet.clear()
         self._changed.set()
 
+    def go_on(self, key: Key) -> None:
+        """Ask, as the worker of this key, for the next look at it before those that wait for their first.
+
+        A lane that goes on for ever still leaves `lane_share` of the workers to others. Never fails.
+        """
+        self._schedule.go_on(key, now=self._timer.time())
+        self._metrics.queue_adds.labels(key.kind).inc()
+        self._quiet.clear()
+        self._changed.set()
+
     def retry(self, key: Key) -> float:
         """Ask for another look after a failure: full jitter below a bound that doubles. Return the delay."""
         failures = self._failures.get(key, 0)

@@ -58,10 +58,14 @@ class Lanes:
         """Since when the first key of some lane has waited, the longest; needs a key."""
         return min(next(iter(keys.values())) for keys in self._lanes.values())
 
-    def push(self, key: Key, *, lane: str, since: float) -> None:
-        """Append a key that is not here yet."""
+    def push(self, key: Key, *, lane: str, since: float, first: bool = False) -> None:
+        """Append a key that is not here yet; or put it, and its lane, before all others."""
         self._lane[key] = lane
-        self._lanes.setdefault(lane, OrderedDict())[key] = since
+        keys = self._lanes.setdefault(lane, OrderedDict())
+        keys[key] = since
+        if first:
+            keys.move_to_end(key, last=False)
+            self._lanes.move_to_end(lane, last=False)
 
     def remove(self, key: Key) -> float:
         """Take out a key that is here; return since when it was."""
@@ -94,6 +98,7 @@ class Schedule:
         self._active: dict[Key, float] = {}
         self._active_in: Counter[str] = Counter()
         self._again: dict[Key, bool] = {}
+        self._onward: set[Key] = set()
         self._delayed: dict[Key, tuple[float, bool]] = {}
         self._dues: list[tuple[float, int, Key]] = []
         self._number = 0
@@ -118,12 +123,23 @@ class Schedule:
         else:
             self._make_ready(key, since=since, low=low)
 
-    def _make_ready(self, key: Key, *, since: float, low: bool) -> None:
+    def go_on(self, key: Key, *, now: float) -> None:
+        """The active key got further and is not done: it runs again, before those that wait for their start.
+
+        So what was begun is finished first, and the first to come are not served as late as the last.
+        """
+        if key not in self._active:
+            self.add(key, now=now)
+            return
+        self._again[key] = False
+        self._onward.add(key)
+
+    def _make_ready(self, key: Key, *, since: float, low: bool, first: bool = False) -> None:
         if key in self._normal or (low and key in self._low):
             return
         if key in self._low:
             since = self._low.remove(key)
-        (self._low if low else self._normal).push(key, lane=self._lane_of(key), since=since)
+        (self._low if low else self._normal).push(key, lane=self._lane_of(key), since=since, first=first)
 
     def _delay(self, key: Key, *, due: float, low: bool) -> None:
         comes_anyway = key in self._again or key in self._normal or key in self._low
@@ -167,7 +183,8 @@ class Schedule:
         started = self._active.pop(key)
         if (low := self._again.pop(key, None)) is not None:
             self._delayed.pop(key, None)
-            self._make_ready(key, since=now, low=low)
+            self._make_ready(key, since=now, low=low, first=key in self._onward)
+        self._onward.discard(key)
         return now - started
 
     def release(self, *, now: float) -> None:

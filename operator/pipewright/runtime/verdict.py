@@ -6,6 +6,7 @@ had been done before was done again: the plan and the world do not agree, and ha
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -126,6 +127,12 @@ class Progress:
         before = len(streak.done)
         streak.done.update(ending.done)
         return len(streak.done) > before
+
+    def is_new(self, key: Key, version: tuple[str, int], done: Collection[tuple[str, str]]) -> bool:
+        """Whether `note` will find something new in this: the object is looked at again at once then."""
+        streak = self._streaks.get(key)
+        known = streak.done if streak is not None and streak.version == version else set()
+        return any(pair not in known for pair in done)
 
     def forget(self, key: Key) -> None:
         """The object is at rest, or gone."""

@@ -235,3 +235,45 @@ class AnySchedule(RuleBasedStateMachine):
 
 AnySchedule.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnySchedule = AnySchedule.TestCase
+
+
+def test_a_key_that_got_further_goes_on_before_those_that_wait_for_their_first_turn() -> None:
+    schedule = Schedule()
+    first, second, third = (Key("Tenant", name) for name in ("a", "b", "c"))
+    for key in (first, second, third):
+        schedule.add(key, now=0.0)
+    order = []
+    for _ in range(6):
+        taken = schedule.take(now=0.0)
+        if taken is None:
+            break
+        order.append(taken.key)
+        if order.count(taken.key) < 2:
+            schedule.go_on(taken.key, now=0.0)
+        schedule.finish(taken.key, now=0.0)
+    assert order == [first, first, second, second, third, third]
+
+
+def test_a_lane_that_always_goes_on_leaves_workers_to_others() -> None:
+    schedule = Schedule()
+    schedule.lane_limit = 1
+    for key in (A, B, C):
+        schedule.add(key, now=0.0)
+    taken = schedule.take(now=0.0)
+    assert taken is not None
+    schedule.go_on(taken.key, now=0.0)
+    other = schedule.take(now=0.0)
+    assert other is not None
+    assert (taken.key, other.key) == (A, C)
+
+
+def test_going_on_drops_a_pending_delay_and_a_key_that_is_not_active_is_simply_added() -> None:
+    schedule = Schedule()
+    schedule.add(A, now=0.0)
+    assert schedule.take(now=0.0) is not None
+    schedule.add(A, now=0.0, after=60.0)
+    schedule.go_on(A, now=0.0)
+    schedule.finish(A, now=0.0)
+    assert (schedule.ready, schedule.delayed) == (1, 0)
+    schedule.go_on(C, now=0.0)
+    assert set(drain(schedule)) == {A, C}

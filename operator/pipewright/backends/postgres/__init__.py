@@ -8,7 +8,15 @@ from pipewright.backends.postgres.databases import PostgresDatabases
 from pipewright.backends.postgres.dumps import PostgresDumps
 from pipewright.backends.postgres.logins import PostgresLogins
 from pipewright.backends.postgres.registry import PostgresRegistry
-from pipewright.backends.postgres.server import Server
+from pipewright.backends.postgres.server import SESSIONS, Server
 from pipewright.store.pools import Pools
 
-__all__ = ["Pools", "PostgresDatabases", "PostgresDumps", "PostgresLogins", "PostgresRegistry", "Server"]
+__all__ = [
+    "SESSIONS",
+    "Pools",
+    "PostgresDatabases",
+    "PostgresDumps",
+    "PostgresLogins",
+    "PostgresRegistry",
+    "Server",
+]

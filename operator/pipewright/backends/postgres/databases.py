@@ -71,7 +71,7 @@ class PostgresDatabases:
         async with self._server.provisioner() as conn:
             if not await servers.require_owner(conn, tenant_id, uid=uid):
                 await _clone(conn, name)
-            async with conn.transaction():
+            async with conn.transaction(), conn.pipeline():  # many small statements, sent in one go
                 await make_roles(conn, tenant_id, uid=uid)
                 await open_to_tenant(conn, tenant_id)
                 await _set_limit(conn, tenant_id, connection_limit)
@@ -208,7 +208,7 @@ async def _hand_over(inside: psycopg.AsyncConnection, tenant_id: str) -> None:
     member = "GRANT {} TO CURRENT_USER"
     if connect.has_membership_options(inside):
         member += " WITH INHERIT TRUE, SET TRUE"
-    async with inside.transaction():
+    async with inside.transaction(), inside.pipeline():
         await execute(inside, member, owner)
         await execute(inside, "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", roles.APP, owner)
         await execute(inside, "GRANT USAGE ON SCHEMA {} TO {}", roles.APP, readonly)

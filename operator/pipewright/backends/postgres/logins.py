@@ -31,7 +31,7 @@ class PostgresLogins:
 
     async def set(self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int) -> None:
         """Create the logins that are missing, set the passwords, enable, and note the version on each."""
-        async with self._server.provisioner() as conn, conn.transaction():
+        async with self._server.provisioner() as conn, conn.transaction(), conn.pipeline():
             exists, uid = await servers.owner_uid(conn, tenant_id)
             if not exists or uid is None:
                 raise errors.Conflict(

@@ -14,6 +14,13 @@ from psycopg import sql
 from pipewright import errors
 from pipewright.ports import Secret
 from pipewright.store import connect, roles, trouble
+from pipewright.store.pools import Pools
+
+MAINTENANCE = "postgres"
+"""The database of sessions that are kept: nobody ever drops it."""
+
+SESSIONS = 16
+"""To one server at a time; `pools` must allow so many to one database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +33,24 @@ class Server:
     provisioner_dsn: Secret = field(repr=False)
     migrator_dsn: Secret = field(repr=False)
     dumper_dsn: Secret | None = field(default=None, repr=False)
+    pools: Pools | None = field(default=None, repr=False)
+    """Keeps sessions in the maintenance database; None: each use opens its own."""
 
     @asynccontextmanager
-    async def provisioner(self, database: str = "postgres") -> AsyncIterator[psycopg.AsyncConnection]:
+    async def provisioner(self, database: str = MAINTENANCE) -> AsyncIterator[psycopg.AsyncConnection]:
         """An autocommit connection as the provisioner; psycopg's exceptions leave the block translated.
 
-        Opened for each use: provisioning is rare, and a session in a database is in the way of its drop.
+        One to a tenant's database is opened for each use: a session in there is in the way of its drop.
         """
         where = f"server {self.name}, database {database}"
         info = connect.conninfo(
             self.provisioner_dsn, dbname=database, application_name="pipewright-provisioner"
         )
+        if self.pools is not None and database == MAINTENANCE:
+            async with self.pools.connection(f"server {self.name}", Secret(info)) as kept:
+                with trouble.translated(where):
+                    yield kept
+            return
         connection = await connect.connect(info, where=where)
         try:
             with trouble.translated(where):

@@ -1,0 +1,238 @@
+"""Measure, and print one JSON line a figure at the end: name, value, unit, limit, ratio.
+
+    N=60 ROUNDS=3 python -m tests.bench.tenants
+
+N is the number of Tenants of each round, ours and the bare loop's by turns on the same servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from dev import places, process, product, throwaway
+from dev.stack import Stack
+from pipewright.store import roles
+from tests.bench.tenants import bare
+from tests.bench.tenants.servers import TENANTS, Servers
+
+N = int(os.environ.get("N", "60"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+IDLE_SECONDS = 60.0
+FAILURES = 500
+NAME = "provisioner"
+ONLY = Path(__file__).with_name("kubernetes_only.py")
+
+
+def say(text: str) -> None:
+    """Progress, beside the figures."""
+    print(
+        f"{time.strftime('%H:%M:%S')} load {psutil.getloadavg()[0]:.1f}: {text}", file=sys.stderr, flush=True
+    )
+
+
+def figure(name: str, value: float, unit: str, limit: float | None, ratio: float | None) -> dict[str, Any]:
+    """One line of the result."""
+    line = {"name": name, "value": value, "unit": unit, "limit": limit, "ratio": ratio}
+    return {key: round(it, 4) if isinstance(it, float) else it for key, it in line.items()}
+
+
+class Bench:
+    """One stack and its provisioner."""
+
+    def __init__(self, stack: Stack, servers: Servers) -> None:
+        self.stack, self.servers = stack, servers
+        self.made = 0
+        """Tenants of ours that are there."""
+
+    def start(self, entry: Path | None = None) -> None:
+        """Start the provisioner, or another program in its place and with its settings."""
+        usual = product.process(NAME, folder=self.stack.folder, port=self.stack.layout.ports[NAME])
+        other = () if entry is None else (sys.executable, str(entry))
+        process.start(dataclasses.replace(usual, command=other or usual.command, directory=places.ROOT))
+
+    def stop(self) -> None:
+        """End it."""
+        process.stop(self.stack.folder, NAME)
+
+    @property
+    def running(self) -> psutil.Process:
+        """The provisioner."""
+        found = process.find(self.stack.folder, NAME)
+        assert found is not None, "the provisioner does not run"
+        return found
+
+    def cpu(self) -> float:
+        """Its CPU seconds so far."""
+        times = self.running.cpu_times()
+        return float(times.user + times.system)
+
+    async def rates(self, name: str, entry: Path | None = None) -> dict[str, Any]:
+        """Tenants per second, ours beside the bare loop's, by turns."""
+        ours, raw = list[float](), list[float]()
+        for number in range(ROUNDS):
+            self.stop()
+            raw.append(N / await bare.loop(self.servers, N, kubernetes_only=entry is not None))
+            self.start(entry)
+            await self.servers.at_rest()
+            writes, cpu = self.servers.written(), self.cpu()
+            ready = await self.servers.until_ready(N)
+            ours.append(N / max(ready.values()))
+            cpu = self.cpu() - cpu
+            await self.servers.at_rest()
+            each = (self.servers.written() - writes) / N
+            waits = sorted(ready.values())
+            say(
+                f"{name} {number + 1}/{ROUNDS}: ours {ours[-1]:.2f}/s, bare {raw[-1]:.2f}/s; CPU"
+                f" {cpu / N:.3f} s and {each:.1f} API writes a tenant; p50 {waits[N // 2]:.1f} s,"
+                f" max {waits[-1]:.1f} s"
+            )
+            if entry is None:
+                self.made += N
+            else:
+                await self.forget(list(ready))
+        value, limit = statistics.median(ours), statistics.median(raw)
+        return figure(name, value, "tenants/s", limit, value / limit)
+
+    async def forget(self, names: list[str]) -> None:
+        """Take Tenants of the Kubernetes-only program away: the real one's registry does not know them."""
+        self.stop()
+        for name in names:
+            path = f"{TENANTS}/{name}"
+            await self.servers.kubernetes(
+                "PATCH", path, {"metadata": {"finalizers": []}}, kind="merge-patch+json"
+            )
+            await self.servers.kubernetes("DELETE", path)
+
+    async def idle(self) -> list[dict[str, Any]]:
+        """Writes and CPU in a minute in which nothing happens; memory then; CPU of one verification pass."""
+        self.stop()
+        self.start()
+        begun = time.monotonic()
+        await self.servers.at_rest(quiet=10)
+        calm = 0.0
+        while calm < 5:  # the initial list is a verification of everything: until the CPU rests
+            before = self.cpu()
+            await asyncio.sleep(2.5)
+            calm = calm + 2.5 if self.cpu() - before < 0.1 else 0.0
+        say(
+            f"{self.made} tenants verified after a start:"
+            f" {self.cpu():.1f} s CPU in {time.monotonic() - begun:.0f} s"
+        )
+        verified = self.cpu()
+        writes, cpu = self.servers.written(), self.cpu()
+        await asyncio.sleep(IDLE_SECONDS)
+        share = 100 * (self.cpu() - cpu) / IDLE_SECONDS
+        return [
+            figure(
+                "idle_writes", self.servers.written() - writes, f"writes in {IDLE_SECONDS:.0f} s", 0, None
+            ),
+            figure("idle_cpu", share, "% of a core", 1, share),
+            figure("verification_cpu", verified, f"s, {self.made} tenants and the start", 40, verified / 40),
+            self.memory(),
+        ]
+
+    def memory(self) -> dict[str, Any]:
+        """What the process holds."""
+        rss = self.running.memory_info().rss / 2**20
+        return figure("memory", rss, f"MiB with {self.made} tenants", 150, rss / 150)
+
+    async def fairness(self) -> dict[str, Any]:
+        """Another's time to Ready while one Tenant fails at every look, beside the time without."""
+        quiet = [await self.one() for _ in range(5)]
+        [name] = await self.servers.until_ready(1)
+        self.made += 1
+        found = await self.servers.kubernetes("GET", f"{TENANTS}/{name}")
+        role = roles.login(found["status"]["id"], "ingest")
+        await self.mark(role, "another")
+        done = asyncio.Event()
+
+        async def fail() -> None:
+            for number in range(FAILURES):
+                note = {"metadata": {"annotations": {"bench/look": str(number)}}}
+                await self.servers.kubernetes("PATCH", f"{TENANTS}/{name}", note, kind="merge-patch+json")
+                await asyncio.sleep(0.02)
+            done.set()
+
+        failing, busy = asyncio.create_task(fail()), list[float]()
+        while not done.is_set() or not busy:
+            busy.append(await self.one())
+        await failing
+        told = (await self.servers.kubernetes("GET", f"{TENANTS}/{name}"))["status"]["conditions"]
+        assert any(it["type"] == "Ready" and it["status"] == "False" for it in told), "it did not fail"
+        await self.mark(role, str(found["metadata"]["uid"]))
+        note = {"metadata": {"annotations": {"bench/look": "repaired"}}}
+        await self.servers.kubernetes("PATCH", f"{TENANTS}/{name}", note, kind="merge-patch+json")
+        await self.servers.at_rest()
+        value, limit = statistics.median(busy), statistics.median(quiet)
+        say(f"fairness: {len(busy)} tenants beside {FAILURES} failing looks")
+        return figure("fairness", value, "s to Ready beside one that fails", 2 * limit, value / limit)
+
+    async def mark(self, role: str, uid: str) -> None:
+        """Say in the role's COMMENT whose it is."""
+        await self.servers.sql(f'COMMENT ON ROLE {role} IS \'{{"uid":"{uid}"}}\'')
+
+    async def one(self) -> float:
+        """A Tenant alone: its seconds from create to Ready."""
+        [seconds] = (await self.servers.until_ready(1)).values()
+        self.made += 1
+        return seconds
+
+    async def restart(self) -> dict[str, Any]:
+        """SIGKILL with all Tenants there; a new one's Ready, counted from the process's return."""
+        await self.servers.at_rest()
+        self.stack.kill(NAME)
+        before = self.servers.written()
+        waiting = asyncio.create_task(self.servers.until_ready(1))
+        await asyncio.sleep(0.5)
+        starting = time.perf_counter()
+        await asyncio.to_thread(self.start)
+        back = time.perf_counter()
+        [name] = await waiting
+        ready = time.perf_counter()
+        self.made += 1
+        await self.servers.at_rest(quiet=10)
+        others = self.servers.written(but=name) - before
+        say(
+            f"restart: back after {back - starting:.1f} s, Ready {ready - starting:.1f} s after the start,"
+            f" {others} writes for others"
+        )
+        value = max(0.0, ready - back)
+        return figure("restart", value, f"s to Ready, {self.made} tenants", 5, value / 5)
+
+
+async def measure(stack: Stack) -> list[dict[str, Any]]:
+    """All figures."""
+    stack.up(ray=False)
+    for name in ("runner", "gateway"):  # they share the cores and have no part in this
+        stack.stop(name)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        bench = Bench(stack, Servers(stack, http))
+        only = await bench.rates("tenants_kubernetes_only", ONLY)
+        bench.start()
+        full = await bench.rates("tenants_full")
+        idle = await bench.idle()
+        return [full, only, *idle, await bench.fairness(), await bench.restart()]
+
+
+def main() -> None:
+    """Run on a stack of its own and print the figures."""
+    with throwaway.stack() as stack:
+        lines = asyncio.run(measure(stack))
+    for line in lines:
+        print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

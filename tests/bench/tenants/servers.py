@@ -1,0 +1,140 @@
+"""The servers as an administrator reaches them: aiohttp, psycopg and hvac, with nothing between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import hvac
+import psycopg
+import yaml
+
+from dev.stack import Stack
+
+TENANTS = "/apis/pipewright.dev/v1alpha1/tenants"
+PROVISIONER = "system:serviceaccount:pipewright-system:provisioner"
+SPEC = {
+    "quota": {"requests.cpu": "4", "pods": "50"},
+    "limits": {"default": {"memory": "512Mi"}, "max": {"memory": "4Gi"}},
+    "access": {
+        "owners": [{"kind": "User", "name": "ada"}],
+        "editors": [{"kind": "Group", "name": "developers"}],
+        "viewers": [{"kind": "Group", "name": "support"}],
+    },
+}
+"""Every object that a Tenant can have."""
+
+
+class Servers:
+    """Requests to the three servers; every answer must be a success."""
+
+    def __init__(self, stack: Stack, http: aiohttp.ClientSession) -> None:
+        cluster, vault = stack.parts.system(), stack.parts.vault()
+        document = yaml.safe_load(cluster.kubeconfig.read_text())
+        assert cluster.audit_log is not None
+        self.audit: Path = cluster.audit_log
+        self.admin_dsn: str = stack.parts.database().admin_dsn
+        self._http, self._server = http, cluster.endpoint.server
+        self._headers = {"Authorization": f"Bearer {document['users'][0]['user']['token']}"}
+        self._trust = ssl.create_default_context(cadata=cluster.endpoint.authority.decode())
+        self._vault = hvac.Client(url=vault.address, token=vault.root_token)
+
+    async def kubernetes(self, method: str, path: str, body: Any = None, *, kind: str = "json") -> Any:
+        """One request to the API server."""
+        sent = {**self._headers, "Content-Type": f"application/{kind}"}
+        data = None if body is None else json.dumps(body)
+        async with self._http.request(
+            method, self._server + path, data=data, headers=sent, ssl=self._trust
+        ) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+    async def watch(self, path: str, *, since: str, seen: Callable[[Any], bool]) -> None:
+        """Hand out what changes from a resourceVersion on, until `seen` says that it was enough."""
+        url = f"{self._server}{path}?watch=1&resourceVersion={since}"
+        async with self._http.get(
+            url, headers=self._headers, ssl=self._trust, read_bufsize=2**22, timeout=_ENDLESS
+        ) as answer:
+            async for line in answer.content:
+                if seen(json.loads(line)["object"]):
+                    return
+
+    async def vault(self, path: str, body: dict[str, Any]) -> None:
+        """One write to Vault by hvac, in a thread."""
+        await asyncio.to_thread(self._vault.write_data, path, data=body)
+
+    async def sql(self, *statements: str, database: str = "postgres") -> None:
+        """Statements on a connection of their own."""
+        async with await psycopg.AsyncConnection.connect(
+            self.admin_dsn, dbname=database, autocommit=True
+        ) as conn:
+            for statement in statements:
+                await conn.execute(statement)
+
+    def written(self, *, but: str = "") -> int:
+        """The provisioner's writes in the audit log so far, Leases and those about `but` aside."""
+        count = 0
+        with self.audit.open() as lines:
+            for line in lines:
+                if PROVISIONER not in line or not line.endswith("\n"):
+                    continue
+                target = json.loads(line).get("objectRef", {})
+                about = (target.get("name", ""), target.get("namespace", ""))
+                ours = bool(but) and any(part == but or part.startswith(f"{but}.") for part in about)
+                count += target.get("resource") != "leases" and not ours
+        return count
+
+    async def at_rest(self, *, quiet: float = 3.0, within: float = 900.0) -> None:
+        """Wait until the provisioner has written nothing for `quiet` seconds."""
+        before, now = -1, self.written()
+        async with asyncio.timeout(within):
+            while now != before:
+                await asyncio.sleep(quiet)
+                before, now = now, self.written()
+
+    async def create(self, name: str) -> Any:
+        """Create a Tenant with every object that one can have."""
+        document = {"apiVersion": "pipewright.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": name}}
+        return await self.kubernetes("POST", TENANTS, {**document, "spec": SPEC})
+
+    async def until_ready(self, count: int, *, within: float = 1800.0) -> dict[str, float]:
+        """Create so many Tenants at once; for each, the seconds from its create to Ready."""
+        wanted = [f"b-{uuid.uuid4().hex[:10]}" for _ in range(count)]
+        listed = await self.kubernetes("GET", f"{TENANTS}?limit=1")
+        began: dict[str, float] = {}
+        ready: dict[str, float] = {}
+        bound = asyncio.Semaphore(20)
+
+        def seen(found: Any) -> bool:
+            name = found["metadata"]["name"]
+            if name in began and name not in ready and is_ready(found):
+                ready[name] = time.perf_counter() - began[name]
+            return len(ready) == count
+
+        async def create(name: str) -> None:
+            async with bound:
+                began[name] = time.perf_counter()
+                await self.create(name)
+
+        async with asyncio.timeout(within):
+            await asyncio.gather(
+                self.watch(TENANTS, since=listed["metadata"]["resourceVersion"], seen=seen),
+                *(create(name) for name in wanted),
+            )
+        return ready
+
+
+_ENDLESS = aiohttp.ClientTimeout(total=None)
+
+
+def is_ready(found: Any) -> bool:
+    """Whether the Tenant's status says Ready."""
+    conditions = found.get("status", {}).get("conditions", [])
+    return any((it["type"], it["status"]) == ("Ready", "True") for it in conditions)

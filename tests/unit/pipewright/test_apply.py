@@ -1,0 +1,78 @@
+"""A plan's chains are independent: side by side, each in order, and a failure stops its own only."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipewright.apply import apply
+from pipewright.plan import Chain, Plan
+
+
+def plan(**chains: tuple[str, ...]) -> Plan[str]:
+    return Plan(chains=tuple(Chain(serves=name, actions=actions) for name, actions in chains.items()))
+
+
+async def test_chains_go_on_while_another_waits() -> None:
+    gate, order = asyncio.Event(), list[str]()
+
+    async def perform(action: str) -> None:
+        if action == "waits":
+            await gate.wait()
+        order.append(action)
+        if action == "opens":
+            gate.set()
+
+    async with asyncio.timeout(5):
+        results = await apply(plan(first=("waits", "after"), second=("before", "opens")), perform)
+    assert order == ["before", "opens", "waits", "after"]
+    assert [note for _, note in results.done] == ["waits", "after", "before", "opens"], "told in plan order"
+
+
+async def test_chains_for_one_condition_follow_one_another() -> None:
+    order = list[str]()
+
+    async def perform(action: str) -> None:
+        await asyncio.sleep(0)
+        order.append(action)
+        if action == "breaks":
+            raise ValueError(action)
+
+    chains = (
+        Chain(serves="same", actions=("one", "breaks", "never")),
+        Chain(serves="same", actions=("two",)),
+    )
+    results = await apply(Plan(chains=chains), perform)
+    assert order == ["one", "breaks", "two"]
+    assert len(results.failures) == 1
+
+
+async def test_a_failure_stops_its_chain_and_not_its_neighbours() -> None:
+    async def perform(action: str) -> None:
+        if action == "breaks":
+            raise ValueError(action)
+
+    results = await apply(plan(first=("one", "breaks", "never"), second=("two", "three")), perform)
+    assert [note for _, note in results.done] == ["one", "two", "three"]
+    assert [(it.serves, it.action) for it in results.failures] == [("first", "breaks")]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+async def test_what_ends_the_process_ends_every_chain_and_leaves_as_it_came() -> None:
+    ended = list[str]()
+
+    async def perform(action: str) -> None:
+        if action == "kills":
+            raise Killed
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(action)
+
+    with pytest.raises(Killed):
+        await apply(plan(first=("waits",), second=("kills",)), perform)
+    assert ended == ["waits"]
