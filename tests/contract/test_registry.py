@@ -1,7 +1,7 @@
 """The registry of tenants: one suite for memory and for the platform database."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -19,13 +19,14 @@ OTHER = (replace(MAIN[0], name="other"),)
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
+async def registry(
+    request: pytest.FixtureRequest, platform_logins: Mapping[str, str]
+) -> AsyncIterator[Registry]:
     if request.param == "memory":
         yield MemoryRegistry()
         return
-    dsn = request.getfixturevalue("platform_logins")["pipewright_provisioner"]
-    pools = Pools()
-    yield PostgresRegistry(pools, dsn=Secret(dsn), revision=f"t-{uuid4().hex[:8]}")
+    pools, dsn = Pools(), Secret(platform_logins["pipewright_provisioner"])
+    yield PostgresRegistry(pools, dsn=dsn, revision=f"t-{uuid4().hex[:8]}")
     await pools.close()
 
 
@@ -63,8 +64,8 @@ async def test_a_recreated_tenant_of_the_same_name_gets_another_id(registry: Reg
 async def test_a_namespace_that_was_released_can_be_bound_by_another_tenant(
     registry: Registry, uid: str
 ) -> None:
-    made = await registry.register(uid=uid, name="acme", server="main")
-    other = await registry.register(uid=str(uuid4()), name="other", server="main")
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    other = await registry.register(uid=str(uuid4()), name="other", servers=MAIN)
     namespace = str(uuid4())
     await registry.bind_namespace(made.id, name="acme", uid=namespace)
     await registry.unbind_namespace(other.id, name="acme", uid=namespace)

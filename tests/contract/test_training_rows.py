@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from dev import parts
 from ml import contract
 from ml import window as parquet
 from pipewright import errors
@@ -137,20 +138,21 @@ async def test_an_outcome_stands(trainings: Trainings, uid: str) -> None:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def pointers(request: pytest.FixtureRequest) -> AsyncIterator[Pointers]:
+async def pointers(
+    request: pytest.FixtureRequest, postgres_server: parts.Database, platform_logins: Mapping[str, str]
+) -> AsyncIterator[Pointers]:
     if request.param == "memory":
         yield MemoryPointers()
         return
-    logins = request.getfixturevalue("platform_logins")
-    admin = request.getfixturevalue("postgres_server").admin_dsn
-    conn = await connect.connect(connect.conninfo(admin, dbname="pipewright"), where="administrator")
+    info = connect.conninfo(postgres_server.admin_dsn, dbname="pipewright")
+    conn = await connect.connect(info, where="administrator")
     await conn.execute(
         "INSERT INTO pipewright.registry (id, uid, name, server) VALUES (%s, %s, 'acme', 'main')"
         " ON CONFLICT DO NOTHING",
         [TENANT.id, TENANT.uid],
     )
     connections = pools.Pools()
-    dsn = Secret(logins["pipewright_runner"])
+    dsn = Secret(platform_logins["pipewright_runner"])
     yield PostgresPointers(PlatformDatabase(connections, dsn=dsn))
     await connections.close()
     await conn.execute("DELETE FROM pipewright.model_pointers WHERE tenant_id = %s", [TENANT.id])
