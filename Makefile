@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help init assets fmt lint types test e2e bench crds up down status demo lock
+.PHONY: help init assets fmt lint types test e2e bench faults crds up down status demo lock
 
 help: ## list these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ e2e: assets ## only the stories on real servers
 
 bench: assets ## measurements; they print figures
 	@$(BIN)/python -m pytest tests/bench
+
+faults: assets ## every fault with every oracle (hours; ARGS="--slice 2/5 --resume", docs/faults.md)
+	@PYTHONPATH=operator:. $(BIN)/python -m dev.faults $(ARGS)
 
 crds: init ## write crds/ from the types
 	@$(BIN)/python -m pipewright.api.crd
