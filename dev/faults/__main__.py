@@ -1,0 +1,170 @@
+"""`python -m dev.faults`: every fault, one line each, and a last line that counts."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dev import files, places
+from dev.faults import crash, oracles, refusals, servers, stories, views
+from dev.faults.judge import Judge
+from dev.faults.kinds import KINDS
+from dev.faults.oracles import Broken
+from dev.faults.rig import Rig, rig
+from dev.problem import Problem
+
+REGISTERED = (refusals, views, servers)
+"""The modules whose faults register themselves when they are imported."""
+
+
+class Case(Protocol):
+    """One fault."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    def run(self, judge: Judge) -> list[Broken]:
+        """Do it, and judge."""
+        ...
+
+
+def everything(judge: Judge, *, every: bool = False) -> list[Case]:
+    """All faults there are: the sweeps of each story, then the others."""
+    swept: list[Case] = []
+    for story in stories.STORIES:
+        swept += crash.sweep(judge, story, every=every)
+    return [*swept, *KINDS]
+
+
+def sample(judge: Judge, *, crashes: int) -> list[Case]:
+    """A spread that is the same every time: so many crashes, evenly over the sweep, alternating variants."""
+    swept = [case for story in stories.STORIES for case in crash.sweep(judge, story)]
+    writes = list(zip(swept[::2], swept[1::2], strict=True))
+    step = len(writes) / crashes
+    chosen: list[Case] = [writes[int(step * index + step / 2)][index % 2] for index in range(crashes)]
+    return [*chosen, *(kind for kind in KINDS if kind.sampled)]
+
+
+def attempt(case: Case, judge: Judge) -> list[Broken]:
+    """Run one; what keeps it from ending is a broken oracle, too, and the next begins with all mended."""
+    try:
+        return case.run(judge)
+    except Problem as problem:
+        told = str(problem)[:600]
+        try:
+            judge.rig.mend()
+            judge.clear()
+        except Problem as worse:
+            told += f"; then: {str(worse)[:300]}"
+        return [Broken("O6", told)]
+
+
+@dataclass(slots=True)
+class Record:
+    """What was tried so far, in a file that outlives the process."""
+
+    path: Path
+    fingerprint: str
+    done: dict[str, list[dict[str, Any]]]
+
+    @classmethod
+    def load(cls, path: Path, fingerprint: str, *, resume: bool) -> Record:
+        """The record of an earlier run of the same faults, if it is to be continued."""
+        if resume and path.exists():
+            found = json.loads(path.read_text())
+            if found["fingerprint"] == fingerprint:
+                return cls(path, fingerprint, found["done"])
+        return cls(path, fingerprint, {})
+
+    def note(self, case: Case, broken: Sequence[Broken]) -> None:
+        """Remember one, on disk at once."""
+        self.done[case.id] = oracles.first(broken)
+        files.write(self.path, json.dumps({"fingerprint": self.fingerprint, "done": self.done}, indent=1))
+
+
+def fingerprint(cases: Sequence[Case]) -> str:
+    """Of the faults that there are: an operator that writes otherwise has others."""
+    return hashlib.sha256("\n".join(case.id for case in cases).encode()).hexdigest()[:16]
+
+
+def slice_of(cases: Sequence[Case], text: str | None) -> list[Case]:
+    """Part `i/n`, dealt out so that each part has some of everything."""
+    if text is None:
+        return list(cases)
+    part, _, parts = text.partition("/")
+    index, count = int(part), int(parts)
+    if not 1 <= index <= count:
+        raise Problem(f"--slice {text}: write the number of the part and of all parts, as 2/5")
+    return list(cases[index - 1 :: count])
+
+
+def report(record: Record, chosen: Sequence[Case]) -> int:
+    """What is broken, then the line that counts; the exit code."""
+    tried = {case.id: record.done[case.id] for case in chosen if case.id in record.done}
+    broken = {name: found for name, found in tried.items() if found}
+    for name, found in broken.items():
+        print(f"\n{name}")
+        for it in found:
+            print(f"  {it['oracle']}: {it['how']}")
+    count = sum(len({it["oracle"] for it in found}) for found in broken.values())
+    print(f"\nfaults: {len(tried)} tried, {count} oracles broken")
+    return 1 if broken or len(tried) < len(chosen) else 0
+
+
+def main() -> int:
+    """Run what was asked for; 1 when an oracle was broken or something was not tried."""
+    parser = argparse.ArgumentParser(prog="python -m dev.faults", description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="leave out what was tried before")
+    parser.add_argument("--slice", metavar="I/N", help="only part I of N")
+    parser.add_argument("--only", metavar="TEXT", help="only faults whose name has this text")
+    parser.add_argument("--every-statement", action="store_true", help="also inside transactions")
+    parser.add_argument("--minutes", type=float, help="begin no further fault after so many")
+    parser.add_argument("--list", action="store_true", help="name the faults, and try none")
+    arguments = parser.parse_args()
+    try:
+        with rig() as made:
+            return _run(made, arguments)
+    except Problem as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return 1
+
+
+def _run(made: Rig, arguments: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    made.start()
+    judge = Judge(made)
+    cases = everything(judge, every=arguments.every_statement)
+    path = places.cache() / "faults" / f"{places.ROOT.name}.json"
+    record = Record.load(path, fingerprint(cases), resume=arguments.resume)
+    chosen = slice_of(cases, arguments.slice)
+    chosen = [case for case in chosen if (arguments.only or "") in case.id]
+    if arguments.list:
+        print("\n".join(case.id for case in chosen))
+        return 0
+    print(f"logs of servers and operator: {made.stack.folder / 'logs'}")
+    for number, case in enumerate(chosen, start=1):
+        if case.id in record.done:
+            continue
+        if arguments.minutes and time.monotonic() - begun > arguments.minutes * 60:
+            break
+        started = time.monotonic()
+        broken = attempt(case, judge)
+        record.note(case, broken)
+        told = ", ".join(sorted({it.oracle for it in broken})) or "ok"
+        print(
+            f"{number:4}/{len(chosen)}  {time.monotonic() - started:5.1f} s  {told:<8}  {case.id}", flush=True
+        )
+    return report(record, chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The crash sweep: the operator is killed before a write, or after it was applied and before its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dev.faults.judge import Judge
+from dev.faults.oracles import Broken
+from dev.faults.stories import Story
+from dev.faults.writes import Call, Kill, Write, distinct
+
+
+@dataclass(slots=True)
+class CrashAt:
+    """Kills once, at the write with this label and occurrence."""
+
+    target: tuple[str, int]
+    before: bool
+    struck: bool = False
+
+    def meet(self, call: Call, write: Write | None) -> Kill | None:
+        """Kill at the target."""
+        if self.struck or write is None or write.target != self.target:
+            return None
+        self.struck = True
+        return Kill(before=self.before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """One fault of the sweep."""
+
+    story: Story
+    write: Write
+    before: bool
+
+    @property
+    def id(self) -> str:
+        """Its name in reports and the state file."""
+        when = "before" if self.before else "after"
+        return f"crash {self.story.name} {when} #{self.write.number} {self.write.label}"
+
+    def run(self, judge: Judge) -> list[Broken]:
+        """Play the story, let the operator die at the write, start it again, and judge."""
+        fault = CrashAt(self.write.target, self.before)
+
+        def wait(_: object) -> None:
+            judge.rig.until(judge.rig.switch.killed.is_set, within=20, says=f"{self.write.label} is reached")
+            judge.rig.until(lambda: not judge.rig.running(), within=10, says="the operator has died")
+            judge.rig.switch.fault = None
+
+        return judge.play(self.story, fault, meanwhile=wait)
+
+
+def sweep(judge: Judge, story: Story, *, every: bool = False) -> list[Crash]:
+    """Both variants at each write of the story. every: also at those that only a rollback can follow."""
+    writes: Sequence[Write] = judge.learn(story).writes
+    chosen = writes if every else distinct(writes)
+    return [Crash(story=story, write=write, before=before) for write in chosen for before in (True, False)]
