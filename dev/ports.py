@@ -15,7 +15,7 @@ from dev.problem import Problem
 
 _RANGE = range(20000, 30000)
 """Below what Linux and macOS hand out for outgoing connections, below Kubernetes' node ports."""
-_BLOCK = 32
+_BLOCK = 64
 _UNBORN = 60
 """Seconds that a claim counts although its stack has not been written down yet."""
 
@@ -30,10 +30,11 @@ def claim(folder: Path, count: int) -> list[int]:
         blocks = range(_RANGE.start, _RANGE.stop - _BLOCK, _BLOCK)
         for start in random.sample(blocks, k=len(blocks)):
             claimed = claims / str(start)
-            wanted = range(start, start + count)
+            # every second one: Vault takes the port after its own, too
+            wanted = range(start, start + 2 * count)
             if not _is_held(claimed) and all(map(_is_free, wanted)):
                 files.write(claimed, str(folder))
-                return list(wanted)
+                return list(wanted[::2])
     raise Problem(
         f"No {_BLOCK} ports in a row are free between {_RANGE.start} and {_RANGE.stop - 1} on 127.0.0.1."
     )

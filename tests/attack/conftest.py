@@ -201,6 +201,7 @@ def _tenant(name: str) -> dict[str, Any]:
     owner = {"kind": "ServiceAccount", "name": f"owner-{name}", "namespace": PEOPLE}
     spec = {
         "deletionPolicy": "Delete",
+        "finalDump": "Skip",  # large objects, which an attack leaves, cannot be dumped
         "quota": {"pods": 9, "count/secrets": 50},
         "limits": {"default": {"cpu": "100m"}},
         "access": {"owners": [owner]},

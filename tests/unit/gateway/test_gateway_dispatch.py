@@ -59,4 +59,4 @@ async def test_the_pause_grows_with_every_failure(error):
         pauses.append(made._due["t"] - now)
         now = made._due["t"]
     assert 1 <= pauses[0] <= 3
-    assert 128 <= pauses[-1] <= 300
+    assert 128 <= pauses[-1] <= 300 + 1e-6  # what a difference of floats leaves
