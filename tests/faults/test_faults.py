@@ -55,7 +55,11 @@ def test_a_sample_of_all_faults_breaks_no_oracle(judge: Judge) -> None:
 def test_the_oracles_notice_what_an_operator_left_behind(judge: Judge) -> None:
     rig_ = judge.rig
     rig_.sql.execute("CREATE ROLE pw_zzzzzzzzzzzz_app")
-    rig_.vault.send("PUT", "sys/policies/acl/pipewright-tenant-zzzzzzzzzzzz", {"policy": 'path "none" { capabilities = ["deny"] }'})
+    rig_.vault.send(
+        "PUT",
+        "sys/policies/acl/pipewright-tenant-zzzzzzzzzzzz",
+        {"policy": 'path "none" { capabilities = ["deny"] }'},
+    )
     try:
         found = {it.how for it in judge.play(CREATE, None) if it.oracle == "O3"}
     finally:
