@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import yaml
 
+from dev import web
 from pipewright.ports import LOGINS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -221,6 +222,11 @@ def canary_places(scene: Any) -> Callable[[], str]:
             for path in (scene.stack.folder / "logs").iterdir()
             if path.name != "vault.log"
         ]
+        for component in COMPONENTS:
+            metrics = web.ask(f"http://127.0.0.1:{scene.stack.layout.ports[component]}/metrics")
+            assert metrics is not None
+            assert "# HELP" in metrics.body.decode(), f"{component} shows no metrics"
+            parts.append(metrics.body.decode())
         return "\n".join(parts)
 
     return read

@@ -6,15 +6,19 @@ The control of each statement is the same statement by the superuser in a transa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import conninfo
 
 from pipewright.backends.postgres import PostgresDatabases, Server
-from pipewright.ports import Secret
-from pipewright.store import connect
+from pipewright.ports import Connection, Secret
+from pipewright.records import RunRecord
+from pipewright.store import connect, decisions, history, journal, pools
+from pipewright.store.records import WorkflowRun
 
 
 @pytest.fixture
@@ -216,40 +220,85 @@ CREATE TABLE app.schema_version (version_num text);
 """
 
 
-async def test_what_a_tenant_plants_never_runs_in_a_session_of_ours(
-    scene: Any, admin: psycopg.Connection[Any]
-) -> None:
-    """cloudnative-pg#10774: operators and functions before the catalog's, and a bent search path."""
+@pytest.fixture
+def planted(scene: Any) -> Iterator[psycopg.Connection[Any]]:
+    """The trap, proved to spring in a session with a bent path, and set again."""
     with scene.a.connect() as own:
         own.execute("DROP TABLE IF EXISTS app.sprung, app.schema_version")
         own.execute(PLANTED)
-        # the control: in a session with a bent path the trap springs
         own.execute("SET search_path = app, pg_catalog")
         own.execute("SELECT now(), 'a'::text = 'b'::text")
         assert own.execute("SELECT count(*) > 0 FROM app.sprung").fetchone() == (True,)
         own.execute("TRUNCATE app.sprung")
-        folder = scene.stack.folder / "identities" / "provisioner"
-        database = scene.stack.parts.database()
-        server = Server(
-            name="main",
-            host=database.host,
-            port=database.port,
-            provisioner_dsn=Secret((folder / "server.dsn").read_text()),
-            migrator_dsn=Secret((folder / "migrator.dsn").read_text()),
-        )
-        databases = PostgresDatabases(server)
-        found = await databases.find(scene.a.id)
-        assert found is not None
-        assert found.current
-        await databases.migrate(scene.a.id)
-        await databases.create(scene.a.id, uid=str(found.owner_uid), connection_limit=20)
-        sprung = own.execute("SELECT DISTINCT who FROM app.sprung").fetchall()
-        assert sprung == []
-        info = connect.conninfo(server.migrator_dsn, dbname=f"pw_{scene.a.id}")
-        with psycopg.connect(info) as migrator:
-            assert migrator.execute("SHOW search_path").fetchone() == ("pg_catalog",)
+        yield own
         own.execute("RESET search_path")
         own.execute("DROP TABLE app.sprung, app.schema_version CASCADE")
         own.execute("DROP FUNCTION app.spring, app.now CASCADE")
         own.execute("DROP FUNCTION app.same(name, name), app.same(text, text) CASCADE")
-    scene.tried.append(("app: plants operators and functions for our sessions", "PostgreSQL"))
+
+
+async def test_what_a_tenant_plants_never_runs_in_a_session_of_the_provisioner(
+    scene: Any, planted: psycopg.Connection[Any]
+) -> None:
+    """cloudnative-pg#10774: operators and functions before the catalog's, and a bent search path."""
+    folder = scene.stack.folder / "identities" / "provisioner"
+    database = scene.stack.parts.database()
+    server = Server(
+        name="main",
+        host=database.host,
+        port=database.port,
+        provisioner_dsn=Secret((folder / "server.dsn").read_text()),
+        migrator_dsn=Secret((folder / "migrator.dsn").read_text()),
+    )
+    databases = PostgresDatabases(server)
+    found = await databases.find(scene.a.id)
+    assert found is not None
+    assert found.current
+    await databases.migrate(scene.a.id)
+    await databases.create(scene.a.id, uid=str(found.owner_uid), connection_limit=20)
+    assert planted.execute("SELECT DISTINCT who FROM app.sprung").fetchall() == []
+    info = connect.conninfo(server.migrator_dsn, dbname=f"pw_{scene.a.id}")
+    with psycopg.connect(info) as migrator:
+        assert migrator.execute("SHOW search_path").fetchone() == ("pg_catalog",)
+    scene.tried.append(("app: plants operators and functions for the provisioner's sessions", "PostgreSQL"))
+
+
+@pytest.mark.parametrize("login", ["runner", "ingest"])
+async def test_what_a_tenant_plants_never_runs_in_a_session_with_its_history(
+    scene: Any, planted: psycopg.Connection[Any], login: str
+) -> None:
+    """The statements of the runner and of the gateway, in sessions opened as they open them."""
+    passwords = scene.vault.call("GET", f"tenants/data/{scene.a.id}/platform/database")["data"]["data"]
+    where = Connection(
+        server="main",
+        host=scene.a.secret["host"],
+        port=int(scene.a.secret["port"]),
+        database=scene.a.secret["dbname"],
+    )
+    dsn = connect.tenant_dsn(where, user=f"pw_{scene.a.id}_{login}", password=Secret(passwords[login]))
+    at, uid, connections = datetime(2026, 3, 1, tzinfo=UTC), str(uuid4()), pools.Pools()
+    run = RunRecord(
+        project="p",
+        pipeline="ci",
+        id=f"planted-{login}",
+        attempt=1,
+        phase="started",
+        queued_at=at,
+        started_at=at,
+    )
+    try:
+        async with connections.connection(login, dsn) as session:
+            if login == "ingest":
+                await history.upsert_runs(session, [run], integration=uid, seen_at=at, actors={})
+                attempts = [(run.id, 1)]
+                assert await history.find_runs(session, integration=uid, attempts=attempts)
+                assert await decisions.claim_outbox(session, now=at) == []
+            else:
+                opened = WorkflowRun(run_uid=uid, namespace="a", name="n", workflow_uid=uid, started_at=at)
+                assert await journal.start_run(session, opened)
+                assert await journal.find_run(session, uid) == opened
+                assert await journal.count_runs_since(session, workflow_uid=uid, since=at) == 1
+    finally:
+        await connections.close()
+    assert planted.execute("SELECT DISTINCT who FROM app.sprung").fetchall() == []
+    scene.tried.append((f"app: plants operators and functions for sessions of {login}", "PostgreSQL"))
