@@ -104,7 +104,8 @@ def slice_of(cases: Sequence[Case], text: str | None) -> list[Case]:
     index, count = int(part), int(parts)
     if not 1 <= index <= count:
         raise Problem(f"--slice {text}: write the number of the part and of all parts, as 2/5")
-    return list(cases[index - 1 :: count])
+    # turned by one in each round: before and after take turns, and must not be dealt to different parts
+    return [case for number, case in enumerate(cases) if (number + number // count) % count == index - 1]
 
 
 def report(record: Record, chosen: Sequence[Case]) -> int:

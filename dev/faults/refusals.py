@@ -53,7 +53,7 @@ _REFUSALS: Mapping[str, tuple[Treatment, str, bool]] = {
     "postgres cut after a write": (Cut(), "postgres", True),
     "postgres slow": (Delay(0.2), "postgres", False),
 }
-_SAMPLED = {"kubernetes 409 Conflict", "vault truncated", "postgres cut after a write"}
+_SAMPLED = {"kubernetes 409 Conflict", "vault 412", "postgres cut after a write"}
 
 for _name, (_treatment, _system, _only_writes) in _REFUSALS.items():
     for _story in (CREATE, CHANGE, DELETE):

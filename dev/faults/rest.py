@@ -122,6 +122,8 @@ class HttpProxy:
                 await self._handle(await _read(reader), reader, writer)
         except (_Gone, OSError, asyncio.IncompleteReadError, aiohttp.ClientError):
             writer.transport.abort()  # one side is gone, so the other goes, too
+        except asyncio.CancelledError:
+            return  # by `stop`, which waits for nobody; asyncio would print a trace
         finally:
             self._open.discard(task)
             with contextlib.suppress(OSError):

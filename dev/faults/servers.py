@@ -84,7 +84,7 @@ for _story in (CREATE, DELETE):
         kind(f"{_story.name}: SIGKILL {_name}", sampled=_sampled)(
             partial(_during, story=_story, at=_MIDDLE[_story.name], disturb=partial(_killed, _name))
         )
-    kind(f"{_story.name}: Vault sealed for 2 s", sampled=_story is CREATE)(
+    kind(f"{_story.name}: Vault sealed for 2 s")(
         partial(_during, story=_story, at={"create": 7, "delete": 3}[_story.name], disturb=_sealed)
     )
 

@@ -166,7 +166,7 @@ def edited(judge: Judge) -> list[Broken]:
     return judge.verdict(CREATE, subject, learned.reference, edited=True)
 
 
-@kind("recreate: the same name at once", sampled=True)
+@kind("recreate: the same name at once")
 def recreated(judge: Judge) -> list[Broken]:
     """Deleted and created again under the same name as soon as it is free."""
     rig, learned = judge.rig, judge.learn(CREATE)

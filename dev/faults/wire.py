@@ -240,6 +240,8 @@ class PostgresProxy:
             await _Session(switch=self._switch, client=(reader, writer), server=server).run()
         except (OSError, asyncio.IncompleteReadError):
             pass  # one side is gone, so the other goes, too
+        except asyncio.CancelledError:
+            return  # by `stop`, which waits for nobody; asyncio would print a trace
         finally:
             self._open.discard(task)
             for end in closing:
