@@ -21,11 +21,16 @@ NAMESPACE = "default"
 
 
 class Hand:
-    """Time that only tests move; sleeping moves it."""
+    """Time that moves when all `sleepers` sleep, to when the first of them wakes.
+
+    Were it moved by one alone, a slow answer to another would look like its long silence.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.sleepers = 1
         self.naps: list[float] = []
+        self._asleep: list[tuple[float, asyncio.Event]] = []
         self._moved = asyncio.Event()
 
     def monotonic(self) -> float:
@@ -36,8 +41,15 @@ class Hand:
 
     async def sleep(self, seconds: float) -> None:
         self.naps.append(seconds)
-        self.seconds += seconds
-        self._moved.set()
+        awake = asyncio.Event()
+        self._asleep.append((self.seconds + seconds, awake))
+        if len(self._asleep) == self.sleepers:
+            first = min(self._asleep, key=lambda nap: nap[0])
+            self._asleep.remove(first)
+            self.seconds = first[0]
+            first[1].set()
+            self._moved.set()
+        await awake.wait()
         await asyncio.sleep(0)
 
     async def reach(self, seconds: float) -> None:
@@ -160,6 +172,7 @@ async def test_a_second_candidate_waits_until_the_lease_has_run_out(candidate, l
 async def test_a_renewed_lease_is_not_taken(candidate, time) -> None:
     one, two = candidate("one"), candidate("two")
     await one.acquire()
+    time.sleepers = 2
     holding = asyncio.create_task(one.hold())
     waiting = asyncio.create_task(two.acquire())
     await time.reach(200)
