@@ -11,6 +11,9 @@ from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Database, Registration, SecretAccess, Server
 from pipewright.plan import Manifest, Ref
 
+FIRST_VERSION = 1
+"""Of the credentials of a tenant that never had any: Vault counts from it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
@@ -69,6 +72,21 @@ def is_bound(registration: Registration, name: str, found: Manifest | None) -> b
         and not is_going(found)
         and registration.namespaces.get(name) == found["metadata"]["uid"]
     )
+
+
+def missing_namespaces(tenant: Tenant, observed: Observed) -> tuple[str, ...]:
+    """Names in the spec of which there is no namespace: they are created, with all that lies in them."""
+    wanted = tenant.spec.namespace_names(tenant.name)
+    return tuple(name for name in wanted if observed.namespaces.get(name) is None)
+
+
+def credentials_to_be(registration: Registration, observed: Observed) -> int | None:
+    """The version that the credentials have, or will have once they are issued for the first time."""
+    version = observed.credential_version
+    if isinstance(version, int):
+        return version
+    new = version is None and observed.database is None and registration.bundle_version is None
+    return FIRST_VERSION if new else None
 
 
 def is_ours(tenant: Tenant, registration: Registration, found: Manifest) -> bool:

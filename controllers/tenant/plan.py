@@ -1,7 +1,8 @@
 """What a Tenant needs done, from what was seen. Pure: the list of rules is the documentation.
 
-The order over several passes follows from what each rule needs to see: the registry's id first, then
-namespaces, then what lies in them; the database and Vault beside them; projections of credentials last.
+The registry's id comes first, alone. All that a new tenant needs follows in the next pass: each namespace
+with what lies in it, the database with its logins beside them, and after both the projections of credentials.
+What is found half-done takes more passes, because each rule waits for what it needs to see.
 """
 
 from __future__ import annotations

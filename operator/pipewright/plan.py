@@ -64,6 +64,8 @@ class Chain(Generic[ActionT]):
 
     serves: str
     actions: tuple[ActionT, ...]
+    after: tuple[str, ...] = ()
+    """Conditions whose chains, where they stand before this one, must have succeeded first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +87,9 @@ class Plan(Generic[ActionT]):
             yield from chain.actions
 
 
-def chain(serves: str, *actions: ActionT) -> Plan[ActionT]:
+def chain(serves: str, *actions: ActionT, after: tuple[str, ...] = ()) -> Plan[ActionT]:
     """A plan of one chain; the empty plan when there are no actions."""
-    return Plan(chains=(Chain(serves=serves, actions=actions),) if actions else ())
+    return Plan(chains=(Chain(serves=serves, actions=actions, after=after),) if actions else ())
 
 
 def says(aspect: str, status: bool | None, reason: str, message: str, *, stalled: bool = False) -> Plan[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.observed import Observed, Unknown, credentials_to_be
 from controllers.tenant.rules import rotation, upgrade
 from controllers.tenant.rules.words import DATABASE, Plan, unknown
 from pipewright import actions as act
+from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import LOGINS, Database, Registration, standby_login
 from pipewright.plan import chain, merge, says
@@ -25,7 +27,7 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
     issue = () if version is not None else (act.IssueCredentials(tenant_id=tenant_id, uid=tenant.uid),)
     if found is None or found.owner_uid is None or not found.closed_to_public:
         create = act.CreateDatabase(tenant_id=tenant_id, uid=tenant.uid, connection_limit=limit)
-        return chain(DATABASE, *issue, create)
+        return chain(DATABASE, *issue, create, *_first_logins(registration, observed))
     if found.owner_uid != tenant.uid:
         message = f"the database {found.name} belongs to the Tenant with UID {found.owner_uid}"
         return says(DATABASE, False, "DatabaseOwnedByOther", message, stalled=True)
@@ -40,6 +42,14 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
         _extensions(tenant, registration, observed, database=found),
         _logins(tenant, registration, observed, now, database=found, version=version),
     )
+
+
+def _first_logins(registration: Registration, observed: Observed) -> Iterable[ProvisionerAction]:
+    """The logins of a database that is only now created."""
+    version = credentials_to_be(registration, observed)
+    # the gateway's credentials come before the database's, so that it is never refused
+    if observed.database is None and version is not None and registration.bundle_version in (None, version):
+        yield act.SetLogins(tenant_id=registration.id, version=version, granted=True)
 
 
 def are_set(database: Database, version: int) -> bool:

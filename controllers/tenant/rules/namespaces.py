@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from controllers.tenant import objects
-from controllers.tenant.observed import Observed, is_bound, is_going, is_ours
+from controllers.tenant.observed import Observed, is_bound, is_going, is_ours, missing_namespaces
 from controllers.tenant.rules import adoption, quota
 from controllers.tenant.rules.words import ACCESS, NAMESPACES, NETWORK, SOON, Plan
 from pipewright import actions as act
@@ -20,20 +20,19 @@ THERE = "namespace, quota, limits and ServiceAccount are there"
 
 
 def namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
-    """Each namespace of the spec is there, is bound to the tenant by its UID, and has its labels."""
+    """Each namespace of the spec that is there is bound to the tenant by its UID, and has its labels."""
     return merge(
         *(
-            _namespace(tenant, registration, name, observed.namespaces.get(name))
+            _namespace(tenant, registration, name, found)
             for name in tenant.spec.namespace_names(tenant.name)
+            if (found := observed.namespaces.get(name)) is not None
         )
     )
 
 
-def _namespace(tenant: Tenant, registration: Registration, name: str, found: Manifest | None) -> Plan:
-    adopted = found is not None and (adoption.wanted(tenant, name) or adoption.is_adopted(found))
+def _namespace(tenant: Tenant, registration: Registration, name: str, found: Manifest) -> Plan:
+    adopted = adoption.wanted(tenant, name) or adoption.is_adopted(found)
     wanted = objects.namespace(tenant, tenant_id=registration.id, name=name, adopted=adopted)
-    if found is None:
-        return chain(NAMESPACES, act.CreateObject(manifest=wanted))
     if not is_ours(tenant, registration, found):
         return adoption.adopt(tenant, registration, found, manifest=wanted)
     if is_going(found):
@@ -62,16 +61,19 @@ def _no_longer_wanted(wanted: Manifest, found: Manifest) -> Iterable[Provisioner
 
 
 def in_namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
-    """What lies in the bound namespaces is what the spec asks for, and no more of it than that."""
+    """What lies in the bound namespaces is what the spec asks for; those that are missing come with it."""
+    new = missing_namespaces(tenant, observed)
     spaces = [
         name
         for name in tenant.spec.namespace_names(tenant.name)
-        if is_bound(registration, name, observed.namespaces.get(name))
+        if name in new or is_bound(registration, name, observed.namespaces.get(name))
     ]
     quotas = {name: observed.children.get(objects.quota_ref(name)) for name in spaces}
     division = quota.divide(tenant.spec.whole_quota, quotas)
     plans = (
-        _aspect_of(tenant, registration, observed, name, aspect, build, said)
+        _made(tenant, registration, name, aspect, build)
+        if name in new
+        else _aspect_of(tenant, registration, observed, name, aspect, build, said)
         for name in spaces
         for aspect, build, said in (
             (NAMESPACES, partial(objects.in_namespace, hard=division.hard[name]), THERE),
@@ -95,6 +97,17 @@ def _network_says(tenant: Tenant) -> str:
     if tenant.spec.network.isolation == "Open":
         return "all traffic is allowed but to the cloud's metadata services"
     return "all traffic is denied but DNS, the tenant's own and what the spec lists"
+
+
+def _made(tenant: Tenant, registration: Registration, name: str, aspect: str, build: objects.Builder) -> Plan:
+    """All of an aspect in a namespace that is created in the same look: only once it is bound."""
+    manifests = build(tenant, tenant_id=registration.id, namespace=name)
+    applies = (act.ApplyObject(manifest=manifest) for manifest in manifests)
+    if aspect != NAMESPACES:
+        return chain(aspect, *applies, after=(NAMESPACES,))
+    space = objects.namespace(tenant, tenant_id=registration.id, name=name)
+    create = act.CreateNamespace(tenant_id=registration.id, uid=tenant.uid, manifest=space)
+    return chain(NAMESPACES, create, *applies)
 
 
 def _aspect_of(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.observed import Observed, Unknown, credentials_to_be, missing_namespaces
 from controllers.tenant.rules.database import are_set
 from controllers.tenant.rules.rotation import noted_version
-from controllers.tenant.rules.words import SECRETS, Plan, unknown
+from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS, Plan, unknown
 from pipewright import actions as act
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
@@ -25,14 +25,19 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
         grant: tuple[ProvisionerAction, ...] = ()
     else:
         grant = (act.GrantSecretAccess(tenant_id=registration.id, namespaces=wanted.namespaces),)
+    # a rotation reaches the bundle, then the database, then what clients read: each finds the door open
+    rotating = isinstance(version, int) and (
+        registration.bundle_version not in (None, version)
+        or (
+            version > 1
+            and not (isinstance(observed.database, Database) and are_set(observed.database, version))
+        )
+    )
+    new = Plan() if rotating else _in_new_namespaces(tenant, registration, observed)
     if not isinstance(version, int) or not observed.connections:
         waits = says(SECRETS, False, "Progressing", "comes when the namespaces and the credentials are there")
-        return merge(chain(SECRETS, *grant), waits)
+        return merge(chain(SECRETS, *grant), new, waits)
     sealed = (registration.bundle_version, registration.bundle_key) == (version, observed.gateway_key)
-    # a rotation reaches the bundle, then the database, then what clients read: each finds the door open
-    rotating = registration.bundle_version not in (None, version) or (
-        version > 1 and not (isinstance(observed.database, Database) and are_set(observed.database, version))
-    )
     return merge(
         chain(
             SECRETS,
@@ -40,7 +45,24 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
             *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
             *(() if rotating else _projections(tenant, registration, observed, version)),
         ),
+        new,
         says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there"),
+    )
+
+
+def _in_new_namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
+    """The same for namespaces that are created in this look, once they are bound and the logins are set."""
+    new, version = missing_namespaces(tenant, observed), credentials_to_be(registration, observed)
+    if not new or version is None:
+        return Plan()
+    bound = observed.wanted_access.namespaces if observed.wanted_access is not None else ()
+    sealed = bool(observed.connections) or registration.bundle_version is not None
+    return chain(
+        SECRETS,
+        act.GrantSecretAccess(tenant_id=registration.id, namespaces=tuple(sorted({*bound, *new}))),
+        *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
+        *(_projection(tenant, registration, name, version) for name in new),
+        after=(NAMESPACES, ACCESS, DATABASE),
     )
 
 
@@ -50,10 +72,16 @@ def _projections(
     for namespace, found in observed.connections.items():
         assert not isinstance(found, Unknown)
         if noted_version(found) != version:
-            yield act.ProjectConnection(
-                tenant_id=registration.id,
-                uid=tenant.uid,
-                tenant_name=tenant.name,
-                namespace=namespace,
-                version=version,
-            )
+            yield _projection(tenant, registration, namespace, version)
+
+
+def _projection(
+    tenant: Tenant, registration: Registration, namespace: str, version: int
+) -> ProvisionerAction:
+    return act.ProjectConnection(
+        tenant_id=registration.id,
+        uid=tenant.uid,
+        tenant_name=tenant.name,
+        namespace=namespace,
+        version=version,
+    )

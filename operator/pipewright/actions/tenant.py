@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipewright.facts import Server
+from pipewright.plan import Manifest, Ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,21 @@ class RegisterTenant:
 
     def __str__(self) -> str:
         return f"register tenant {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateNamespace:
+    """Create a namespace and record in the registry that it is the tenant's, by the UID that it got.
+
+    One of that name that appeared meanwhile is left alone, and nothing that comes after is done.
+    """
+
+    tenant_id: str
+    uid: str
+    manifest: Manifest = field(hash=False)
+
+    def __str__(self) -> str:
+        return f"create and bind {Ref.of(self.manifest)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +124,8 @@ class SetLogins:
 
     tenant_id: str
     version: int
+    granted: bool = False
+    """Their grants were made a moment ago, with the database."""
 
     def __str__(self) -> str:
         return f"set database logins at credential version {self.version}"
@@ -308,6 +326,7 @@ class PurgeSecrets:
 
 TenantAction = (
     RegisterTenant
+    | CreateNamespace
     | BindNamespace
     | UnbindNamespace
     | IssueCredentials

@@ -1,5 +1,7 @@
 """Perform a plan: chains in order, those for other conditions beside them; a failure stops its chain only.
 
+A chain that comes `after` others waits for them, and is left to the next look when one of them failed.
+
 Which action becomes which port call is said once per process: `provisioner` and `runner` hold the two
 matches, closed by `assert_never`, so a new action that nobody performs does not pass the type check.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pipewright.plan import Chain, Failure, Plan, Results
@@ -17,21 +20,39 @@ ActionT = TypeVar("ActionT")
 
 async def apply(plan: Plan[ActionT], perform: Callable[[ActionT], Awaitable[None]]) -> Results:
     """What was done of the plan, and where each chain that failed stopped. Never raises a chain's error."""
-    lines: dict[str, list[Chain[ActionT]]] = {}
-    for chain in plan.chains:  # those for one condition are about the same things: one after the other
-        lines.setdefault(chain.serves, []).append(chain)
+    tasks: list[asyncio.Task[_Ending]] = []
     try:
         async with asyncio.TaskGroup() as together:  # cancelled together: nothing goes on after a shutdown
-            tasks = [together.create_task(_in_turn(chains, perform)) for chains in lines.values()]
+            for position, chain in enumerate(plan.chains):  # each waits only for what stands before it
+                before = tuple(zip(plan.chains[:position], tasks, strict=True))
+                tasks.append(together.create_task(_in_turn(chain, before, perform)))
     except BaseExceptionGroup as ending:
         raise ending.exceptions[0] from None  # only what ends the process gets here; it leaves as it came
-    return _together([task.result() for task in tasks])
+    return _together([task.result().results for task in tasks])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    """What came of one chain."""
+
+    results: Results
+    whole: bool
+    """It was performed to its end."""
 
 
 async def _in_turn(
-    chains: Sequence[Chain[ActionT]], perform: Callable[[ActionT], Awaitable[None]]
-) -> Results:
-    return _together([await _perform(chain, perform) for chain in chains])
+    chain: Chain[ActionT],
+    before: Sequence[tuple[Chain[ActionT], asyncio.Task[_Ending]]],
+    perform: Callable[[ActionT], Awaitable[None]],
+) -> _Ending:
+    whole = True
+    for other, task in before:
+        if other.serves == chain.serves:  # those for one condition are about the same things
+            await task
+        elif other.serves in chain.after:
+            whole = (await task).whole and whole
+    results = await _perform(chain, perform) if whole else Results()
+    return _Ending(results=results, whole=whole and not results.failures)
 
 
 def _together(found: Sequence[Results]) -> Results:

@@ -17,9 +17,12 @@ from urllib.parse import quote
 from pipewright import errors, names
 from pipewright.actions import ProvisionerAction, objects, tenant
 from pipewright.facts import active_login, standby_login
+from pipewright.plan import Ref
 from pipewright.ports import LOGINS, ProvisionerPorts, Secret
 
 UPGRADE_TURN = timedelta(seconds=30)
+AGAIN = timedelta(seconds=1)
+"""When to look again at what changed between a look and a write."""
 PASSWORD_BYTES = 32
 """Entropy of a generated password; 43 characters of base64url."""
 
@@ -41,6 +44,8 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             )
         case tenant.RegisterTenant():
             await ports.registry.register(uid=action.uid, name=action.name, servers=action.servers)
+        case tenant.CreateNamespace():
+            await _create_namespace(action, ports)
         case tenant.BindNamespace():
             await ports.registry.bind_namespace(action.tenant_id, name=action.name, uid=action.uid)
         case tenant.UnbindNamespace():
@@ -109,6 +114,17 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             assert_never(action)
 
 
+async def _create_namespace(action: tenant.CreateNamespace, ports: ProvisionerPorts) -> None:
+    ref = Ref.of(action.manifest)
+    await ports.cluster.create(action.manifest)
+    found = await ports.cluster.get(ref)
+    # not the answer to the create but the label tells whose it is: it may have been there already
+    metadata = found["metadata"] if found is not None else {}
+    if (metadata.get("labels") or {}).get(names.UID_LABEL) != action.uid or "deletionTimestamp" in metadata:
+        raise errors.Waiting("NamespaceAppeared", f"the {ref} appeared or went meanwhile", after=AGAIN)
+    await ports.registry.bind_namespace(action.tenant_id, name=ref.name, uid=metadata["uid"])
+
+
 async def _issue_credentials(action: tenant.IssueCredentials, ports: ProvisionerPorts) -> None:
     # False means that an earlier pass wrote them: theirs count, ours are forgotten
     await ports.secrets.create(names.platform_path(action.tenant_id), _generated(), owner=action.uid)
@@ -134,7 +150,9 @@ async def _migrate_database(action: tenant.MigrateDatabase, ports: ProvisionerPo
 async def _set_logins(action: tenant.SetLogins, ports: ProvisionerPorts) -> None:
     passwords = await _passwords(action.tenant_id, ports, version=action.version)
     passwords.pop(standby_login(action.version), None)
-    await ports.logins.set(action.tenant_id, passwords=passwords, version=action.version)
+    await ports.logins.set(
+        action.tenant_id, passwords=passwords, version=action.version, granted=action.granted
+    )
 
 
 async def _rotate_credentials(action: tenant.RotateCredentials, ports: ProvisionerPorts) -> None:

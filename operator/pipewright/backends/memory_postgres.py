@@ -290,7 +290,9 @@ class MemoryLogins:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
-    async def set(self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int) -> None:
+    async def set(
+        self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int, granted: bool = False
+    ) -> None:
         """Set these passwords, enable their logins and note the version."""
         found = self._server.databases.get(tenant_id)
         if found is None:

@@ -178,8 +178,13 @@ class Dumps(Protocol):
 class Logins(Protocol):
     """The roles that may log in to a tenant's database."""
 
-    async def set(self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int) -> None:
-        """Create the logins that are missing, set the passwords, enable, and note the version on each."""
+    async def set(
+        self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int, granted: bool = False
+    ) -> None:
+        """Create the logins that are missing, set the passwords, enable, and note the version on each.
+
+        `granted`: the database was created a moment ago, and the logins with all their grants.
+        """
         ...
 
     async def disable(self, tenant_id: str, *, uid: str) -> None:

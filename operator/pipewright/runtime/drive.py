@@ -244,7 +244,12 @@ class Driver:
                 self._queue.retry(key)
         if result not in (Result.FAILED, Result.UNSETTLED):
             self._queue.forget(key)
+        if result in _TROUBLE and not isinstance(again, verdict.AtOnce):
+            self._queue.hold(key)
         return result
+
+
+_TROUBLE = (Result.FAILED, Result.STALLED, Result.UNSETTLED)
 
 
 def _failed(

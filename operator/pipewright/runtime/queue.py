@@ -58,6 +58,7 @@ class WorkQueue:
         base: float = 0.5,
         cap: float = 300.0,
         lane_share: float = 0.75,
+        breath: float = 1.0,
         timer: Timer | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
         metrics: Metrics | None = None,
@@ -66,14 +67,16 @@ class WorkQueue:
 
         base, cap: the first and the longest backoff, in seconds, before jitter.
         lane_share: the part of the workers that one lane may occupy; the rest stays free for the others.
+        breath: so many seconds after trouble a key is looked at again at the earliest, whoever asks.
         """
         self._schedule = Schedule(lane_of=lane_of)
-        self._base, self._cap, self._lane_share = base, cap, lane_share
+        self._base, self._cap, self._lane_share, self._breath = base, cap, lane_share, breath
         self._timer: Timer = timer or LoopTimer()
         self._uniform = uniform
         self._metrics = metrics or Metrics()
         self._metrics.watch_queue(self)
         self._failures: dict[Key, int] = {}
+        self._held: dict[Key, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed, self._quiet = asyncio.Event(), asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
@@ -88,6 +91,8 @@ class WorkQueue:
         `low` is for the initial list and periodic checks: everything else goes first. Never fails.
         """
         now = self._timer.time()
+        if after <= 0.0:
+            after = max(0.0, self._held.get(key, now) - now)
         self._schedule.add(key, now=now, after=after, low=low)
         self._metrics.queue_adds.labels(key.kind).inc()
         self._quiet.clear()
@@ -113,9 +118,19 @@ class WorkQueue:
         self.add(key, after=delay)
         return delay
 
+    def hold(self, key: Key) -> None:
+        """The look at this key ended in trouble: changes of its object are not looked at for a moment.
+
+        Whoever changes an object that fails as fast as they can would else keep a worker and the servers
+        busy with it. Delays that are asked for, as by `retry`, stay as they are.
+        """
+        self._held[key] = until = self._timer.time() + self._breath
+        self._schedule.postpone(key, due=until)
+
     def forget(self, key: Key) -> None:
         """The key does well, or is gone: its next failure starts with the shortest backoff again."""
         self._failures.pop(key, None)
+        self._held.pop(key, None)
 
     # -- working -----------------------------------------------------------------------------------------
 

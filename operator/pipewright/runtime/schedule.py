@@ -134,6 +134,12 @@ class Schedule:
         self._again[key] = False
         self._onward.add(key)
 
+    def postpone(self, key: Key, *, due: float) -> None:
+        """Let the active key, if it is to run again, do so then and not at once."""
+        if (low := self._again.pop(key, None)) is not None:
+            self._onward.discard(key)
+            self._delay(key, due=due, low=low)
+
     def _make_ready(self, key: Key, *, since: float, low: bool, first: bool = False) -> None:
         if key in self._normal or (low and key in self._low):
             return

@@ -149,6 +149,13 @@ def test_a_placement_that_no_server_has_is_said_with_those_that_there_are(reason
     assert says in fact.message
 
 
+IN_A_NEW_NAMESPACE = [
+    "create and bind Namespace team-a",
+    "apply ServiceAccount team-a/pipewright",
+    *(f"apply NetworkPolicy team-a/pipewright-{it}" for it in ("default-deny", "allow-dns", "same-tenant")),
+    *(f"apply RoleBinding team-a/pipewright-{it}" for it in ("provisioner", "runner")),
+]
+
 PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "a new tenant is registered before anything is named after it": (
         PLAIN,
@@ -157,7 +164,7 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     ),
     "nothing to do is an empty plan": (PLAIN, COMPLETE, []),
     "quota, limits and people are an empty plan too when they are there": (RICH, complete(RICH), []),
-    "a registered tenant gets its namespace, its database and its way into Vault side by side": (
+    "a registered tenant gets its namespace, its database and its way into Vault in one look": (
         PLAIN,
         Observed(
             gateway_key="key",
@@ -165,14 +172,45 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
                 REGISTRATION, state="Provisioning", namespaces={}, bundle_version=None, bundle_key=None
             ),
             namespaces={"team-a": None},
-            wanted_access=ACCESS,
         ),
         [
-            "create Namespace team-a",
+            *IN_A_NEW_NAMESPACE,
             "issue database credentials",
             f"create database for tenant {ID}",
+            "set database logins at credential version 1",
             "grant access to the tenant's Vault path",
+            "seal the gateway's credentials at version 1",
+            "write the connection Secret in team-a",
         ],
+    ),
+    "credentials that a crash left behind are used": (
+        PLAIN,
+        Observed(
+            gateway_key="key",
+            registration=replace(REGISTRATION, bundle_version=None, bundle_key=None),
+            namespaces={"team-a": COMPLETE.namespaces["team-a"]},
+            children=COMPLETE.children,
+            connections={"team-a": None},
+            secret_access=ACCESS,
+            wanted_access=ACCESS,
+            credential_version=1,
+        ),
+        [
+            f"create database for tenant {ID}",
+            "set database logins at credential version 1",
+            "seal the gateway's credentials at version 1",
+            "write the connection Secret in team-a",
+        ],
+    ),
+    "what was sealed for the gateway once is not the first version again": (
+        PLAIN,
+        Observed(
+            gateway_key="key",
+            registration=replace(REGISTRATION, namespaces={}),
+            namespaces={"team-a": None},
+            database=None,
+        ),
+        [*IN_A_NEW_NAMESPACE, "issue database credentials", f"create database for tenant {ID}"],
     ),
     "a namespace that a crash left unbound is bound": (
         PLAIN,
@@ -182,7 +220,11 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "a namespace that was deleted is created again": (
         PLAIN,
         replace(COMPLETE, namespaces={"team-a": None}, children={}, connections={}),
-        ["create Namespace team-a"],
+        [
+            *IN_A_NEW_NAMESPACE,
+            "grant access to the tenant's Vault path",
+            "write the connection Secret in team-a",
+        ],
     ),
     "a label that somebody removed from the namespace comes back": (
         PLAIN,

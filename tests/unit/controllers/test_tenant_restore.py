@@ -106,7 +106,15 @@ CLAIMS: dict[str, tuple[Observed, list[str]]] = {
     ),
     "namespaces go on while the server is silent": (
         replace(COMPLETE, registration=RESTORING, database=SILENT, namespaces={"team-a": None}, children={}),
-        ["create Namespace team-a"],
+        [
+            "create and bind Namespace team-a",
+            "apply ServiceAccount team-a/pipewright",
+            *(
+                f"apply NetworkPolicy team-a/pipewright-{it}"
+                for it in ("default-deny", "allow-dns", "same-tenant")
+            ),
+            *(f"apply RoleBinding team-a/pipewright-{it}" for it in ("provisioner", "runner")),
+        ],
     ),
 }
 

@@ -76,3 +76,55 @@ async def test_what_ends_the_process_ends_every_chain_and_leaves_as_it_came() ->
     with pytest.raises(Killed):
         await apply(plan(first=("waits",), second=("kills",)), perform)
     assert ended == ["waits"]
+
+
+async def test_a_chain_waits_for_those_that_it_comes_after() -> None:
+    order = list[str]()
+
+    async def perform(action: str) -> None:
+        await asyncio.sleep(0.01 if action.startswith("slow") else 0)
+        order.append(action)
+
+    chains = (
+        Chain(serves="first", actions=("slow", "slower")),
+        Chain(serves="second", actions=("quick",)),
+        Chain(serves="third", actions=("last",), after=("first", "second", "not in this plan")),
+    )
+    results = await apply(Plan(chains=chains), perform)
+    assert order == ["quick", "slow", "slower", "last"]
+    assert [note for _, note in results.done] == ["slow", "slower", "quick", "last"]
+
+
+async def test_after_a_failure_what_depends_on_it_is_left_to_the_next_look() -> None:
+    performed = list[str]()
+
+    async def perform(action: str) -> None:
+        performed.append(action)
+        if action == "breaks":
+            raise ValueError(action)
+
+    chains = (
+        Chain(serves="first", actions=("breaks", "never")),
+        Chain(serves="second", actions=("left out",), after=("first",)),
+        Chain(serves="second", actions=("done",)),
+        Chain(serves="third", actions=("left out too",), after=("second",)),
+    )
+    results = await apply(Plan(chains=chains), perform)
+    assert performed == ["breaks", "done"]
+    assert [(it.serves, it.action) for it in results.failures] == [("first", "breaks")]
+    assert [note for _, note in results.done] == ["done"]
+
+
+async def test_chains_that_name_each_other_do_not_wait_for_ever() -> None:
+    performed = list[str]()
+
+    async def perform(action: str) -> None:
+        performed.append(action)
+
+    chains = (
+        Chain(serves="first", actions=("one",), after=("second",)),
+        Chain(serves="second", actions=("two",), after=("first",)),
+    )
+    async with asyncio.timeout(5):
+        await apply(Plan(chains=chains), perform)
+    assert performed == ["one", "two"], "only what stands before it is waited for"

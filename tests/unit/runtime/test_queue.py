@@ -144,6 +144,48 @@ async def test_a_worker_that_fails_is_retried_and_its_text_is_not_logged(timer, 
     assert "RuntimeError" in shown.out + shown.err
 
 
+async def test_a_key_in_trouble_is_not_looked_at_at_each_change(timer) -> None:
+    queue, looks = WorkQueue(timer=timer, breath=1.0), list[float]()
+
+    async def worker(key: Key) -> None:
+        looks.append(timer.time())
+        queue.add(key)  # it changes while it is looked at, too
+        queue.hold(key)
+
+    async with running(queue, worker):
+        began = timer.time()
+        for _ in range(40):  # five seconds
+            queue.add(A)
+            await queue.settled()
+            timer.advance(0.125)
+    assert [at - began for at in looks] == [0, 1, 2, 3, 4]
+
+
+async def test_a_key_that_is_held_keeps_its_retry_and_leaves_others_alone(timer) -> None:
+    queue, worker = WorkQueue(timer=timer, breath=1.0, uniform=longest), Recorder()
+    async with running(queue, worker):
+        queue.hold(A)
+        queue.retry(A)
+        queue.add(A)
+        queue.add(C)
+        await queue.settled()
+        assert worker.keys == [C]
+        worker.started.clear()
+        timer.advance(0.5)
+        await worker.started.wait()
+        assert worker.keys == [C, A]
+
+
+async def test_what_does_well_again_is_not_held(timer) -> None:
+    queue, worker = WorkQueue(timer=timer, breath=1.0), Recorder()
+    async with running(queue, worker):
+        queue.hold(A)
+        queue.forget(A)
+        queue.add(A)
+        await queue.settled()
+    assert worker.keys == [A]
+
+
 async def test_stop_lets_workers_finish(timer) -> None:
     queue, worker = WorkQueue(timer=timer), Recorder()
     worker.gate.clear()

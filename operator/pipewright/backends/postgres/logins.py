@@ -29,7 +29,9 @@ class PostgresLogins:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    async def set(self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int) -> None:
+    async def set(
+        self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int, granted: bool = False
+    ) -> None:
         """Create the logins that are missing, set the passwords, enable, and note the version on each."""
         async with self._server.provisioner() as conn, conn.transaction(), conn.pipeline():
             exists, uid = await servers.owner_uid(conn, tenant_id)
@@ -37,8 +39,9 @@ class PostgresLogins:
                 raise errors.Conflict(
                     f"database {roles.database(tenant_id)} is not complete; it is created first"
                 )
-            await databases.make_roles(conn, tenant_id, uid=uid)
-            await databases.open_to_tenant(conn, tenant_id)
+            if not granted:
+                await databases.make_roles(conn, tenant_id, uid=uid)
+                await databases.open_to_tenant(conn, tenant_id)
             for purpose, password in passwords.items():
                 role = roles.login(tenant_id, purpose)
                 verifier = verifiers.verifier(conn, user=role, password=password.reveal())
