@@ -269,10 +269,10 @@ NUMBERS = "[" + ", ".join(str(number) for number in range(150)) + "]"
 def test_a_heavy_expression_is_refused_at_once(source: str) -> None:
     source = source.format(NUMBERS)
     environment = expressions.conditions("pipelinerun.finished")
-    began = time.perf_counter()
+    began = time.thread_time()  # the CPU's time: others may keep the machine busy meanwhile
     with pytest.raises(ExpressionError):
         environment.condition(source)
-    assert time.perf_counter() - began < 0.1
+    assert time.thread_time() - began < 0.1
 
 
 ITEMS = st.sampled_from(["event.run.url", "event.branch", "'x'", "a", "b", "prediction.reasons[0]"])
