@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from pipewright import errors
 from pipewright.backends.postgres import extensions
 from pipewright.backends.postgres import server as servers
-from pipewright.backends.postgres.server import Server, execute
+from pipewright.backends.postgres.server import Server, execute, execute_all, statement
 from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Login
 from pipewright.store import connect, roles, schema, trouble
 
@@ -71,10 +72,9 @@ class PostgresDatabases:
         async with self._server.provisioner() as conn:
             if not await servers.require_owner(conn, tenant_id, uid=uid):
                 await _clone(conn, name)
-            async with conn.transaction(), conn.pipeline():  # many small statements, sent in one go
-                await make_roles(conn, tenant_id, uid=uid)
-                await open_to_tenant(conn, tenant_id)
-                await _set_limit(conn, tenant_id, connection_limit)
+            async with conn.transaction():
+                made = await roles_and_grants(conn, tenant_id, uid=uid)
+                await execute_all(conn, [*made, *_limits(tenant_id, connection_limit)])
             await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
             async with self._server.provisioner(name) as inside:
                 await _hand_over(inside, tenant_id)
@@ -105,7 +105,7 @@ class PostgresDatabases:
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set CONNECTION LIMIT of each of the tenant's own logins."""
         async with self._server.provisioner() as conn, conn.transaction():
-            await _set_limit(conn, tenant_id, connection_limit)
+            await execute_all(conn, _limits(tenant_id, connection_limit))
 
     async def migrate(self, tenant_id: str) -> None:
         """Upgrade the schema `pipewright` to this release's version, as the migrator."""
@@ -143,10 +143,10 @@ def _instant(seconds: int | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC)
 
 
-async def _set_limit(conn: psycopg.AsyncConnection, tenant_id: str, limit: int) -> None:
+def _limits(tenant_id: str, limit: int) -> Iterable[sql.Composed]:
     # per login, not per database: a tenant that uses its share up must not lock out ingest and runner
     for purpose in TENANT_LOGINS:
-        await execute(conn, f"ALTER ROLE {{}} CONNECTION LIMIT {limit:d}", roles.login(tenant_id, purpose))
+        yield statement(f"ALTER ROLE {{}} CONNECTION LIMIT {limit:d}", roles.login(tenant_id, purpose))
 
 
 def _limit(found: Mapping[str, Mapping[str, Any]], tenant_id: str) -> int:
@@ -163,43 +163,56 @@ async def _clone(conn: psycopg.AsyncConnection, name: str) -> None:
         await execute(conn, statement, name, roles.TEMPLATE)
 
 
-async def make_roles(conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str) -> None:
-    """The owner of `app` and the logins, which stay disabled until they have passwords."""
+async def roles_and_grants(
+    conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str
+) -> Sequence[sql.Composed]:
+    """Statements for the owner of `app`, for the logins, disabled until they have passwords, and for CONNECT.
+
+    Raises:
+        OwnedByOther: a role carries another UID.
+    """
     found = await servers.existing_roles(conn, tenant_id)
     for role in roles.all_roles(tenant_id):
         if role in found and found[role].get("uid", uid) != uid:
             raise errors.OwnedByOther(f"role {role} belongs to another Tenant")
+    return [*_roles(tenant_id, found, uid=uid), *_memberships(tenant_id), *_open_to_tenant(tenant_id)]
+
+
+def _roles(tenant_id: str, found: Mapping[str, Mapping[str, Any]], *, uid: str) -> Iterable[sql.Composed]:
+    for role in roles.all_roles(tenant_id):
         if role not in found:
             # NOINHERIT: an `app` login can only act as the owner, so all that it makes is the owner's.
             inherit = "NOINHERIT" if role in _app_logins(tenant_id) else "INHERIT"
-            await execute(conn, f"CREATE ROLE {{}} NOLOGIN {inherit}", role)
+            yield statement(f"CREATE ROLE {{}} NOLOGIN {inherit}", role)
         if "uid" not in found.get(role, {}):
-            await execute(conn, "COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid))
+            yield statement("COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid))
+
+
+def _memberships(tenant_id: str) -> Iterable[sql.Composed]:
     owner = roles.app_owner(tenant_id)
     for role in _app_logins(tenant_id):
-        await execute(conn, "GRANT {} TO {}", owner, role)
-        await execute(conn, "ALTER ROLE {} SET role = {owner}", role, owner=owner)
-        await execute(conn, "ALTER ROLE {} SET search_path = app, history, extensions", role)
+        yield statement("GRANT {} TO {}", owner, role)
+        yield statement("ALTER ROLE {} SET role = {owner}", role, owner=owner)
+        yield statement("ALTER ROLE {} SET search_path = app, history, extensions", role)
     for purpose, group in roles.MEMBERSHIP.items():
-        await execute(conn, "GRANT {} TO {}", group, roles.login(tenant_id, purpose))
-    await execute(conn, "GRANT {} TO {}", roles.READER, owner)
-    await execute(
-        conn, "ALTER ROLE {} SET search_path = history, app, extensions", roles.login(tenant_id, "readonly")
-    )
+        yield statement("GRANT {} TO {}", group, roles.login(tenant_id, purpose))
+    yield statement("GRANT {} TO {}", roles.READER, owner)
+    readonly = roles.login(tenant_id, "readonly")
+    yield statement("ALTER ROLE {} SET search_path = history, app, extensions", readonly)
     for purpose in ("ingest", "runner"):
-        await execute(conn, "ALTER ROLE {} SET search_path = pg_catalog", roles.login(tenant_id, purpose))
+        yield statement("ALTER ROLE {} SET search_path = pg_catalog", roles.login(tenant_id, purpose))
 
 
-async def open_to_tenant(conn: psycopg.AsyncConnection, tenant_id: str) -> None:
+def _open_to_tenant(tenant_id: str) -> Iterable[sql.Composed]:
     """CONNECT for this tenant's logins and the migrator; temporary tables for who needs them."""
     name = roles.database(tenant_id)
-    await execute(conn, "REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
+    yield statement("REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
     # had for the time that an extension takes to be made, and left behind by a crash
-    await execute(conn, "REVOKE CREATE ON DATABASE {} FROM {}", name, roles.OWNER)
+    yield statement("REVOKE CREATE ON DATABASE {} FROM {}", name, roles.OWNER)
     for role in (*(roles.login(tenant_id, purpose) for purpose in LOGINS), roles.MIGRATOR):
-        await execute(conn, "GRANT CONNECT ON DATABASE {} TO {}", name, role)
+        yield statement("GRANT CONNECT ON DATABASE {} TO {}", name, role)
     for role in (roles.app_owner(tenant_id), roles.login(tenant_id, "ingest")):
-        await execute(conn, "GRANT TEMPORARY ON DATABASE {} TO {}", name, role)
+        yield statement("GRANT TEMPORARY ON DATABASE {} TO {}", name, role)
 
 
 async def _hand_over(inside: psycopg.AsyncConnection, tenant_id: str) -> None:
@@ -208,18 +221,16 @@ async def _hand_over(inside: psycopg.AsyncConnection, tenant_id: str) -> None:
     member = "GRANT {} TO CURRENT_USER"
     if connect.has_membership_options(inside):
         member += " WITH INHERIT TRUE, SET TRUE"
-    async with inside.transaction(), inside.pipeline():
-        await execute(inside, member, owner)
-        await execute(inside, "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", roles.APP, owner)
-        await execute(inside, "GRANT USAGE ON SCHEMA {} TO {}", roles.APP, readonly)
-        await execute(
-            inside,
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}",
-            owner,
-            roles.APP,
-            readonly,
-        )
-        await execute(inside, "REVOKE {} FROM CURRENT_USER", owner)
+    readable = "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}"
+    steps = (
+        statement(member, owner),
+        statement("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", roles.APP, owner),
+        statement("GRANT USAGE ON SCHEMA {} TO {}", roles.APP, readonly),
+        statement(readable, owner, roles.APP, readonly),
+        statement("REVOKE {} FROM CURRENT_USER", owner),
+    )
+    async with inside.transaction():
+        await execute_all(inside, steps)
 
 
 def _app_logins(tenant_id: str) -> tuple[str, str]:

@@ -40,8 +40,8 @@ class PostgresLogins:
                     f"database {roles.database(tenant_id)} is not complete; it is created first"
                 )
             if not granted:
-                await databases.make_roles(conn, tenant_id, uid=uid)
-                await databases.open_to_tenant(conn, tenant_id)
+                for made in await databases.roles_and_grants(conn, tenant_id, uid=uid):
+                    await conn.execute(made)
             for purpose, password in passwords.items():
                 role = roles.login(tenant_id, purpose)
                 verifier = verifiers.verifier(conn, user=role, password=password.reveal())

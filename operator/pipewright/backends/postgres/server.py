@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,7 +108,17 @@ async def existing_roles(conn: psycopg.AsyncConnection, tenant_id: str) -> dict[
     }
 
 
-async def execute(conn: psycopg.AsyncConnection, statement: str, *names: str, **values: str | int) -> None:
+def statement(text: str, *names: str, **values: str | int) -> sql.Composed:
     """A statement whose `{}` are identifiers and whose `{name}` are literals: DDL takes no parameters."""
     literals = {name: sql.Literal(value) for name, value in values.items()}
-    await conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names), **literals))
+    return sql.SQL(text).format(*map(sql.Identifier, names), **literals)
+
+
+async def execute(conn: psycopg.AsyncConnection, text: str, *names: str, **values: str | int) -> None:
+    """Execute one `statement`."""
+    await conn.execute(statement(text, *names, **values))
+
+
+async def execute_all(conn: psycopg.AsyncConnection, statements: Iterable[sql.Composed]) -> None:
+    """Execute them in one round trip; the caller has opened the transaction that they belong to."""
+    await conn.execute(sql.SQL(";\n").join(statements))
