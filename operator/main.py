@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import kopf
+import uvloop
 
 from pipewright import settings as configuration
 from pipewright.backends import kubernetes
@@ -163,7 +164,7 @@ def main() -> int:
     logs.configure(component=settings.component)
     tracing.configure(component=settings.component, endpoint=settings.otlp_endpoint)
     try:
-        asyncio.run(run(settings))
+        uvloop.run(run(settings))
     except leader.LeaseLost as lost:
         log.error("lease lost", cause=str(lost))
         return 1
@@ -177,5 +178,5 @@ if __name__ == "__main__":
     code = main()
     tracing.flush()
     sys.stdout.flush()
-    # threads of hvac calls that hang must not keep a process alive that has lost its Lease
+    # a thread that hangs must not keep a process alive that has lost its Lease
     os._exit(code)
