@@ -14,6 +14,7 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ import psutil
 from dev import places, process, product, throwaway
 from dev.stack import Stack
 from pipewright.store import roles
-from tests.bench.tenants import bare
+from tests.bench.tenants import bare, counts
 from tests.bench.tenants.servers import TENANTS, Servers
 
 N = int(os.environ.get("N", "60"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
+FEW = 5
+"""Tenants whose writes are counted."""
 IDLE_SECONDS = 60.0
 FAILURES = 500
 NAME = "provisioner"
@@ -82,20 +85,23 @@ class Bench:
         ours, raw = list[float](), list[float]()
         for number in range(ROUNDS):
             self.stop()
-            raw.append(N / await bare.loop(self.servers, N, kubernetes_only=entry is not None))
+            seconds, made = await bare.loop(self.servers, N, kubernetes_only=entry is not None)
+            raw.append(N / seconds)
+            await bare.clear(self.servers, made, kubernetes_only=entry is not None)
             self.start(entry)
             await self.servers.at_rest()
-            writes, cpu = self.servers.written(), self.cpu()
+            writes, cpu, looks = self.servers.written(), self.cpu(), await self.looks()
             ready = await self.servers.until_ready(N)
             ours.append(N / max(ready.values()))
             cpu = self.cpu() - cpu
             await self.servers.at_rest()
             each = (self.servers.written() - writes) / N
+            calls = {what: round(it / N, 1) for what, it in (await self.looks() - looks).items()}
             waits = sorted(ready.values())
             say(
                 f"{name} {number + 1}/{ROUNDS}: ours {ours[-1]:.2f}/s, bare {raw[-1]:.2f}/s; CPU"
                 f" {cpu / N:.3f} s and {each:.1f} API writes a tenant; p50 {waits[N // 2]:.1f} s,"
-                f" max {waits[-1]:.1f} s"
+                f" max {waits[-1]:.1f} s; {calls}"
             )
             if entry is None:
                 self.made += N
@@ -103,6 +109,36 @@ class Bench:
                 await self.forget(list(ready))
         value, limit = statistics.median(ours), statistics.median(raw)
         return figure(name, value, "tenants/s", limit, value / limit)
+
+    async def looks(self) -> Counter[str]:
+        """How often the provisioner has looked, and called its ports, since its start."""
+        port = self.stack.layout.ports[NAME]
+        async with self.servers.http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            return counts.looks(await answer.text())
+
+    async def same_writes(self, entry: Path | None = None) -> None:
+        """Say what one Tenant costs the servers in writes, made by the bare loop and by us."""
+        alone = entry is not None
+        self.stop()
+        before = await counts.count(self.servers)
+        _, made = await bare.loop(self.servers, FEW, kubernetes_only=alone)
+        await asyncio.sleep(counts.FLUSH_SECONDS)
+        raw = (await counts.count(self.servers)).since(before)
+        await bare.clear(self.servers, made, kubernetes_only=alone)
+        self.start(entry)
+        await self.servers.at_rest()
+        before = await counts.count(self.servers)
+        ready = await self.servers.until_ready(FEW)
+        await asyncio.sleep(counts.FLUSH_SECONDS)
+        ours = (await counts.count(self.servers)).since(before)
+        say(f"a tenant's writes: bare {raw.each(FEW)}; ours {ours.each(FEW)}")
+        for more, less, who in ((raw, ours, "the bare loop"), (ours, raw, "we")):
+            if rest := {**(more.api - less.api), **(more.vault - less.vault)}:
+                say(f"only {who}, for {FEW}: {', '.join(f'{count} {what}' for what, count in rest.items())}")
+        if alone:
+            await self.forget(list(ready))
+        else:
+            self.made += FEW
 
     async def forget(self, names: list[str]) -> None:
         """Take Tenants of the Kubernetes-only program away: the real one's registry does not know them."""
@@ -219,8 +255,9 @@ async def measure(stack: Stack) -> list[dict[str, Any]]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
         bench = Bench(stack, Servers(stack, http))
+        await bench.same_writes(ONLY)
         only = await bench.rates("tenants_kubernetes_only", ONLY)
-        bench.start()
+        await bench.same_writes()
         full = await bench.rates("tenants_full")
         idle = await bench.idle()
         return [full, only, *idle, await bench.fairness(), await bench.restart()]

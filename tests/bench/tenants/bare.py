@@ -16,18 +16,18 @@ import psycopg
 from controllers.tenant import objects
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import LOGINS
+from pipewright.facts import LOGINS, standby_login
 from pipewright.plan import Manifest
 from pipewright.store import passwords, roles
 from tests.bench.tenants.servers import TENANTS, Servers
 
 CONCURRENCY = 20
-EVENTS = 5
+EVENTS = 2
 """As many as the provisioner writes for a Tenant: one for each pass that did something."""
 
 
-async def loop(servers: Servers, count: int, *, kubernetes_only: bool) -> float:
-    """Seconds for so many tenants. The provisioner must not run: it would take the Tenants for its own."""
+async def loop(servers: Servers, count: int, *, kubernetes_only: bool) -> tuple[float, list[tuple[str, str]]]:
+    """Seconds for so many tenants, and what to `clear`: the provisioner would take them for its own."""
     todo, made = iter([f"r-{uuid.uuid4().hex[:10]}" for _ in range(count)]), list[tuple[str, str]]()
 
     async def work() -> None:
@@ -43,15 +43,18 @@ async def loop(servers: Servers, count: int, *, kubernetes_only: bool) -> float:
 
     began = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
-    seconds = time.perf_counter() - began
-    for name, tenant_id in made:  # gone before the provisioner sees them
+    return time.perf_counter() - began, made
+
+
+async def clear(servers: Servers, made: list[tuple[str, str]], *, kubernetes_only: bool) -> None:
+    """Take Tenants and databases away, before the provisioner sees them."""
+    for name, tenant_id in made:
         await servers.kubernetes(
             "PATCH", f"{TENANTS}/{name}", {"metadata": {"finalizers": []}}, kind="merge-patch+json"
         )
         await servers.kubernetes("DELETE", f"{TENANTS}/{name}")
         if not kubernetes_only:
             await servers.sql(f"DROP DATABASE {roles.database(tenant_id)}")
-    return seconds
 
 
 async def _tenant(
@@ -199,19 +202,20 @@ def _registry(tenant: Tenant, tenant_id: str) -> Iterator[str]:
 def _roles(tenant: Tenant, tenant_id: str) -> Iterator[str]:
     name, owner = roles.database(tenant_id), roles.app_owner(tenant_id)
     for role in roles.all_roles(tenant_id):
-        yield f"CREATE ROLE {role} NOLOGIN"
+        yield f"CREATE ROLE {role} NOLOGIN {'NOINHERIT' if 'app_' in role else 'INHERIT'}"
         yield f"COMMENT ON ROLE {role} IS '{_mark(tenant)}'"
     for purpose in ("app_a", "app_b"):
         login = roles.login(tenant_id, purpose)
         yield f"GRANT {owner} TO {login}"
         yield f"ALTER ROLE {login} SET role = {owner}"
-        yield f"ALTER ROLE {login} SET search_path = app, history"
+        yield f"ALTER ROLE {login} SET search_path = app, history, extensions"
     for purpose, group in roles.MEMBERSHIP.items():
         yield f"GRANT {group} TO {roles.login(tenant_id, purpose)}"
     yield f"GRANT {roles.READER} TO {owner}"
     for purpose in ("readonly", "ingest", "runner"):
         yield f"ALTER ROLE {roles.login(tenant_id, purpose)} SET search_path = pg_catalog"
     yield f"REVOKE ALL ON DATABASE {name} FROM PUBLIC"
+    yield f"REVOKE CREATE ON DATABASE {name} FROM {roles.OWNER}"
     for role in (*(roles.login(tenant_id, purpose) for purpose in LOGINS), roles.MIGRATOR):
         yield f"GRANT CONNECT ON DATABASE {name} TO {role}"
     for role in (owner, roles.login(tenant_id, "ingest")):
@@ -236,6 +240,8 @@ def _hand_over(tenant_id: str) -> Iterator[str]:
 
 def _passwords(conn: psycopg.AsyncConnection, tenant: Tenant, tenant_id: str) -> Iterator[str]:
     for purpose in LOGINS:
+        if purpose == standby_login(1):
+            continue
         role = roles.login(tenant_id, purpose)
         made = passwords.verifier(conn, user=role, password=hashlib.sha256(role.encode()).hexdigest())
         yield f"ALTER ROLE {role} LOGIN PASSWORD '{made}'"

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import main as operator_main
 import provisioner
 from pipewright.backends import memory, memory_postgres, sealing
-from pipewright.ports import Cluster, ProvisionerPorts
+from pipewright.ports import Cluster, ProvisionerPorts, ServerPorts
 from pipewright.runtime.metrics import Metrics
 from pipewright.settings import Settings, read_secret
 
@@ -19,11 +19,18 @@ async def _ports(
 ) -> ProvisionerPorts:
     assert settings.sealing is not None
     server = memory_postgres.MemoryServer()
+    served = ServerPorts(
+        databases=memory_postgres.MemoryDatabases(server),
+        logins=memory_postgres.MemoryLogins(server),
+        dumps=memory_postgres.MemoryDumps(server),
+    )
     return ProvisionerPorts(
         cluster=cluster,
         registry=memory_postgres.MemoryRegistry(),
-        databases=memory_postgres.MemoryDatabases(server),
-        logins=memory_postgres.MemoryLogins(server),
+        databases=served.databases,
+        logins=served.logins,
+        dumps=served.dumps,
+        servers={it.name: served for it in settings.servers},
         secrets=memory.MemorySecretStore(),
         grants=memory.MemoryGrants(),
         data_keys=memory.MemoryDataKeys(),

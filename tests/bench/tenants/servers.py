@@ -40,8 +40,9 @@ class Servers:
         document = yaml.safe_load(cluster.kubeconfig.read_text())
         assert cluster.audit_log is not None
         self.audit: Path = cluster.audit_log
+        [self.vault_audit] = stack.folder.rglob("vault-audit.jsonl")
         self.admin_dsn: str = stack.parts.database().admin_dsn
-        self._http, self._server = http, cluster.endpoint.server
+        self.http, self._server = http, cluster.endpoint.server
         self._headers = {"Authorization": f"Bearer {document['users'][0]['user']['token']}"}
         self._trust = ssl.create_default_context(cadata=cluster.endpoint.authority.decode())
         self._vault = hvac.Client(url=vault.address, token=vault.root_token)
@@ -50,7 +51,7 @@ class Servers:
         """One request to the API server."""
         sent = {**self._headers, "Content-Type": f"application/{kind}"}
         data = None if body is None else json.dumps(body)
-        async with self._http.request(
+        async with self.http.request(
             method, self._server + path, data=data, headers=sent, ssl=self._trust
         ) as answer:
             assert answer.status < 300, await answer.text()
@@ -59,7 +60,7 @@ class Servers:
     async def watch(self, path: str, *, since: str, seen: Callable[[Any], bool]) -> None:
         """Hand out what changes from a resourceVersion on, until `seen` says that it was enough."""
         url = f"{self._server}{path}?watch=1&resourceVersion={since}"
-        async with self._http.get(
+        async with self.http.get(
             url, headers=self._headers, ssl=self._trust, read_bufsize=2**22, timeout=_ENDLESS
         ) as answer:
             async for line in answer.content:
