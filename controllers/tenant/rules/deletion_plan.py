@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from controllers.tenant.observed import Observed, Unknown, is_ours
-from controllers.tenant.rules import teardown
+from controllers.tenant.rules import leaving, teardown
 from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS
 from pipewright import errors
 from pipewright.api.v1alpha1 import Tenant
@@ -60,7 +60,8 @@ def _namespaces(
 ) -> Iterable[PlannedNamespace]:
     for name, found in sorted(observed.namespaces.items()):
         if found is not None and is_ours(tenant, registration, found):
-            yield PlannedNamespace(name=name, fate=fate)
+            stays = leaving.was_there_before(tenant, found)
+            yield PlannedNamespace(name=name, fate="Stays" if stays else fate)
 
 
 def _secrets(registration: Registration, fate: Fate) -> Iterable[PlannedSecrets]:
