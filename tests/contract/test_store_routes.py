@@ -172,7 +172,7 @@ async def test_a_namespaces_tenant_is_found_by_its_uid(
     platform: Connections, registry: PostgresRegistry, tenant: Registration
 ) -> None:
     namespace = str(uuid4())
-    await registry.bind_namespace(tenant.id, name="acme", uid=namespace)
+    await registry.bind_namespace(tenant.id, name="acme", uid=namespace, owner=tenant.uid)
     found = await tenants.of_namespace(platform["runner"], uid=namespace)
     assert found
     assert (found.id, found.name, found.namespaces, found.bundle) == (

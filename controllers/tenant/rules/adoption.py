@@ -52,7 +52,7 @@ def adopt(tenant: Tenant, registration: Registration, found: Manifest, *, manife
     last = conditions.find(tenant.status.conditions, NAMESPACES)
     if last is None or (last.reason, last.message) != ("Adopting", message):
         return Plan(facts=says(NAMESPACES, False, "Adopting", message).facts, check_after=SOON)
-    bind = act.BindNamespace(tenant_id=registration.id, name=name, uid=metadata["uid"])
+    bind = act.BindNamespace(tenant_id=registration.id, name=name, uid=metadata["uid"], tenant_uid=tenant.uid)
     return chain(NAMESPACES, bind, act.ApplyObject(manifest=manifest))
 
 

@@ -22,11 +22,12 @@ class RegisterTenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindNamespace:
-    """Record in the registry that the namespace with this UID is the tenant's."""
+    """Record in the registry that the namespace with this UID is the tenant's, if the Tenant is its owner."""
 
     tenant_id: str
     name: str
     uid: str
+    tenant_uid: str
 
     def __str__(self) -> str:
         return f"bind namespace {self.name}"
@@ -287,9 +288,10 @@ class DropDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeSecretAccess:
-    """Remove the tenant's Vault role and policy; what is stored stays."""
+    """Remove the tenant's Vault role and policy, if the tenant is this UID's; what is stored stays."""
 
     tenant_id: str
+    uid: str
 
     def __str__(self) -> str:
         return "revoke access to the tenant's Vault path"
@@ -297,7 +299,7 @@ class RevokeSecretAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeSecrets:
-    """Destroy everything below the tenant's Vault path and its data key."""
+    """Destroy everything below the tenant's Vault path and its data key, if they are this UID's."""
 
     tenant_id: str
     uid: str

@@ -42,7 +42,9 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.RegisterTenant():
             await ports.registry.register(uid=action.uid, name=action.name, servers=action.servers)
         case tenant.BindNamespace():
-            await ports.registry.bind_namespace(action.tenant_id, name=action.name, uid=action.uid)
+            await ports.registry.bind_namespace(
+                action.tenant_id, name=action.name, uid=action.uid, owner=action.tenant_uid
+            )
         case tenant.UnbindNamespace():
             await ports.registry.unbind_namespace(action.tenant_id, name=action.name, uid=action.uid)
         case tenant.IssueCredentials():
@@ -101,8 +103,10 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.DropDatabase():
             await ports.databases.drop(action.tenant_id, uid=action.uid)
         case tenant.RevokeSecretAccess():
+            await ports.registry.confirm(action.tenant_id, uid=action.uid)
             await ports.grants.revoke(action.tenant_id)
         case tenant.PurgeSecrets():
+            await ports.registry.confirm(action.tenant_id, uid=action.uid)
             await ports.secrets.purge(action.tenant_id, owner=action.uid)
             await ports.data_keys.destroy(action.tenant_id)
         case _:

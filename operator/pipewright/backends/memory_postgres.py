@@ -86,9 +86,17 @@ class MemoryRegistry:
             self._by_id[found.id] = found
         return found
 
-    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
+    async def confirm(self, tenant_id: str, *, uid: str) -> None:
+        """Read the owner live."""
+        found = self._by_id.get(tenant_id)
+        if found is None or found.uid != uid:
+            holder = f"the Tenant with UID {found.uid}" if found else "nobody"
+            raise errors.OwnedByOther(f"tenant {tenant_id} belongs to {holder}")
+
+    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str, owner: str) -> None:
         """Record a namespace as the tenant's; rows of its name under other UIDs are of what is gone."""
         found = self._get(tenant_id)
+        await self.confirm(tenant_id, uid=owner)
         others = [other for other in self._by_id.values() if other.id != tenant_id]
         if any(uid in other.namespaces.values() for other in others):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")

@@ -49,11 +49,19 @@ class Registry(Protocol):
         """
         ...
 
-    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
-        """Record a namespace as the tenant's.
+    async def confirm(self, tenant_id: str, *, uid: str) -> None:
+        """Read the owner live, before something is destroyed that carries no mark of its own.
 
         Raises:
-            OwnedByOther: the namespace's UID belongs to another tenant.
+            OwnedByOther: the id is another Tenant's, or nobody's.
+        """
+        ...
+
+    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str, owner: str) -> None:
+        """Record a namespace as the tenant's, if the Tenant with the UID `owner` is the tenant's owner.
+
+        Raises:
+            OwnedByOther: the namespace's UID belongs to another tenant, or the tenant to another owner.
         """
         ...
 

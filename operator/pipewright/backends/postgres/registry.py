@@ -118,14 +118,20 @@ class PostgresRegistry:
         assert found is not None
         return found
 
-    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
+    async def confirm(self, tenant_id: str, *, uid: str) -> None:
+        """Read the owner live."""
+        async with self._connections.connection("platform", self._dsn) as conn:
+            cursor = await conn.execute("SELECT uid FROM pipewright.registry WHERE id = %s", [tenant_id])
+            _require_owner(tenant_id, await cursor.fetchone(), uid)
+
+    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str, owner: str) -> None:
         """Record a namespace as the tenant's.
 
         Of one name only one namespace lives, and the caller has just seen its UID: rows of the name under
         other UIDs, whoever's they are, are of namespaces that are gone.
         """
         async with self._transaction() as conn:
-            await _lock(conn, tenant_id)
+            _require_owner(tenant_id, await _lock(conn, tenant_id), owner)
             await conn.execute(
                 "DELETE FROM pipewright.registry_namespaces WHERE name = %s AND uid <> %s", [name, uid]
             )
@@ -140,8 +146,8 @@ class PostgresRegistry:
             cursor = await conn.execute(
                 "SELECT tenant_id FROM pipewright.registry_namespaces WHERE uid = %s", [uid]
             )
-            owner = await cursor.fetchone()
-        if owner != (tenant_id,):
+            holder = await cursor.fetchone()
+        if holder != (tenant_id,):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
 
     async def unbind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
@@ -288,8 +294,19 @@ async def _choose(conn: psycopg.AsyncConnection, servers: Sequence[Server]) -> s
     return placement.choose(servers, {name: count async for name, count in cursor})
 
 
-async def _lock(conn: psycopg.AsyncConnection, tenant_id: str) -> None:
-    """Changes of one tenant one after another; a tenant that was never registered is a mistake of ours."""
-    cursor = await conn.execute("SELECT FROM pipewright.registry WHERE id = %s FOR UPDATE", [tenant_id])
-    if await cursor.fetchone() is None:
+async def _lock(conn: psycopg.AsyncConnection, tenant_id: str) -> tuple[str]:
+    """Changes of one tenant one after another, with its owner's UID.
+
+    A tenant that was never registered is a mistake of ours.
+    """
+    cursor = await conn.execute("SELECT uid FROM pipewright.registry WHERE id = %s FOR UPDATE", [tenant_id])
+    row = await cursor.fetchone()
+    if row is None:
         raise errors.Conflict(f"tenant {tenant_id} is not in the registry")
+    return (str(row[0]),)
+
+
+def _require_owner(tenant_id: str, row: Sequence[Any] | None, uid: str) -> None:
+    if row is None or row[0] != uid:
+        holder = f"the Tenant with UID {row[0]}" if row else "nobody"
+        raise errors.OwnedByOther(f"tenant {tenant_id} belongs to {holder}")
