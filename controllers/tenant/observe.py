@@ -46,6 +46,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         _or_unknown(ports.grants.find(registration.id)),
     )
     children, resources, database, credentials, access = await look
+    served = ports.at(registration.server)
     bytes_ = await _bytes(database, registration, ports) if tenant.deleting else None
     return Observed(
         registration=registration,
@@ -63,6 +64,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         gateway_key=ports.sealer.key,
         dump_missing=(ports.at(registration.server) or ports).dumps.missing,
         servers=servers,
+        address=served.logins.connection(registration.id).address if served else None,
     )
 
 

@@ -38,6 +38,8 @@ class Observed:
     gateway_key: str
     servers: Sequence[Server] = ()
     """Those of the settings."""
+    address: str | None = None
+    """Where clients find the database, by the settings of now; None where its server is not served."""
     registration: Registration | None = None
     namespaces: Mapping[str, Manifest | None] = field(default_factory=dict)
     """By name in the spec, whoever they belong to, and in the registry."""

@@ -82,6 +82,8 @@ class Registration:
     """Credential version sealed for the gateway."""
     bundle_key: str | None
     """Fingerprint of the gateway's public key that the bundle was sealed to."""
+    bundle_address: str | None = None
+    """Address of the database that the bundle leads to."""
     rollout: Rollout | None = None
     """Of this release's schema on the tenant's server; None before it began."""
     previous_uids: tuple[str, ...] = ()
@@ -139,6 +141,11 @@ class Connection:
     host: str
     port: int
     database: str
+
+    @property
+    def address(self) -> str:
+        """All that clients need to be told of it, to compare what they were told."""
+        return f"{self.host}:{self.port}/{self.database}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,11 +142,16 @@ async def test_a_data_key_is_never_overwritten(registry: Registry, uid: str) -> 
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     for version in (1, 2):
         await registry.store_bundle(
-            made.id, version=version, key="k", bundle=b"b", wrapped_data_key="vault:v1:first"
+            made.id,
+            version=version,
+            key="k",
+            address="db:5432/pw",
+            bundle=b"b",
+            wrapped_data_key="vault:v1:first",
         )
     with pytest.raises(errors.Conflict, match="another data key"):
         await registry.store_bundle(
-            made.id, version=3, key="k", bundle=b"b", wrapped_data_key="vault:v1:second"
+            made.id, version=3, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:second"
         )
     assert await registry.wrapped_data_key(made.id) == "vault:v1:first"
 
@@ -194,17 +199,25 @@ async def test_the_bundle_is_known_by_its_version_and_the_key_it_is_sealed_to(
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     assert await registry.wrapped_data_key(made.id) is None
     await registry.store_bundle(
-        made.id, version=3, key="sha256:aa", bundle=b"\x00sealed", wrapped_data_key="vault:v1:x"
+        made.id,
+        version=3,
+        key="sha256:aa",
+        address="db:5432/pw",
+        bundle=b"\x00sealed",
+        wrapped_data_key="vault:v1:x",
     )
     found = await registry.find(uid=uid)
     assert found
-    assert (found.bundle_version, found.bundle_key) == (3, "sha256:aa")
+    sealed = (found.bundle_version, found.bundle_key, found.bundle_address)
+    assert sealed == (3, "sha256:aa", "db:5432/pw")
     assert await registry.wrapped_data_key(made.id) == "vault:v1:x"
 
 
 async def test_a_deleted_tenant_leaves_nothing_sealed_behind(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
-    await registry.store_bundle(made.id, version=1, key="k", bundle=b"b", wrapped_data_key="vault:v1:x")
+    await registry.store_bundle(
+        made.id, version=1, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:x"
+    )
     await registry.mark(made.id, state="Deleted")
     found = await registry.find(uid=uid)
     assert found
@@ -360,7 +373,9 @@ async def _retained(registry: Registry, uid: str, **namespaces: str) -> str:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     for name, namespace in namespaces.items():
         await registry.bind_namespace(made.id, name=name, uid=namespace, owner=made.uid)
-    await registry.store_bundle(made.id, version=1, key="k", bundle=b"b", wrapped_data_key="vault:v1:x")
+    await registry.store_bundle(
+        made.id, version=1, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:x"
+    )
     for _ in range(2):
         await registry.mark(made.id, state="Retained")
     return made.id

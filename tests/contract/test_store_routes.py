@@ -188,7 +188,12 @@ async def test_the_gateway_loads_tenants_with_their_bundles_until_they_are_delet
     platform: Connections, registry: PostgresRegistry, tenant: Registration
 ) -> None:
     await registry.store_bundle(
-        tenant.id, version=1, key="k", bundle=b"\x00sealed", wrapped_data_key="vault:v1:x"
+        tenant.id,
+        version=1,
+        key="k",
+        address="db:5432/pw",
+        bundle=b"\x00sealed",
+        wrapped_data_key="vault:v1:x",
     )
     loaded = {found.id: found for found in await tenants.load(platform["gateway"])}
     assert (loaded[tenant.id].bundle, loaded[tenant.id].bundle_version) == (b"\x00sealed", 1)

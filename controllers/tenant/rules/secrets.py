@@ -9,6 +9,7 @@ from controllers.tenant.rules.database import are_set
 from controllers.tenant.rules.rotation import noted_version
 from controllers.tenant.rules.words import SECRETS, Plan, unknown
 from pipewright import actions as act
+from pipewright import names
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Database, Registration
@@ -28,7 +29,8 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
     if not isinstance(version, int) or not observed.connections:
         waits = says(SECRETS, False, "Progressing", "comes when the namespaces and the credentials are there")
         return merge(chain(SECRETS, *grant), waits)
-    sealed = (registration.bundle_version, registration.bundle_key) == (version, observed.gateway_key)
+    bundle = (registration.bundle_version, registration.bundle_key, registration.bundle_address)
+    sealed = bundle == (version, observed.gateway_key, observed.address)
     # a rotation reaches the bundle, then the database, then what clients read: each finds the door open
     rotating = registration.bundle_version not in (None, version) or (
         version > 1 and not (isinstance(observed.database, Database) and are_set(observed.database, version))
@@ -49,7 +51,7 @@ def _projections(
 ) -> Iterable[ProvisionerAction]:
     for namespace, found in observed.connections.items():
         assert not isinstance(found, Unknown)
-        if noted_version(found) != version:
+        if noted_version(found) != version or _noted_address(found) != observed.address:
             yield act.ProjectConnection(
                 tenant_id=registration.id,
                 uid=tenant.uid,
@@ -57,3 +59,9 @@ def _projections(
                 namespace=namespace,
                 version=version,
             )
+
+
+def _noted_address(secret: object) -> str | None:
+    annotations = secret.get("metadata", {}).get("annotations", {}) if isinstance(secret, dict) else {}
+    noted: str | None = annotations.get(names.ADDRESS_ANNOTATION)
+    return noted

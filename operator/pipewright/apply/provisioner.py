@@ -206,7 +206,10 @@ async def _project_connection(action: tenant.ProjectConnection, ports: Provision
                     names.ID_LABEL: action.tenant_id,
                     names.UID_LABEL: action.uid,
                 },
-                "annotations": {names.VERSION_ANNOTATION: str(action.version)},
+                "annotations": {
+                    names.VERSION_ANNOTATION: str(action.version),
+                    names.ADDRESS_ANNOTATION: where.address,
+                },
             },
             "type": "Opaque",
             "data": {name: base64.b64encode(value.encode()).decode() for name, value in fields.items()},
@@ -239,6 +242,7 @@ async def _seal_gateway_bundle(action: tenant.SealGatewayBundle, ports: Provisio
         action.tenant_id,
         version=action.version,
         key=ports.sealer.key,
+        address=where.address,
         bundle=sealed,
         wrapped_data_key=wrapped,
     )

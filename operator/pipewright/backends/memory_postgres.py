@@ -128,7 +128,7 @@ class MemoryRegistry:
         if state in ("Retained", "Deleted"):
             found = replace(found, namespaces={})
         if state == "Deleted":
-            found = replace(found, bundle_version=None, bundle_key=None)
+            found = replace(found, bundle_version=None, bundle_key=None, bundle_address=None)
             self._wrapped.pop(tenant_id, None)
             self.bundles.pop(tenant_id, None)
         self._by_id[tenant_id] = found
@@ -169,12 +169,14 @@ class MemoryRegistry:
         )
 
     async def store_bundle(
-        self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
+        self, tenant_id: str, *, version: int, key: str, address: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
         """Store what the gateway needs for this tenant."""
         if self._wrapped.get(tenant_id, wrapped_data_key) != wrapped_data_key:
             raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
-        self._by_id[tenant_id] = replace(self._get(tenant_id), bundle_version=version, bundle_key=key)
+        self._by_id[tenant_id] = replace(
+            self._get(tenant_id), bundle_version=version, bundle_key=key, bundle_address=address
+        )
         self._wrapped[tenant_id] = wrapped_data_key
         self.bundles[tenant_id] = bundle
 

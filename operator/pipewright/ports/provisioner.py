@@ -99,7 +99,7 @@ class Registry(Protocol):
         ...
 
     async def store_bundle(
-        self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
+        self, tenant_id: str, *, version: int, key: str, address: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
         """Store what the gateway needs for this tenant, sealed to its key.
 

@@ -149,6 +149,7 @@ def test_a_placement_that_no_server_has_is_said_with_those_that_there_are(reason
     assert says in fact.message
 
 
+TOLD = {"pipewright.dev/credential-version": "1", "pipewright.dev/address": "db-2:5432/pw"}
 PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "a new tenant is registered before anything is named after it": (
         PLAIN,
@@ -241,6 +242,21 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
         PLAIN,
         replace(COMPLETE, gateway_key="another"),
         ["seal the gateway's credentials at version 1"],
+    ),
+    "a server that moved is told to the gateway and to the tenant": (
+        PLAIN,
+        replace(COMPLETE, address="db-2:5432/pw"),
+        ["seal the gateway's credentials at version 1", "write the connection Secret in team-a"],
+    ),
+    "an address that both have been told is not told again": (
+        PLAIN,
+        replace(
+            COMPLETE,
+            address="db-2:5432/pw",
+            registration=replace(REGISTRATION, bundle_address="db-2:5432/pw"),
+            connections={"team-a": {"metadata": {"annotations": TOLD}}},
+        ),
+        [],
     ),
     "a Vault policy that was changed by hand is written again": (
         PLAIN,

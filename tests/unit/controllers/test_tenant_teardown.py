@@ -115,7 +115,8 @@ def test_an_adopted_namespace_is_told_to_stay_whatever_the_policy() -> None:
     adopted = {**found, "metadata": {**found["metadata"], **mark}}
     plan = told(DELETING, replace(GOING, namespaces={"team-a": adopted}, children={}, connections={}))
     assert [(it.name, it.fate) for it in plan.namespaces] == [("team-a", "Stays")]
-    assert plan.database and plan.database.fate == "Goes"
+    assert plan.database
+    assert plan.database.fate == "Goes"
 
 
 SIZES = {0: "Under100Mi", 100 * 2**20: "Under1Gi", 2**30: "Under10Gi", 99 * 2**30: "Under100Gi"}

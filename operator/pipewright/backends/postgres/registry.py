@@ -19,7 +19,7 @@ from pipewright.store.roles import new_id as new_id
 _SELECT = """
 SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key, r.previous_uids, r.dump,
     (SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
-     WHERE n.tenant_id = r.id), latest.rollout
+     WHERE n.tenant_id = r.id), latest.rollout, r.bundle_address
 FROM pipewright.registry r
 """
 _BY_UID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.uid = %(key)s"
@@ -189,7 +189,7 @@ class PostgresRegistry:
             if state == "Deleted":
                 await conn.execute(
                     "UPDATE pipewright.registry SET wrapped_data_key = NULL, bundle = NULL,"
-                    " bundle_version = NULL, bundle_key = NULL WHERE id = %s",
+                    " bundle_version = NULL, bundle_key = NULL, bundle_address = NULL WHERE id = %s",
                     [tenant_id],
                 )
             detail = ", abandoned: ".join((state, *([" ".join(abandoned)] if abandoned else [])))
@@ -217,7 +217,7 @@ class PostgresRegistry:
             )
 
     async def store_bundle(
-        self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
+        self, tenant_id: str, *, version: int, key: str, address: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
         """Store what the gateway needs for this tenant, sealed to its key."""
         async with self._transaction() as conn:
@@ -225,9 +225,18 @@ class PostgresRegistry:
             # never over another data key: what it encrypted would be lost
             cursor = await conn.execute(
                 "UPDATE pipewright.registry SET bundle = %s, bundle_version = %s, bundle_key = %s,"
-                " wrapped_data_key = %s, updated_at = now() WHERE id = %s"
+                " bundle_address = %s, wrapped_data_key = %s, updated_at = now() WHERE id = %s"
                 " AND coalesce(wrapped_data_key, %s) = %s",
-                [bundle, version, key, wrapped_data_key, tenant_id, wrapped_data_key, wrapped_data_key],
+                [
+                    bundle,
+                    version,
+                    key,
+                    address,
+                    wrapped_data_key,
+                    tenant_id,
+                    wrapped_data_key,
+                    wrapped_data_key,
+                ],
             )
             if not cursor.rowcount:
                 raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
@@ -260,7 +269,8 @@ async def _find(
     row = await cursor.fetchone()
     if row is None:
         return None
-    tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces, rollout = row
+    tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces = row[:10]
+    rollout, bundle_address = row[10:]
     return Registration(
         id=tenant_id,
         uid=uid,
@@ -270,6 +280,7 @@ async def _find(
         namespaces=namespaces,
         bundle_version=bundle_version,
         bundle_key=bundle_key,
+        bundle_address=bundle_address,
         previous_uids=tuple(previous),
         dump=_dump(dump),
         rollout=Rollout(**{**rollout, "at": datetime.fromtimestamp(rollout["at"], tz=UTC)})
