@@ -61,6 +61,7 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         issued_at=credentials.at if isinstance(credentials, Issued) else None,
         secret_access=access,
         wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
+        without_vault=not ports.grants.available,
         gateway_key=ports.sealer.key,
         dump_missing=(ports.at(registration.server) or ports).dumps.missing,
         servers=servers,

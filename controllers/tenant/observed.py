@@ -62,6 +62,8 @@ class Observed:
     """When that version was written."""
     secret_access: SecretAccess | Unknown | None = None
     wanted_access: SecretAccess | None = None
+    without_vault: bool = False
+    """Tenants have no path of their own, and nobody is let in."""
 
 
 def is_bound(registration: Registration, name: str, found: Manifest | None) -> bool:

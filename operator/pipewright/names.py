@@ -26,6 +26,10 @@ CHECK_ANNOTATION = "pipewright.dev/check-requested-at"
 FINALIZER = "pipewright.dev/cleanup"
 
 SYSTEM_NAMESPACE = "pipewright-system"
+SECRETS_NAMESPACE = "pipewright-system-secrets"
+"""Without Vault: the namespace of the passwords and wrapping keys, which only the provisioner reads."""
+RUNNER_SECRETS_NAMESPACE = "pipewright-system-runner"
+"""Without Vault: the namespace of what the runner reads and keeps."""
 CONNECTION_SECRET = "pipewright-database"  # noqa: S105 - the name of a Secret, not its value
 """The Secret with the connection in each of a tenant's namespaces."""
 TENANT_SERVICE_ACCOUNT = "pipewright"

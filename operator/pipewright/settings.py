@@ -79,7 +79,10 @@ class Server(_Part):
 
 
 class Vault(_Part):
-    """Vault (or OpenBao), by Kubernetes auth with this process's ServiceAccount token."""
+    """Vault (or OpenBao), by Kubernetes auth with this process's ServiceAccount token.
+
+    Absent altogether, secrets lie in Kubernetes Secrets. Decide once: what is in the one is not in the other.
+    """
 
     address: str
     role: str

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets as randomness
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from dev import parts, places
 from dev.vault import Vault
-from pipewright import errors, names
-from pipewright.backends import memory, vault
-from pipewright.ports import DataKeys, Secret, SecretGrants, SecretStore
+from pipewright import errors, names, runner_facts
+from pipewright.backends import kubernetes, kubernetes_secrets, memory, vault
+from pipewright.plan import Ref
+from pipewright.ports import Cluster, DataKeys, Secret, SecretGrants, SecretStore
 
 OWNER, STRANGER = "owner-uid", "stranger-uid"
 
@@ -37,10 +41,43 @@ def real(server: Vault, identities: Path, *, role: str = "provisioner") -> Backe
     )
 
 
-@pytest.fixture(params=["memory", "real"])
+def without_vault(cluster: Cluster) -> Backend:
+    own, shared = names.SECRETS_NAMESPACE, names.RUNNER_SECRETS_NAMESPACE
+    return Backend(
+        kubernetes_secrets.KubernetesSecretStore(cluster, namespace=own, shared_with=shared),
+        kubernetes_secrets.NoGrants(),
+        kubernetes_secrets.KubernetesDataKeys(cluster, namespace=own),
+    )
+
+
+@asynccontextmanager
+async def cluster_of(component: str, plane: parts.Cluster, identities: Path) -> AsyncIterator[Cluster]:
+    """The API server as this component, with what an installation without Vault has."""
+    plane.kubectl.apply_files([places.ROOT / "charts/pipewright/files/without-vault/10-secrets.yaml"])
+    client = await kubernetes.connect(identities / component / "kubeconfig")
+    yield kubernetes.KubernetesCluster(client)
+    await client.close()
+
+
+@pytest.fixture
+async def provisioner(control_plane: parts.Cluster, vault_identities: Path) -> AsyncIterator[Cluster]:
+    async with cluster_of("provisioner", control_plane, vault_identities) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def runner(control_plane: parts.Cluster, vault_identities: Path) -> AsyncIterator[Cluster]:
+    async with cluster_of("runner", control_plane, vault_identities) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["memory", "real", "kubernetes"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     if request.param == "memory":
         yield Backend(memory.MemorySecretStore(), memory.MemoryGrants(), memory.MemoryDataKeys())
+        return
+    if request.param == "kubernetes":
+        yield without_vault(request.getfixturevalue("provisioner"))
         return
     yield real(request.getfixturevalue("vault_server"), request.getfixturevalue("vault_identities"))
 
@@ -98,6 +135,11 @@ async def test_what_another_owner_marked_is_not_purged(backend: Backend, tenant_
 
 
 async def test_access_is_granted_as_wanted_and_revoked(backend: Backend, tenant_id: str) -> None:
+    if not backend.grants.available:
+        await backend.grants.grant(tenant_id, namespaces=["a"])
+        assert backend.grants.wanted(tenant_id, namespaces=["a"]) is None
+        assert await backend.grants.find(tenant_id) is None
+        return
     assert await backend.grants.find(tenant_id) is None
     await backend.grants.grant(tenant_id, namespaces=["b", "a"])
     wanted = backend.grants.wanted(tenant_id, namespaces=["a", "b"])
@@ -202,3 +244,75 @@ async def test_secrets_pass_to_an_heir_and_nobody_else(backend: Backend, tenant_
     await backend.store.purge(tenant_id, owner="heir-uid")
     assert await backend.store.version(path) is None
     await backend.store.hand_over(tenant_id, owner="nobody", previous=())
+
+
+# -- without Vault -------------------------------------------------------------------------------------------
+
+
+def runners(cluster: Cluster) -> SecretStore:
+    return kubernetes_secrets.KubernetesSecretStore(cluster, namespace=names.RUNNER_SECRETS_NAMESPACE)
+
+
+async def test_without_vault_the_runner_reads_its_own_password_and_no_other(
+    provisioner: Cluster, runner: Cluster, tenant_id: str
+) -> None:
+    path, store = names.platform_path(tenant_id), without_vault(provisioner).store
+    await store.create(path, {"runner": Secret("r1"), "ingest": Secret("i1")}, owner=OWNER)
+    assert await store.replace(path, {"runner": Secret("r2"), "ingest": Secret("i2")}, expected=1)
+    own = runners(runner)
+    assert await own.version(path) == 2
+    assert await own.read(path) == {"runner": Secret("r2")}
+    assert await own.read(path, version=1) == {"runner": Secret("r1")}
+    assert await store.read(path, version=1) == {"runner": Secret("r1"), "ingest": Secret("i1")}
+    forbidden = Ref(
+        api_version="v1",
+        kind="Secret",
+        namespace=names.SECRETS_NAMESPACE,
+        name=path.replace("/", "."),
+    )
+    with pytest.raises(errors.Forbidden):
+        await runner.get(forbidden)
+    with pytest.raises(errors.Forbidden):
+        await runner.list(api_version="v1", kind="Secret", namespace=names.RUNNER_SECRETS_NAMESPACE)
+    await store.purge(tenant_id, owner=OWNER)
+    assert await own.version(path) is None
+
+
+async def test_without_vault_the_runner_keeps_webhook_secrets_and_a_purge_takes_them(
+    provisioner: Cluster, runner: Cluster, tenant_id: str
+) -> None:
+    path, own = runner_facts.webhook_path(tenant_id, "0a1b2c3d-0000"), runners(runner)
+    assert await own.create(path, {"hook": Secret("h")}, owner=OWNER) is True
+    assert await own.create(path, {"hook": Secret("again")}, owner=OWNER) is False
+    assert await own.read(path) == {"hook": Secret("h")}
+    await own.delete(path)
+    assert await own.read(path) is None
+    await own.create(path, {"hook": Secret("h")}, owner=OWNER)
+    store = without_vault(provisioner).store
+    with pytest.raises(errors.OwnedByOther, match=OWNER):
+        await store.purge(tenant_id, owner=STRANGER)
+    await store.hand_over(tenant_id, owner="heir-uid", previous=(OWNER,))
+    await store.purge(tenant_id, owner="heir-uid")
+    assert await own.read(path) is None
+
+
+async def test_without_vault_two_that_write_the_next_version_do_not_both(
+    provisioner: Cluster, tenant_id: str
+) -> None:
+    path, store = names.platform_path(tenant_id), without_vault(provisioner).store
+    await store.create(path, {"runner": Secret("0")}, owner=OWNER)
+    tries = [store.replace(path, {"runner": Secret(str(n))}, expected=1) for n in range(4)]
+    done = await asyncio.gather(*tries)
+    assert sorted(done) == [False, False, False, True]
+    assert await store.read(path) == {"runner": Secret(str(done.index(True)))}
+    await store.purge(tenant_id, owner=OWNER)
+
+
+async def test_without_vault_a_wrapping_key_is_made_once(provisioner: Cluster, tenant_id: str) -> None:
+    keys = without_vault(provisioner).keys
+    made = await asyncio.gather(*(keys.create(tenant_id) for _ in range(4)))
+    for wrapped, key in made:
+        assert await keys.open(tenant_id, wrapped) == key
+    with pytest.raises(errors.Stalled, match=r"\.transit"):
+        await keys.open(tenant_id, "vault:v1:AAAA")
+    await keys.destroy(tenant_id)

@@ -20,7 +20,12 @@ from pipewright.plan import Manifest, chain, says
 LATER = timedelta(seconds=10)
 """When to look again at a namespace of somebody else that is going away."""
 
-SYSTEM = ("default", names.SYSTEM_NAMESPACE)
+SYSTEM = (
+    "default",
+    names.SYSTEM_NAMESPACE,
+    names.SECRETS_NAMESPACE,
+    names.RUNNER_SECRETS_NAMESPACE,
+)
 
 
 def wanted(tenant: Tenant, name: str) -> bool:

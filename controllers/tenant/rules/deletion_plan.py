@@ -49,7 +49,7 @@ def project(tenant: Tenant, observed: Observed, results: Results) -> DeletionPla
             PlannedResources(kind=kind, count=count, fate=fate) for kind, count in sorted(kinds.items())
         )[:8],
         database=_database(tenant, observed, fate),
-        secrets=tuple(_secrets(registration, fate)) if registration else (),
+        secrets=tuple(_secrets(registration, observed, fate)) if registration else (),
         last_dump=_dump(registration),
         blockers=tuple(_blockers(stage, results))[:8],
     )
@@ -64,8 +64,8 @@ def _namespaces(
             yield PlannedNamespace(name=name, fate="Stays" if stays else fate)
 
 
-def _secrets(registration: Registration, fate: Fate) -> Iterable[PlannedSecrets]:
-    for folder in ("platform", "user"):
+def _secrets(registration: Registration, observed: Observed, fate: Fate) -> Iterable[PlannedSecrets]:
+    for folder in ("platform",) if observed.without_vault else ("platform", "user"):
         yield PlannedSecrets(path=f"{registration.id}/{folder}", fate=fate)
 
 

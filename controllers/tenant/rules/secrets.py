@@ -42,8 +42,17 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
             *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
             *(() if rotating else _projections(tenant, registration, observed, version)),
         ),
-        says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there"),
+        _there(observed),
     )
+
+
+def _there(observed: Observed) -> Plan:
+    if observed.without_vault:
+        message = (
+            "the tenant's connection Secret is there; without Vault it has no path for secrets of its own"
+        )
+        return says(SECRETS, True, "WithoutVault", message)
+    return says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there")
 
 
 def _projections(

@@ -1,7 +1,7 @@
 """The provisioner's actions as port calls, and the only place where a tenant's secrets are generated.
 
-Secret values live in local variables here between two ports and nowhere else: order is Vault by
-check-and-set, then the database, then the projections, so that a crash in between finds the values again.
+Secret values live in local variables here between two ports and nowhere else: order is the secret store
+by check-and-set, then the database, then the projections, so that a crash in between finds the values again.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ async def _passwords(
     found = await ports.secrets.read(names.platform_path(tenant_id), version=version)
     if found is None:
         raise errors.Waiting(
-            "CredentialsMissing", f"Vault has no credentials at {names.platform_path(tenant_id)} yet"
+            "CredentialsMissing", f"no credentials are at {names.platform_path(tenant_id)} yet"
         )
     return dict(found)
 
@@ -191,9 +191,10 @@ async def _project_connection(action: tenant.ProjectConnection, ports: Provision
         "password": password,
         "uri": f"postgresql://{user}:{quote(password, safe='')}@{where.host}:{where.port}/{where.database}",
     }
-    await ports.secrets.write(
-        names.user_path(action.tenant_id), {name: Secret(value) for name, value in fields.items()}
-    )
+    if ports.grants.available:
+        await ports.secrets.write(
+            names.user_path(action.tenant_id), {name: Secret(value) for name, value in fields.items()}
+        )
     await ports.cluster.apply(
         {
             "apiVersion": "v1",

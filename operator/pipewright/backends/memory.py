@@ -62,6 +62,9 @@ class MemoryCluster:
         wanted_uid = manifest["metadata"].get("uid")
         if wanted_uid is not None and wanted_uid != found["metadata"]["uid"]:
             raise errors.Conflict(f"apply {ref}: the object changed meanwhile")
+        seen = manifest["metadata"].get("resourceVersion")
+        if seen is not None and seen != found["metadata"].get("resourceVersion"):
+            raise errors.Conflict(f"apply {ref}: the object changed meanwhile")
         before = copy.deepcopy(found)
         if subresource is None:
             _merge(found, manifest)
@@ -215,6 +218,8 @@ class MemorySecretStore:
 
 class MemoryGrants:
     """`pipewright.ports.SecretGrants` in a dictionary."""
+
+    available = True
 
     def __init__(self) -> None:
         self._granted: dict[str, SecretAccess] = {}

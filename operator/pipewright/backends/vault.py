@@ -222,6 +222,8 @@ class VaultSecretStore:
 class VaultGrants:
     """`pipewright.ports.SecretGrants`: one policy and one Kubernetes-auth role per tenant."""
 
+    available = True
+
     def __init__(self, session: VaultSession, *, mount: str) -> None:
         self._session = session
         self._mount = mount

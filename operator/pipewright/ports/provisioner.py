@@ -109,7 +109,7 @@ class Registry(Protocol):
         ...
 
     async def wrapped_data_key(self, tenant_id: str) -> str | None:
-        """The tenant's data key as Vault's transit wrapped it."""
+        """The tenant's data key as it was wrapped."""
         ...
 
 
@@ -234,12 +234,17 @@ class Logins(Protocol):
 class SecretGrants(Protocol):
     """The tenant's Vault policy and Kubernetes-auth role."""
 
+    @property
+    def available(self) -> bool:
+        """Whether tenants have a path of their own: not without Vault, and then nothing is ever granted."""
+        ...
+
     async def find(self, tenant_id: str) -> SecretAccess | None:
         """Both as they stand; None when either is missing."""
         ...
 
-    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess:
-        """What they ought to be."""
+    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess | None:
+        """What they ought to be; None when there is nothing to grant."""
         ...
 
     async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
@@ -252,7 +257,7 @@ class SecretGrants(Protocol):
 
 
 class DataKeys(Protocol):
-    """Per-tenant data keys, wrapped by Vault transit under the tenant's own key."""
+    """Per-tenant data keys, wrapped under a key of the tenant's own: Vault transit's, or a Secret's."""
 
     async def create(self, tenant_id: str) -> tuple[str, Secret]:
         """A new data key: wrapped text, and the key itself (base64, 32 bytes)."""
@@ -263,7 +268,7 @@ class DataKeys(Protocol):
         ...
 
     async def destroy(self, tenant_id: str) -> None:
-        """Delete the tenant's transit key: what it wrapped is unreadable from then on."""
+        """Delete the tenant's wrapping key: what it wrapped is unreadable from then on."""
         ...
 
 
