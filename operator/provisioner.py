@@ -100,7 +100,10 @@ def _secret_ports(settings: Settings, cluster: Cluster) -> tuple[SecretStore, Se
             kubernetes_secrets.KubernetesDataKeys(cluster, namespace=own),
         )
     session = vault.VaultSession(
-        address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
+        address=settings.vault.address,
+        role=settings.vault.role or "",
+        jwt_file=settings.vault.jwt_file,
+        token_file=settings.vault.token_file,
     )
     mount, transit = settings.vault.mount, settings.vault.transit
     return (

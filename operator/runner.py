@@ -128,6 +128,9 @@ def _secrets(settings: Settings, cluster: Cluster) -> SecretStore:
     if settings.vault is None:
         return kubernetes_secrets.KubernetesSecretStore(cluster, namespace=names.RUNNER_SECRETS_NAMESPACE)
     session = vault.VaultSession(
-        address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
+        address=settings.vault.address,
+        role=settings.vault.role or "",
+        jwt_file=settings.vault.jwt_file,
+        token_file=settings.vault.token_file,
     )
     return vault.VaultSecretStore(session, mount=settings.vault.mount)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import secrets as randomness
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dev import parts, places
+from dev.stack import Stack
 from dev.vault import Vault
 from pipewright import errors, names, runner_facts
 from pipewright.backends import kubernetes, kubernetes_secrets, memory, vault
@@ -210,6 +212,121 @@ async def test_a_revoked_token_is_replaced(
     token = await session.call("know the token", lambda client: client.token)
     vault_server.call("POST", "auth/token/revoke", {"token": token})
     assert await store.version(names.platform_path(tenant_id)) == 1
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+class Trail:
+    """What Vault's own audit log says was asked of a path, since this was made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._from = len(path.read_text().splitlines())
+
+    def count(self, asked: str) -> int:
+        lines = self._path.read_text().splitlines()[self._from :]
+        found = [json.loads(line) for line in lines]
+        return sum(it["type"] == "response" and it["request"].get("path") == asked for it in found)
+
+
+@pytest.fixture
+def trail(empty_stack: Stack, vault_server: Vault) -> Trail:
+    path = empty_stack.folder / "logs" / "vault-audit.jsonl"
+    if not path.exists():
+        pytest.skip("this Vault is somebody else's: its audit log is not ours to read")
+    return Trail(path)
+
+
+async def test_however_many_begin_at_once_there_is_one_login_and_the_next_before_its_token_ends(
+    vault_server: Vault, vault_identities: Path, trail: Trail, tenant_id: str
+) -> None:
+    clock = Clock()
+    session = vault.VaultSession(
+        address=vault_server.address,
+        role="pipewright-provisioner",
+        jwt_file=vault_identities / "provisioner" / "vault.jwt",
+        clock=clock,
+    )
+    store = vault.VaultSecretStore(session, mount="tenants")
+
+    async def many() -> None:
+        await asyncio.gather(*(store.version(f"{tenant_id}/platform/{n}") for n in range(40)))
+
+    await many()
+    assert trail.count("auth/kubernetes/login") == 1
+    first = await session.call("know the token", lambda client: client.token)
+    clock.at = 20 * 60 - 61
+    await many()
+    assert trail.count("auth/kubernetes/login") == 1
+    clock.at = 20 * 60 - 59
+    await many()
+    assert trail.count("auth/kubernetes/login") == 2
+    assert await session.call("know the token", lambda client: client.token) != first
+    # the one before is still good: nobody was refused meanwhile
+    vault_server.call("GET", "auth/token/lookup-self", token=first)
+
+
+async def test_a_right_that_is_missing_costs_no_login(
+    vault_server: Vault, vault_identities: Path, trail: Trail, tenant_id: str
+) -> None:
+    store = real(vault_server, vault_identities).store
+    for _ in range(5):
+        with pytest.raises(errors.Forbidden):
+            await store.read(names.user_path(tenant_id))
+    assert trail.count("auth/kubernetes/login") == 1
+
+
+async def test_a_login_that_fails_fails_once_for_all_who_wait(
+    vault_server: Vault, vault_identities: Path, trail: Trail, tenant_id: str
+) -> None:
+    session = vault.VaultSession(
+        address=vault_server.address,
+        role="pipewright-nobody",
+        jwt_file=vault_identities / "provisioner" / "vault.jwt",
+    )
+    store = vault.VaultSecretStore(session, mount="tenants")
+    tries = [store.version(f"{tenant_id}/platform/{n}") for n in range(20)]
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert {type(it) for it in found} == {errors.Forbidden}
+    assert trail.count("auth/kubernetes/login") == 1
+
+
+async def test_a_token_of_a_file_is_shared_renewed_and_read_again_when_it_is_refused(
+    vault_server: Vault, trail: Trail, tenant_id: str, tmp_path: Path
+) -> None:
+    def issue(**more: object) -> str:
+        wish = {"policies": ["pipewright-provisioner"], "ttl": "10m", **more}
+        return str(vault_server.call("POST", "auth/token/create", wish)["auth"]["client_token"])
+
+    clock, file = Clock(), tmp_path / "token"
+    file.write_text(first := issue())
+    session = vault.VaultSession(address=vault_server.address, token_file=file, clock=clock)
+    store = vault.VaultSecretStore(session, mount="tenants")
+    path = names.platform_path(tenant_id)
+    await asyncio.gather(*(store.version(f"{tenant_id}/platform/{n}") for n in range(40)))
+    assert trail.count("auth/token/renew-self") == 1
+    clock.at = 10 * 60 - 61
+    await store.version(path)
+    assert trail.count("auth/token/renew-self") == 1
+    clock.at = 10 * 60 - 59
+    await store.version(path)
+    assert trail.count("auth/token/renew-self") == 2
+    assert trail.count("auth/kubernetes/login") == 0
+    vault_server.call("POST", "auth/token/revoke", {"token": first})
+    with pytest.raises(errors.Forbidden) as refused:
+        await store.version(path)
+    assert first not in str(refused.value)
+    file.write_text(issue(renewable=False))
+    assert await store.version(path) is None
+    assert trail.count("auth/token/renew-self") == 2
 
 
 async def test_a_vault_that_is_down_is_unreachable_and_no_secret_is_named(tmp_path: Path) -> None:
