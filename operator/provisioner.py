@@ -38,9 +38,16 @@ async def compose(
         SettingsError: a part of the settings that the provisioner needs is missing.
     """
     ports = await _ports(settings, cluster=cluster, metrics=metrics, resources=resources)
+    days = settings.data_key_rotation_days
     tenants = Controller(
         kind=Tenant,
-        reconcile=partial(reconcile, ports=ports, clock=clock, servers=_offered(settings)),
+        reconcile=partial(
+            reconcile,
+            ports=ports,
+            clock=clock,
+            servers=_offered(settings),
+            wrapping_key_every=None if days is None else timedelta(days=days),
+        ),
         finalizer=names.FINALIZER,
         resync=timedelta(seconds=settings.resync_seconds),
     )

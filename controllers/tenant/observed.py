@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import Database, Registration, SecretAccess, Server
+from pipewright.facts import Database, Registration, SecretAccess, Server, WrappingKey
 from pipewright.plan import Manifest, Ref
 
 
@@ -62,6 +62,12 @@ class Observed:
     """When that version was written."""
     secret_access: SecretAccess | Unknown | None = None
     wanted_access: SecretAccess | None = None
+    wrapping_key: WrappingKey | Unknown | None = None
+    """Looked at when it may be due for another version."""
+    wrapping_key_every: timedelta | None = None
+    """How old it gets, by the settings."""
+    scheme: str | None = None
+    """What wraps data keys here."""
     without_vault: bool = False
     """Tenants have no path of their own, and nobody is let in."""
 

@@ -84,6 +84,8 @@ class Registration:
     """Fingerprint of the gateway's public key that the bundle was sealed to."""
     bundle_address: str | None = None
     """Address of the database that the bundle leads to."""
+    wrapped_by: str | None = None
+    """What wraps the data key, and the version of the wrapping key: `vault:v1`; None before there is one."""
     rollout: Rollout | None = None
     """Of this release's schema on the tenant's server; None before it began."""
     previous_uids: tuple[str, ...] = ()
@@ -112,6 +114,16 @@ class Issued:
     version: int
     at: datetime
     """When it was written, by the clock of whoever keeps it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappingKey:
+    """The key that wraps a tenant's data key, as whoever keeps it has it."""
+
+    version: int
+    """The newest: it wraps, the ones before only unwrap."""
+    at: datetime
+    """When it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,6 +165,8 @@ class Settings(_Part):
     pg_dump: Path | None = None
     """The program that takes a last dump before a drop: of the servers' major version or newer."""
     outbound: Outbound = Outbound()
+    data_key_rotation_days: Annotated[int, Field(ge=1, le=36500)] | None = None
+    """After how many days another key wraps a tenant's data key, which stays; absent for on demand only."""
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
     otlp_endpoint: str | None = None
 

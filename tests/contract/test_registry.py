@@ -213,6 +213,24 @@ async def test_the_bundle_is_known_by_its_version_and_the_key_it_is_sealed_to(
     assert await registry.wrapped_data_key(made.id) == "vault:v1:x"
 
 
+async def test_a_data_key_is_wrapped_anew_only_as_it_was_seen(registry: Registry, uid: str) -> None:
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    assert made.wrapped_by is None
+    await registry.store_bundle(
+        made.id, version=1, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:x"
+    )
+    found = await registry.find(uid=uid)
+    assert found
+    assert found.wrapped_by == "vault:v1"
+    await registry.replace_data_key(made.id, expected="vault:v1:x", wrapped="vault:v12:y")
+    with pytest.raises(errors.Conflict, match="another data key"):
+        await registry.replace_data_key(made.id, expected="vault:v1:x", wrapped="vault:v13:z")
+    assert await registry.wrapped_data_key(made.id) == "vault:v12:y"
+    found = await registry.find(uid=uid)
+    assert found
+    assert (found.wrapped_by, found.bundle_version) == ("vault:v12", 1)
+
+
 async def test_a_deleted_tenant_leaves_nothing_sealed_behind(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     await registry.store_bundle(

@@ -162,6 +162,33 @@ async def test_a_data_key_opens_until_it_is_destroyed(backend: Backend, tenant_i
     await backend.keys.destroy(tenant_id)
 
 
+async def test_a_wrapping_key_is_rotated_once_and_the_data_key_stays(
+    backend: Backend, tenant_id: str
+) -> None:
+    assert await backend.keys.newest(tenant_id) is None
+    wrapped, key = await backend.keys.create(tenant_id)
+    assert wrapped.startswith(f"{backend.keys.scheme}:v1:")
+    first = await backend.keys.newest(tenant_id)
+    assert first
+    assert first.version == 1
+    assert abs(datetime.now(UTC) - first.at) < timedelta(minutes=1)
+    for _ in range(2):  # the second finds another version than it expects
+        await backend.keys.rotate(tenant_id, expected=1)
+    second = await backend.keys.newest(tenant_id)
+    assert second
+    assert second.version == 2
+    assert second.at >= first.at
+    assert await backend.keys.open(tenant_id, wrapped) == key
+    newer = await backend.keys.rewrap(tenant_id, wrapped)
+    assert newer.startswith(f"{backend.keys.scheme}:v2:")
+    assert await backend.keys.open(tenant_id, newer) == key
+    assert await backend.keys.open(tenant_id, wrapped) == key
+    await backend.keys.destroy(tenant_id)
+    assert await backend.keys.newest(tenant_id) is None
+    with pytest.raises(errors.Stalled, match=tenant_id):
+        await backend.keys.rewrap(tenant_id, newer)
+
+
 async def test_a_secret_deleted_by_hand_is_created_as_a_new_version(
     vault_server: Vault, vault_identities: Path, tenant_id: str
 ) -> None:

@@ -182,6 +182,14 @@ async def test_a_tenant_lives_without_vault(
     assert secret is not None
     with psycopg.connect(base64.b64decode(secret["data"]["uri"]).decode(), connect_timeout=5) as own:
         assert own.execute("SELECT current_user").fetchone() == (f"pw_{tenant_id}_app_b",)
+
+    # another wrapping key on demand: the data key stays, and so does what is sealed
+    sealed = world.row(uid)[1]
+    asked = SystemClock().now().isoformat()
+    _, passes = await world.settle(tenant(uid, name, **{names.ROTATE_DATA_KEY_ANNOTATION: asked}))
+    assert passes == 1
+    assert world.row(uid)[3].startswith("kubernetes:v2:")
+    assert world.row(uid)[1] == sealed
     await _gone(world, tenant(uid, name, deleting=True))
     assert world.row(uid)[4] == "Deleted"
     assert world.secrets(tenant_id) == {}

@@ -190,6 +190,27 @@ class SealGatewayBundle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RotateDataKey:
+    """Make another version of the key that wraps the tenant's data key, if this one is the newest."""
+
+    tenant_id: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"rotate the wrapping key of version {self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewrapDataKey:
+    """Wrap the tenant's data key, which stays as it is, by the newest wrapping key (compare-and-swap)."""
+
+    tenant_id: str
+
+    def __str__(self) -> str:
+        return "wrap the data key by the newest wrapping key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarkTenant:
     """Set the tenant's state in the registry (Active, Deleting, Retained, Deleted), if it is this UID's."""
 
@@ -324,6 +345,8 @@ TenantAction = (
     | ProjectConnection
     | GrantSecretAccess
     | SealGatewayBundle
+    | RotateDataKey
+    | RewrapDataKey
     | MarkTenant
     | DisableLogins
     | TakeDump

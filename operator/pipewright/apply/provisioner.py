@@ -75,6 +75,10 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             await ports.grants.grant(action.tenant_id, namespaces=action.namespaces)
         case tenant.SealGatewayBundle():
             await _seal_gateway_bundle(action, ports)
+        case tenant.RotateDataKey():
+            await ports.data_keys.rotate(action.tenant_id, expected=action.version)
+        case tenant.RewrapDataKey():
+            await _rewrap_data_key(action, ports)
         case tenant.MarkTenant():
             await ports.registry.mark(
                 action.tenant_id, uid=action.uid, state=action.state, abandoned=action.abandoned
@@ -247,3 +251,10 @@ async def _seal_gateway_bundle(action: tenant.SealGatewayBundle, ports: Provisio
         bundle=sealed,
         wrapped_data_key=wrapped,
     )
+
+
+async def _rewrap_data_key(action: tenant.RewrapDataKey, ports: ProvisionerPorts) -> None:
+    wrapped = await ports.registry.wrapped_data_key(action.tenant_id)
+    if wrapped is not None:
+        newer = await ports.data_keys.rewrap(action.tenant_id, wrapped)
+        await ports.registry.replace_data_key(action.tenant_id, expected=wrapped, wrapped=newer)

@@ -22,12 +22,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipewright import errors, names
 from pipewright.plan import Manifest, Ref
-from pipewright.ports import Cluster, Issued, Secret, SecretAccess
+from pipewright.ports import Cluster, Issued, Secret, SecretAccess, WrappingKey
 
 TYPE = "pipewright.dev/secret"
 KEY_TYPE = "pipewright.dev/wrapping-key"
 KEPT = 2
 """Versions that a Secret holds: a rotation needs the one before."""
+KEYS_KEPT = 100
+"""Wrapping keys of a tenant that a rotation leaves."""
 SHARED = {"platform/database": ("runner",)}
 """Path below a tenant's id → the fields of it that the runner reads."""
 _PATH = re.compile(r"[a-z0-9]{12}(/[a-z0-9-]+)+")
@@ -222,6 +224,8 @@ class NoGrants:
 class KubernetesDataKeys:
     """`pipewright.ports.DataKeys`: AES-256-GCM by a tenant's own key, a Secret that is made once."""
 
+    scheme = "kubernetes"
+
     def __init__(self, cluster: Cluster, *, namespace: str) -> None:
         self._cluster = cluster
         self._namespace = namespace
@@ -239,6 +243,33 @@ class KubernetesDataKeys:
         """Unwrap."""
         return Secret(_text(_unwrap(tenant_id, wrapped, await self._keys(tenant_id))))
 
+    async def newest(self, tenant_id: str) -> WrappingKey | None:
+        """The newest of the tenant's keys, and when it was made, by our clock."""
+        found = await self._cluster.get(self._ref(tenant_id))
+        if found is None:
+            return None
+        keys = _keys(found)
+        version = max(keys, key=int)
+        return WrappingKey(version=int(version), at=datetime.fromisoformat(keys[version]["at"]))
+
+    async def rotate(self, tenant_id: str, *, expected: int) -> None:
+        """Add a key by check-and-set; the ones before stay, for a registry that comes from a backup."""
+        found = await self._cluster.get(self._ref(tenant_id))
+        keys = {} if found is None else _keys(found)
+        if found is None or max(map(int, keys)) != expected:
+            return
+        newer = {str(expected + 1): {"key": _text(os.urandom(32)), "at": datetime.now(UTC).isoformat()}}
+        kept = {version: key for version, key in keys.items() if int(version) > expected - KEYS_KEPT}
+        try:
+            await self._cluster.apply(self._manifest(tenant_id, {**kept, **newer}, seen=found))
+        except errors.Conflict:
+            return  # somebody else added one meanwhile
+
+    async def rewrap(self, tenant_id: str, wrapped: str) -> str:
+        """The same data key, wrapped by the newest key."""
+        keys = await self._keys(tenant_id)
+        return _wrap(tenant_id, _unwrap(tenant_id, wrapped, keys), keys)
+
     async def destroy(self, tenant_id: str) -> None:
         """Delete the tenant's key: what it wrapped is unreadable from then on."""
         ref = self._ref(tenant_id)
@@ -250,14 +281,16 @@ class KubernetesDataKeys:
         found = await self._cluster.get(self._ref(tenant_id))
         if found is None:
             raise _lost(tenant_id)
-        keys: dict[str, dict[str, str]] = json.loads(base64.b64decode(found["data"]["keys"]))
-        return keys
+        return _keys(found)
 
     def _ref(self, tenant_id: str) -> Ref:
         return Ref(api_version="v1", kind="Secret", namespace=self._namespace, name=f"{tenant_id}.transit")
 
-    def _manifest(self, tenant_id: str, keys: Mapping[str, Mapping[str, str]]) -> Manifest:
+    def _manifest(
+        self, tenant_id: str, keys: Mapping[str, Mapping[str, str]], *, seen: Manifest | None = None
+    ) -> Manifest:
         ref = self._ref(tenant_id)
+        check = {name: seen["metadata"][name] for name in ("uid", "resourceVersion")} if seen else {}
         return {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -265,10 +298,16 @@ class KubernetesDataKeys:
                 "name": ref.name,
                 "namespace": ref.namespace,
                 "labels": {names.ID_LABEL: tenant_id},
+                **check,
             },
             "type": KEY_TYPE,
             "data": {"keys": _text(json.dumps(keys).encode())},
         }
+
+
+def _keys(found: Manifest) -> dict[str, dict[str, str]]:
+    keys: dict[str, dict[str, str]] = json.loads(base64.b64decode(found["data"]["keys"]))
+    return keys
 
 
 def _wrap(tenant_id: str, data_key: bytes, keys: Mapping[str, Mapping[str, str]]) -> str:

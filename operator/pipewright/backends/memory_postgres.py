@@ -128,7 +128,7 @@ class MemoryRegistry:
         if state in ("Retained", "Deleted"):
             found = replace(found, namespaces={})
         if state == "Deleted":
-            found = replace(found, bundle_version=None, bundle_key=None, bundle_address=None)
+            found = replace(found, bundle_version=None, bundle_key=None, bundle_address=None, wrapped_by=None)
             self._wrapped.pop(tenant_id, None)
             self.bundles.pop(tenant_id, None)
         self._by_id[tenant_id] = found
@@ -175,10 +175,21 @@ class MemoryRegistry:
         if self._wrapped.get(tenant_id, wrapped_data_key) != wrapped_data_key:
             raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
         self._by_id[tenant_id] = replace(
-            self._get(tenant_id), bundle_version=version, bundle_key=key, bundle_address=address
+            self._get(tenant_id),
+            bundle_version=version,
+            bundle_key=key,
+            bundle_address=address,
+            wrapped_by=wrapped_data_key.rpartition(":")[0],
         )
         self._wrapped[tenant_id] = wrapped_data_key
         self.bundles[tenant_id] = bundle
+
+    async def replace_data_key(self, tenant_id: str, *, expected: str, wrapped: str) -> None:
+        """Store the same data key as it is wrapped now."""
+        if self._wrapped.get(tenant_id) != expected:
+            raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
+        self._wrapped[tenant_id] = wrapped
+        self._by_id[tenant_id] = replace(self._get(tenant_id), wrapped_by=wrapped.rpartition(":")[0])
 
     async def wrapped_data_key(self, tenant_id: str) -> str | None:
         """The tenant's data key as it was wrapped."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ import requests
 from hvac import exceptions as vault_errors
 
 from pipewright import errors, names
-from pipewright.ports import Issued, Secret, SecretAccess
+from pipewright.ports import Issued, Secret, SecretAccess, WrappingKey
 
 TENANT_TOKEN_TTL_S = 900
 TIMEOUT_S = 10.0
@@ -341,6 +341,8 @@ class VaultGrants:
 class VaultDataKeys:
     """`pipewright.ports.DataKeys` on the transit engine: one named key per tenant."""
 
+    scheme = "vault"
+
     def __init__(self, session: VaultSession, *, transit: str) -> None:
         self._session = session
         self._transit = transit
@@ -369,11 +371,44 @@ class VaultDataKeys:
                 ),
             )
         except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
-            raise errors.Stalled(
-                "DataKeyLost",
-                f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key",
-            ) from None
+            raise _lost(tenant_id) from None
         return Secret(answer["data"]["plaintext"])
+
+    async def newest(self, tenant_id: str) -> WrappingKey | None:
+        """The newest version of the tenant's transit key, and when it was made, by Vault's clock."""
+        try:
+            answer = await self._session.call(
+                f"read the transit key of {tenant_id}",
+                lambda client: client.secrets.transit.read_key(tenant_id, mount_point=self._transit),
+            )
+        except vault_errors.InvalidPath:
+            return None
+        version = int(answer["data"]["latest_version"])
+        made = datetime.fromtimestamp(int(answer["data"]["keys"][str(version)]), tz=UTC)
+        return WrappingKey(version=version, at=made)
+
+    async def rotate(self, tenant_id: str, *, expected: int) -> None:
+        """Make another version; two that do so at once make two, and both unwrap what they must."""
+        found = await self.newest(tenant_id)
+        if found is None or found.version != expected:
+            return
+        await self._session.call(
+            f"rotate the transit key of {tenant_id}",
+            lambda client: client.secrets.transit.rotate_key(tenant_id, mount_point=self._transit),
+        )
+
+    async def rewrap(self, tenant_id: str, wrapped: str) -> str:
+        """The same data key, wrapped by the newest version."""
+        try:
+            answer = await self._session.call(
+                f"rewrap the data key of {tenant_id}",
+                lambda client: client.secrets.transit.rewrap_data(
+                    tenant_id, ciphertext=wrapped, mount_point=self._transit
+                ),
+            )
+        except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
+            raise _lost(tenant_id) from None
+        return str(answer["data"]["ciphertext"])
 
     async def destroy(self, tenant_id: str) -> None:
         """Delete the tenant's transit key: what it wrapped is unreadable from then on."""
@@ -390,6 +425,11 @@ class VaultDataKeys:
             )
         except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
             return  # there is none (any more)
+
+
+def _lost(tenant_id: str) -> errors.Stalled:
+    message = f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key"
+    return errors.Stalled("DataKeyLost", message)
 
 
 def _policy(mount: str, tenant_id: str) -> str:

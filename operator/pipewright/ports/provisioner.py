@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from pipewright.facts import Connection, Database, Dump, Registration, SecretAccess, Server
+from pipewright.facts import (
+    Connection,
+    Database,
+    Dump,
+    Registration,
+    SecretAccess,
+    Server,
+    WrappingKey,
+)
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
 
 
@@ -105,6 +113,14 @@ class Registry(Protocol):
 
         Raises:
             Conflict: another data key is there; it is never overwritten.
+        """
+        ...
+
+    async def replace_data_key(self, tenant_id: str, *, expected: str, wrapped: str) -> None:
+        """Store the same data key as it is wrapped now.
+
+        Raises:
+            Conflict: another text is there than the expected one.
         """
         ...
 
@@ -265,6 +281,23 @@ class DataKeys(Protocol):
 
     async def open(self, tenant_id: str, wrapped: str) -> Secret:
         """Unwrap."""
+        ...
+
+    @property
+    def scheme(self) -> str:
+        """How a text begins that this one wrapped."""
+        ...
+
+    async def newest(self, tenant_id: str) -> WrappingKey | None:
+        """The wrapping key; None when there is none."""
+        ...
+
+    async def rotate(self, tenant_id: str, *, expected: int) -> None:
+        """Make another version of the wrapping key, if this one is the newest. The data key stays."""
+        ...
+
+    async def rewrap(self, tenant_id: str, wrapped: str) -> str:
+        """The same data key, wrapped by the newest version; nobody sees it."""
         ...
 
     async def destroy(self, tenant_id: str) -> None:

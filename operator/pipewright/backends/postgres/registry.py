@@ -19,7 +19,8 @@ from pipewright.store.roles import new_id as new_id
 _SELECT = """
 SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key, r.previous_uids, r.dump,
     (SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
-     WHERE n.tenant_id = r.id), latest.rollout, r.bundle_address
+     WHERE n.tenant_id = r.id), latest.rollout, r.bundle_address,
+    substring(r.wrapped_data_key from '^[a-z]+:v[0-9]+')
 FROM pipewright.registry r
 """
 _BY_UID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.uid = %(key)s"
@@ -247,6 +248,19 @@ class PostgresRegistry:
                 detail=f"version {version} to key {key}",
             )
 
+    async def replace_data_key(self, tenant_id: str, *, expected: str, wrapped: str) -> None:
+        """Store the same data key as it is wrapped now, by compare-and-swap."""
+        async with self._transaction() as conn:
+            cursor = await conn.execute(
+                "UPDATE pipewright.registry SET wrapped_data_key = %s, updated_at = now()"
+                " WHERE id = %s AND wrapped_data_key = %s",
+                [wrapped, tenant_id, expected],
+            )
+            if not cursor.rowcount:
+                raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
+            detail = wrapped.rpartition(":")[0]
+            await audit.record(conn, tenant_id=tenant_id, action="RewrapDataKey", detail=f"by {detail}")
+
     async def wrapped_data_key(self, tenant_id: str) -> str | None:
         """The tenant's data key as Vault's transit wrapped it."""
         async with self._connections.connection("platform", self._dsn) as conn:
@@ -270,7 +284,7 @@ async def _find(
     if row is None:
         return None
     tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces = row[:10]
-    rollout, bundle_address = row[10:]
+    rollout, bundle_address, wrapped_by = row[10:]
     return Registration(
         id=tenant_id,
         uid=uid,
@@ -281,6 +295,7 @@ async def _find(
         bundle_version=bundle_version,
         bundle_key=bundle_key,
         bundle_address=bundle_address,
+        wrapped_by=wrapped_by,
         previous_uids=tuple(previous),
         dump=_dump(dump),
         rollout=Rollout(**{**rollout, "at": datetime.fromtimestamp(rollout["at"], tz=UTC)})
