@@ -20,6 +20,7 @@ COMPONENTS = ("provisioner", "runner", "gateway")
 _REVIEWER = "vault-reviewer"
 _RBAC = places.ROOT / "charts" / "pipewright" / "files" / "rbac"
 _ADMISSION = places.ROOT / "charts" / "pipewright" / "files" / "admission"
+_WITHOUT_VAULT = places.ROOT / "charts" / "pipewright" / "files" / "without-vault"
 _CRDS = places.ROOT / "crds"
 
 
@@ -35,6 +36,11 @@ def install(kubectl: Kubectl) -> list[str]:
         named = [part for path in kinds for part in ("--filename", str(path))]
         kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *named)
     return said.splitlines()
+
+
+def install_secrets(kubectl: Kubectl) -> None:
+    """Apply what an installation without Vault has besides: where credentials lie, and who reads them."""
+    kubectl.apply_files(sorted(_WITHOUT_VAULT.glob("*.yaml")))
 
 
 def issue(kubectl: Kubectl, *, endpoint: kubeconfig.Endpoint, folder: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Literal
 from dev import files, kubeconfig, ports, postgres, ray
 from dev.problem import Problem
 
-Origin = Literal["local", "external"]
+Origin = Literal["local", "external", "none"]
 
 _PORTS = (
     "etcd",
@@ -115,6 +115,7 @@ def origins(environment: Mapping[str, str] = os.environ) -> dict[str, Origin]:
     return {
         "cluster": _cluster(environment),
         **{part: _external(environment, name) for part, name in variables.items()},
+        **({"vault": "none"} if _without_vault(environment) else {}),
     }
 
 
@@ -128,6 +129,15 @@ def _cluster(environment: Mapping[str, str]) -> Origin:
         f"CLUSTER={named} is not known. Leave it out for a control plane on this machine, "
         "or CLUSTER=existing for the current context of KUBECONFIG."
     )
+
+
+def _without_vault(environment: Mapping[str, str]) -> bool:
+    named = environment.get("VAULT", "")
+    if named not in ("", "none"):
+        raise Problem(f"VAULT={named} is not known. Leave it out for a Vault of this stack, or VAULT=none.")
+    if named and environment.get("VAULT_ADDR"):
+        raise Problem("VAULT=none and VAULT_ADDR contradict each other: unset one of them.")
+    return bool(named)
 
 
 def _external(environment: Mapping[str, str], name: str) -> Origin:

@@ -135,6 +135,8 @@ class Parts:
     @_once
     def vault(self) -> Vault:
         """A Vault with the mounts and the shipped policies; nobody but its root token can log in yet."""
+        if self.layout.vault == "none":
+            raise Problem("VAULT=none: this stack has no Vault.")
         if self.layout.vault == "external":
             token = (self.folder / "vault-root.token").read_text()
             external = Vault(address=self.layout.vault_address, root_token=token)
@@ -148,10 +150,16 @@ class Parts:
 
     @_once
     def identities(self) -> None:
-        """Each component's kubeconfig and Vault token, and a Vault that believes the cluster's tokens."""
+        """Each component's kubeconfig and Vault token, and a Vault that believes the cluster's tokens.
+
+        Without Vault, the namespaces of the platform's Secrets instead.
+        """
         system = self.system()
         reviewer = identities.issue(system.kubectl, endpoint=system.endpoint, folder=self.folder)
         identities.sealing_keys(self.folder)
+        if self.layout.vault == "none":
+            identities.install_secrets(system.kubectl)
+            return
         self.vault().trust(system.endpoint, reviewer_token=reviewer)
 
     @_once

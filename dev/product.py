@@ -90,16 +90,15 @@ def _parts(component: str, folder: Path, layout: Layout) -> Mapping[str, Any]:
     if component == "gateway":
         gateway = {"privateKeyFile": str(own / "gateway.key"), "baseUrl": base_url, "audience": "pipewright"}
         return {"gateway": gateway, "artifacts": artifacts}
-    common = {
-        "vault": {
+    common: dict[str, Any] = {"sealing": {"publicKeyFile": str(folder / "gateway.pub")}}
+    if layout.vault != "none":
+        common["vault"] = {
             "address": layout.vault_address,
             "role": f"pipewright-{component}",
             "jwtFile": str(own / "vault.jwt"),
             "mount": vault.MOUNT,
             "transit": vault.TRANSIT,
-        },
-        "sealing": {"publicKeyFile": str(folder / "gateway.pub")},
-    }
+        }
     if component == "provisioner":
         return {**common, "artifacts": artifacts, "pgDump": str(postgres.program("pg_dump"))}
     ray = {"address": layout.ray_address, "tokenFile": str(folder / "ray.token")}

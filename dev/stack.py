@@ -154,7 +154,8 @@ class Stack:
         pool = ThreadPoolExecutor(max_workers=4)
         try:
             slow = [pool.submit(every.ray)] if ray else []
-            needed = [pool.submit(start) for start in (every.system, every.platform, every.vault)]
+            vault = () if self.layout.vault == "none" else (every.vault,)
+            needed = [pool.submit(start) for start in (every.system, every.platform, *vault)]
             _results(needed)
             every.identities()
             self._start_product()

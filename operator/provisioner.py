@@ -10,9 +10,18 @@ from controllers.tenant import handlers
 from controllers.tenant.reconcile import reconcile
 from pipewright import facts, names
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.backends import postgres, sealing, vault
+from pipewright.backends import kubernetes_secrets, postgres, sealing, vault
 from pipewright.backends.artifacts import FileArtifacts
-from pipewright.ports import Clock, Cluster, ProvisionerPorts, Secret, ServerPorts
+from pipewright.ports import (
+    Clock,
+    Cluster,
+    DataKeys,
+    ProvisionerPorts,
+    Secret,
+    SecretGrants,
+    SecretStore,
+    ServerPorts,
+)
 from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
@@ -29,9 +38,16 @@ async def compose(
         SettingsError: a part of the settings that the provisioner needs is missing.
     """
     ports = await _ports(settings, cluster=cluster, metrics=metrics, resources=resources)
+    days = settings.data_key_rotation_days
     tenants = Controller(
         kind=Tenant,
-        reconcile=partial(reconcile, ports=ports, clock=clock, servers=_offered(settings)),
+        reconcile=partial(
+            reconcile,
+            ports=ports,
+            clock=clock,
+            servers=_offered(settings),
+            wrapping_key_every=None if days is None else timedelta(days=days),
+        ),
         finalizer=names.FINALIZER,
         resync=timedelta(seconds=settings.resync_seconds),
     )
@@ -46,8 +62,8 @@ async def compose(
 async def _ports(
     settings: Settings, *, cluster: Cluster, metrics: Metrics, resources: AsyncExitStack
 ) -> ProvisionerPorts:
-    if settings.vault is None or settings.sealing is None:
-        raise SettingsError("the provisioner needs `vault` and `sealing` in its settings")
+    if settings.sealing is None:
+        raise SettingsError("the provisioner needs `sealing` in its settings")
     pools = postgres.Pools()
     resources.push_async_callback(pools.close)
     # their own, so that databases being made never keep the registry waiting
@@ -63,10 +79,7 @@ async def _ports(
         for server in settings.servers
     }
     first = servers[settings.servers[0].name]
-    session = vault.VaultSession(
-        address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
-    )
-    mount, transit = settings.vault.mount, settings.vault.transit
+    secrets, grants, data_keys = _secret_ports(settings, cluster)
     return ProvisionerPorts(
         cluster=cluster,
         registry=traced(
@@ -77,10 +90,33 @@ async def _ports(
         logins=first.logins,
         dumps=first.dumps,
         servers=servers,
-        secrets=traced(vault.VaultSecretStore(session, mount=mount), "secrets"),
-        grants=traced(vault.VaultGrants(session, mount=mount), "grants"),
-        data_keys=traced(vault.VaultDataKeys(session, transit=transit), "data_keys"),
+        secrets=traced(secrets, "secrets"),
+        grants=traced(grants, "grants"),
+        data_keys=traced(data_keys, "data_keys"),
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
+    )
+
+
+def _secret_ports(settings: Settings, cluster: Cluster) -> tuple[SecretStore, SecretGrants, DataKeys]:
+    """On Vault, or without it on Secrets of the platform's own namespaces."""
+    if settings.vault is None:
+        own, shared = names.SECRETS_NAMESPACE, names.RUNNER_SECRETS_NAMESPACE
+        return (
+            kubernetes_secrets.KubernetesSecretStore(cluster, namespace=own, shared_with=shared),
+            kubernetes_secrets.NoGrants(),
+            kubernetes_secrets.KubernetesDataKeys(cluster, namespace=own),
+        )
+    session = vault.VaultSession(
+        address=settings.vault.address,
+        role=settings.vault.role or "",
+        jwt_file=settings.vault.jwt_file,
+        token_file=settings.vault.token_file,
+    )
+    mount, transit = settings.vault.mount, settings.vault.transit
+    return (
+        vault.VaultSecretStore(session, mount=mount),
+        vault.VaultGrants(session, mount=mount),
+        vault.VaultDataKeys(session, transit=transit),
     )
 
 

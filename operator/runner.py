@@ -20,9 +20,9 @@ from controllers.workflowrun.objects import SUCCEEDED
 from controllers.workflowrun.reconcile import reconcile as reconcile_run
 from pipewright import names
 from pipewright.api.v1alpha1 import Integration, Model, Workflow, WorkflowRun
-from pipewright.backends import artifacts, ray, sealing, vault
+from pipewright.backends import artifacts, kubernetes_secrets, ray, sealing, vault
 from pipewright.backends.runner import actions, databases, journal, models, platform
-from pipewright.ports import Clock, Cluster, RunnerPorts, Secret
+from pipewright.ports import Clock, Cluster, RunnerPorts, Secret, SecretStore
 from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
@@ -86,14 +86,11 @@ async def compose(
 async def _ports(
     settings: Settings, *, cluster: Cluster, clock: Clock, metrics: Metrics, resources: AsyncExitStack
 ) -> RunnerPorts:
-    if not (settings.vault and settings.sealing and settings.ray and settings.artifacts):
-        raise SettingsError("the runner needs `vault`, `sealing`, `ray` and `artifacts` in its settings")
+    if not (settings.sealing and settings.ray and settings.artifacts):
+        raise SettingsError("the runner needs `sealing`, `ray` and `artifacts` in its settings")
     pools = Pools()
     resources.push_async_callback(pools.close)
-    session = vault.VaultSession(
-        address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
-    )
-    secrets = vault.VaultSecretStore(session, mount=settings.vault.mount)
+    secrets = _secrets(settings, cluster)
     rows = platform.PlatformDatabase(pools, dsn=Secret(read_secret(settings.platform_database.dsn_file)))
     servers = {
         server.name: databases.Address(host=server.host, port=server.port) for server in settings.servers
@@ -124,3 +121,16 @@ async def _ports(
         windows=traced(models.PostgresWindows(tenants), "windows"),
         pointers=traced(models.PostgresPointers(rows), "pointers"),
     )
+
+
+def _secrets(settings: Settings, cluster: Cluster) -> SecretStore:
+    """On Vault, or without it on Secrets of the runner's own namespace."""
+    if settings.vault is None:
+        return kubernetes_secrets.KubernetesSecretStore(cluster, namespace=names.RUNNER_SECRETS_NAMESPACE)
+    session = vault.VaultSession(
+        address=settings.vault.address,
+        role=settings.vault.role or "",
+        jwt_file=settings.vault.jwt_file,
+        token_file=settings.vault.token_file,
+    )
+    return vault.VaultSecretStore(session, mount=settings.vault.mount)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from controllers.tenant import objects
 from controllers.tenant.observed import Observed, Origin, Unknown, is_bound
+from controllers.tenant.rules import data_key
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Issued
 from pipewright.plan import Manifest, Ref
 
 if TYPE_CHECKING:
-    from pipewright.facts import Database, Registration, Server
+    from pipewright.facts import Database, Registration, Server, WrappingKey
     from pipewright.ports import ProvisionerPorts
 
 T = TypeVar("T")
@@ -23,10 +25,17 @@ TENANT_KINDS = ("WorkflowRun", "Workflow", "Model", "Integration")
 """Our namespaced kinds, in the order in which a teardown takes them away."""
 
 
-async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[Server]) -> Observed:
+async def observe(
+    tenant: Tenant,
+    *,
+    ports: ProvisionerPorts,
+    servers: Sequence[Server],
+    wrapping_key_every: timedelta | None = None,
+) -> Observed:
     """Read every port that the plan needs. Kubernetes and the registry must answer; the others may not.
 
-    Only namespaces that are bound to this Tenant are looked into. `servers` are offered to a new tenant.
+    Only namespaces that are bound to this Tenant are looked into. `servers` are offered to a new tenant, and
+    `wrapping_key_every` is how old the key gets that wraps the data key.
     """
     registration = await ports.registry.find(uid=tenant.uid)
     if registration is None:
@@ -44,8 +53,10 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         _database(registration, ports),
         _or_unknown(ports.secrets.issued(names.platform_path(registration.id))),
         _or_unknown(ports.grants.find(registration.id)),
+        _wrapping_key(tenant, registration, ports, wrapping_key_every),
     )
-    children, resources, database, credentials, access = await look
+    children, resources, database, credentials, access, wrapping_key = await look
+    served = ports.at(registration.server)
     bytes_ = await _bytes(database, registration, ports) if tenant.deleting else None
     return Observed(
         registration=registration,
@@ -60,10 +71,23 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         issued_at=credentials.at if isinstance(credentials, Issued) else None,
         secret_access=access,
         wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
+        wrapping_key=wrapping_key,
+        wrapping_key_every=wrapping_key_every,
+        scheme=ports.data_keys.scheme,
+        without_vault=not ports.grants.available,
         gateway_key=ports.sealer.key,
         dump_missing=(ports.at(registration.server) or ports).dumps.missing,
         servers=servers,
+        address=served.logins.connection(registration.id).address if served else None,
     )
+
+
+async def _wrapping_key(
+    tenant: Tenant, registration: Registration, ports: ProvisionerPorts, every: timedelta | None
+) -> WrappingKey | Unknown | None:
+    if not data_key.is_looked_at(tenant, registration, every):
+        return None
+    return await _or_unknown(ports.data_keys.newest(registration.id))
 
 
 async def _database(registration: Registration, ports: ProvisionerPorts) -> Database | Unknown | None:

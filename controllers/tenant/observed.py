@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipewright import names
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import Database, Registration, SecretAccess, Server
+from pipewright.facts import Database, Registration, SecretAccess, Server, WrappingKey
 from pipewright.plan import Manifest, Ref
 
 FIRST_VERSION = 1
@@ -41,6 +41,8 @@ class Observed:
     gateway_key: str
     servers: Sequence[Server] = ()
     """Those of the settings."""
+    address: str | None = None
+    """Where clients find the database, by the settings of now; None where its server is not served."""
     registration: Registration | None = None
     namespaces: Mapping[str, Manifest | None] = field(default_factory=dict)
     """By name in the spec, whoever they belong to, and in the registry."""
@@ -63,6 +65,14 @@ class Observed:
     """When that version was written."""
     secret_access: SecretAccess | Unknown | None = None
     wanted_access: SecretAccess | None = None
+    wrapping_key: WrappingKey | Unknown | None = None
+    """Looked at when it may be due for another version."""
+    wrapping_key_every: timedelta | None = None
+    """How old it gets, by the settings."""
+    scheme: str | None = None
+    """What wraps data keys here."""
+    without_vault: bool = False
+    """Tenants have no path of their own, and nobody is let in."""
 
 
 def is_bound(registration: Registration, name: str, found: Manifest | None) -> bool:

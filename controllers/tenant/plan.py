@@ -10,7 +10,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, leaving, namespaces, placement, restore, secrets, teardown
+from controllers.tenant.rules import (
+    data_key,
+    database,
+    leaving,
+    namespaces,
+    placement,
+    restore,
+    secrets,
+    teardown,
+)
 from controllers.tenant.rules.words import SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -28,11 +37,15 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
         leaving.dropped(tenant, registration, observed),
-        restore.claim(tenant, registration, observed)
-        if restore.is_due(tenant, registration, observed)
-        else merge(
-            database.database(tenant, registration, observed, now),
-            secrets.secrets(tenant, registration, observed),
+        data_key.elsewhere(registration, observed)
+        or (
+            restore.claim(tenant, registration, observed)
+            if restore.is_due(tenant, registration, observed)
+            else merge(
+                database.database(tenant, registration, observed, now),
+                secrets.secrets(tenant, registration, observed),
+                data_key.data_key(tenant, registration, observed, now),
+            )
         ),
     )
     if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):

@@ -6,6 +6,7 @@ Killed anywhere in here, the next pass ends in the same state: it believes the w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 
 
 async def reconcile(
-    tenant: Tenant, *, ports: ProvisionerPorts, clock: Clock, servers: Sequence[Server]
+    tenant: Tenant,
+    *,
+    ports: ProvisionerPorts,
+    clock: Clock,
+    servers: Sequence[Server],
+    wrapping_key_every: timedelta | None = None,
 ) -> Outcome[TenantStatus]:
-    """One pass. `servers` are those that a new tenant may be placed on.
+    """One pass. `servers` are those that a new tenant may be placed on; see `observe`.
 
     Raises:
         Unreachable: the API server or the registry did not answer; nothing was done.
     """
-    observed = await observe(tenant, ports=ports, servers=servers)
+    observed = await observe(tenant, ports=ports, servers=servers, wrapping_key_every=wrapping_key_every)
     now = clock.now()
     if tenant.deleting:
         wanted = plan.plan_teardown(tenant, observed)

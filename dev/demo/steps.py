@@ -200,6 +200,9 @@ def isolation(scene: Scene, findings: Findings) -> None:
         findings.proofs.append(("the neighbour's database", "refuses: permission denied"))
     else:
         raise Problem(f"{secret['user']} got into the neighbour's database")
+    if "vault" not in mine:
+        findings.proofs.append(("its own Vault path", "there is none: VAULT=none"))
+        return
     vault = scene.stack.parts.vault()
     jwt = scene.kubectl.token("pipewright", namespace=TENANT, audience="vault", hours=1)
     token = vault.login(mine["vault"]["role"], jwt)

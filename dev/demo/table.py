@@ -56,9 +56,10 @@ def _block(title: str, rows: Iterable[tuple[str, str]]) -> Iterable[str]:
 def _tenants(findings: Findings) -> Iterable[tuple[str, str]]:
     for tenant in findings.tenants:
         status = tenant["status"]
+        path = status.get("vault", {}).get("path", "none")
         yield (
             tenant["metadata"]["name"],
-            f"id {status['id']}, database {status['database']['name']}, Vault {status['vault']['path']}",
+            f"id {status['id']}, database {status['database']['name']}, Vault {path}",
         )
 
 

@@ -82,6 +82,10 @@ class Registration:
     """Credential version sealed for the gateway."""
     bundle_key: str | None
     """Fingerprint of the gateway's public key that the bundle was sealed to."""
+    bundle_address: str | None = None
+    """Address of the database that the bundle leads to."""
+    wrapped_by: str | None = None
+    """What wraps the data key, and the version of the wrapping key: `vault:v1`; None before there is one."""
     rollout: Rollout | None = None
     """Of this release's schema on the tenant's server; None before it began."""
     previous_uids: tuple[str, ...] = ()
@@ -113,6 +117,16 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrappingKey:
+    """The key that wraps a tenant's data key, as whoever keeps it has it."""
+
+    version: int
+    """The newest: it wraps, the ones before only unwrap."""
+    at: datetime
+    """When it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
     """A tenant's database as the server has it."""
 
@@ -139,6 +153,11 @@ class Connection:
     host: str
     port: int
     database: str
+
+    @property
+    def address(self) -> str:
+        """All that clients need to be told of it, to compare what they were told."""
+        return f"{self.host}:{self.port}/{self.database}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,13 +79,31 @@ class Server(_Part):
 
 
 class Vault(_Part):
-    """Vault (or OpenBao), by Kubernetes auth with this process's ServiceAccount token."""
+    """Vault (or OpenBao), by Kubernetes auth with this process's ServiceAccount token, or by a token.
+
+    Absent altogether, secrets lie in Kubernetes Secrets. Decide once: what is in the one is not in the other.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["role", "jwtFile"]}, {"required": ["tokenFile"]}]}
+    )
 
     address: str
-    role: str
-    jwt_file: Path
+    role: str | None = None
+    """The Kubernetes-auth role of this process; with jwtFile."""
+    jwt_file: Path | None = None
+    """File with this process's ServiceAccount token for Vault; with role."""
+    token_file: Path | None = None
+    """File with a token of Vault, for development, instead of role and jwtFile; renewed where it can be."""
     mount: str = "tenants"
     transit: str = "transit"
+
+    @model_validator(mode="after")
+    def _logs_in_by_one_way(self) -> Self:
+        by_role = (self.role is not None, self.jwt_file is not None)
+        if by_role != (self.token_file is None,) * 2:
+            raise ValueError("name role and jwtFile (Kubernetes auth), or tokenFile, and not both")
+        return self
 
 
 class Sealing(_Part):
@@ -147,6 +165,8 @@ class Settings(_Part):
     pg_dump: Path | None = None
     """The program that takes a last dump before a drop: of the servers' major version or newer."""
     outbound: Outbound = Outbound()
+    data_key_rotation_days: Annotated[int, Field(ge=1, le=36500)] | None = None
+    """After how many days another key wraps a tenant's data key, which stays; absent for on demand only."""
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
     otlp_endpoint: str | None = None
 

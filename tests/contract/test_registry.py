@@ -67,7 +67,7 @@ async def test_a_namespace_that_was_released_can_be_bound_by_another_tenant(
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     other = await registry.register(uid=str(uuid4()), name="other", servers=MAIN)
     namespace = str(uuid4())
-    await registry.bind_namespace(made.id, name="acme", uid=namespace)
+    await registry.bind_namespace(made.id, name="acme", uid=namespace, owner=made.uid)
     await registry.unbind_namespace(other.id, name="acme", uid=namespace)
     await registry.unbind_namespace(made.id, name="acme", uid=str(uuid4()))
     found = await registry.find(uid=uid)
@@ -76,14 +76,14 @@ async def test_a_namespace_that_was_released_can_be_bound_by_another_tenant(
     for _ in range(2):
         await registry.unbind_namespace(made.id, name="acme", uid=namespace)
     assert await registry.find(uid=uid) == made
-    await registry.bind_namespace(other.id, name="acme", uid=namespace)
+    await registry.bind_namespace(other.id, name="acme", uid=namespace, owner=other.uid)
 
 
 async def test_a_namespace_is_bound_once_however_often_it_is_said(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     namespace = str(uuid4())
     for _ in range(2):
-        await registry.bind_namespace(made.id, name="acme", uid=namespace)
+        await registry.bind_namespace(made.id, name="acme", uid=namespace, owner=made.uid)
     found = await registry.find(uid=uid)
     assert found
     assert found.namespaces == {"acme": namespace}
@@ -91,9 +91,9 @@ async def test_a_namespace_is_bound_once_however_often_it_is_said(registry: Regi
 
 async def test_a_recreated_namespace_replaces_the_old_one_of_its_name(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
-    await registry.bind_namespace(made.id, name="acme", uid=str(uuid4()))
+    await registry.bind_namespace(made.id, name="acme", uid=str(uuid4()), owner=made.uid)
     namespace = str(uuid4())
-    await registry.bind_namespace(made.id, name="acme", uid=namespace)
+    await registry.bind_namespace(made.id, name="acme", uid=namespace, owner=made.uid)
     found = await registry.find(uid=uid)
     assert found
     assert found.namespaces == {"acme": namespace}
@@ -103,18 +103,35 @@ async def test_a_namespace_of_another_tenant_is_refused(registry: Registry, uid:
     first = await registry.register(uid=uid, name="acme", servers=MAIN)
     second = await registry.register(uid=str(uuid4()), name="globex", servers=MAIN)
     namespace = str(uuid4())
-    await registry.bind_namespace(first.id, name="shared", uid=namespace)
+    await registry.bind_namespace(first.id, name="shared", uid=namespace, owner=first.uid)
     with pytest.raises(errors.OwnedByOther, match="namespace shared belongs to another tenant"):
-        await registry.bind_namespace(second.id, name="shared", uid=namespace)
+        await registry.bind_namespace(second.id, name="shared", uid=namespace, owner=second.uid)
+
+
+async def test_only_the_owner_of_now_binds_and_destroys(registry: Registry, uid: str) -> None:
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    await registry.confirm(made.id, uid=uid)
+    heir = str(uuid4())
+    await registry.rebind(made.id, uid=heir, name="heir", previous_uid=uid, namespaces=())
+    with pytest.raises(errors.OwnedByOther, match=heir):
+        await registry.confirm(made.id, uid=uid)
+    with pytest.raises(errors.OwnedByOther, match=heir):
+        await registry.bind_namespace(made.id, name="late", uid=str(uuid4()), owner=uid)
+    found = await registry.get(made.id)
+    assert found
+    assert found.namespaces == {}
+    await registry.confirm(made.id, uid=heir)
+    with pytest.raises(errors.OwnedByOther, match="nobody"):
+        await registry.confirm("aaaaaaaaaaaa", uid=uid)
 
 
 async def test_a_name_passes_on_with_the_namespace_that_has_it_now(registry: Registry, uid: str) -> None:
     first = await registry.register(uid=uid, name="acme", servers=MAIN)
     other = str(uuid4())
     second = await registry.register(uid=other, name="globex", servers=MAIN)
-    await registry.bind_namespace(first.id, name="team", uid=str(uuid4()))
+    await registry.bind_namespace(first.id, name="team", uid=str(uuid4()), owner=first.uid)
     again = str(uuid4())
-    await registry.bind_namespace(second.id, name="team", uid=again)
+    await registry.bind_namespace(second.id, name="team", uid=again, owner=second.uid)
     before, after = await registry.find(uid=uid), await registry.find(uid=other)
     assert before
     assert after
@@ -125,11 +142,16 @@ async def test_a_data_key_is_never_overwritten(registry: Registry, uid: str) -> 
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     for version in (1, 2):
         await registry.store_bundle(
-            made.id, version=version, key="k", bundle=b"b", wrapped_data_key="vault:v1:first"
+            made.id,
+            version=version,
+            key="k",
+            address="db:5432/pw",
+            bundle=b"b",
+            wrapped_data_key="vault:v1:first",
         )
     with pytest.raises(errors.Conflict, match="another data key"):
         await registry.store_bundle(
-            made.id, version=3, key="k", bundle=b"b", wrapped_data_key="vault:v1:second"
+            made.id, version=3, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:second"
         )
     assert await registry.wrapped_data_key(made.id) == "vault:v1:first"
 
@@ -153,9 +175,9 @@ async def test_a_tenant_that_is_gone_frees_its_namespaces(registry: Registry, ui
     first = await registry.register(uid=uid, name="acme", servers=MAIN)
     second = await registry.register(uid=str(uuid4()), name="globex", servers=MAIN)
     namespace = str(uuid4())
-    await registry.bind_namespace(first.id, name="shared", uid=namespace)
+    await registry.bind_namespace(first.id, name="shared", uid=namespace, owner=first.uid)
     await registry.mark(first.id, state=state)
-    await registry.bind_namespace(second.id, name="shared", uid=namespace)
+    await registry.bind_namespace(second.id, name="shared", uid=namespace, owner=second.uid)
     found = await registry.find(uid=uid)
     assert found
     assert (found.state, found.namespaces) == (state, {})
@@ -164,7 +186,7 @@ async def test_a_tenant_that_is_gone_frees_its_namespaces(registry: Registry, ui
 async def test_a_deleting_tenant_keeps_its_namespaces(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     namespace = str(uuid4())
-    await registry.bind_namespace(made.id, name="acme", uid=namespace)
+    await registry.bind_namespace(made.id, name="acme", uid=namespace, owner=made.uid)
     await registry.mark(made.id, state="Deleting")
     found = await registry.find(uid=uid)
     assert found
@@ -177,17 +199,43 @@ async def test_the_bundle_is_known_by_its_version_and_the_key_it_is_sealed_to(
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     assert await registry.wrapped_data_key(made.id) is None
     await registry.store_bundle(
-        made.id, version=3, key="sha256:aa", bundle=b"\x00sealed", wrapped_data_key="vault:v1:x"
+        made.id,
+        version=3,
+        key="sha256:aa",
+        address="db:5432/pw",
+        bundle=b"\x00sealed",
+        wrapped_data_key="vault:v1:x",
     )
     found = await registry.find(uid=uid)
     assert found
-    assert (found.bundle_version, found.bundle_key) == (3, "sha256:aa")
+    sealed = (found.bundle_version, found.bundle_key, found.bundle_address)
+    assert sealed == (3, "sha256:aa", "db:5432/pw")
     assert await registry.wrapped_data_key(made.id) == "vault:v1:x"
+
+
+async def test_a_data_key_is_wrapped_anew_only_as_it_was_seen(registry: Registry, uid: str) -> None:
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    assert made.wrapped_by is None
+    await registry.store_bundle(
+        made.id, version=1, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:x"
+    )
+    found = await registry.find(uid=uid)
+    assert found
+    assert found.wrapped_by == "vault:v1"
+    await registry.replace_data_key(made.id, expected="vault:v1:x", wrapped="vault:v12:y")
+    with pytest.raises(errors.Conflict, match="another data key"):
+        await registry.replace_data_key(made.id, expected="vault:v1:x", wrapped="vault:v13:z")
+    assert await registry.wrapped_data_key(made.id) == "vault:v12:y"
+    found = await registry.find(uid=uid)
+    assert found
+    assert (found.wrapped_by, found.bundle_version) == ("vault:v12", 1)
 
 
 async def test_a_deleted_tenant_leaves_nothing_sealed_behind(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
-    await registry.store_bundle(made.id, version=1, key="k", bundle=b"b", wrapped_data_key="vault:v1:x")
+    await registry.store_bundle(
+        made.id, version=1, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:x"
+    )
     await registry.mark(made.id, state="Deleted")
     found = await registry.find(uid=uid)
     assert found
@@ -199,7 +247,7 @@ async def test_an_unknown_tenant_cannot_be_changed(registry: Registry) -> None:
     with pytest.raises(errors.Conflict, match="not in the registry"):
         await registry.mark("aaaaaaaaaaaa", state="Active")
     with pytest.raises(errors.Conflict, match="not in the registry"):
-        await registry.bind_namespace("aaaaaaaaaaaa", name="acme", uid=str(uuid4()))
+        await registry.bind_namespace("aaaaaaaaaaaa", name="acme", uid=str(uuid4()), owner=str(uuid4()))
 
 
 # --- a place on a server --------------------------------------------------------------------------------
@@ -342,8 +390,10 @@ async def test_a_tenant_is_found_by_its_id_whoever_it_belongs_to(registry: Regis
 async def _retained(registry: Registry, uid: str, **namespaces: str) -> str:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     for name, namespace in namespaces.items():
-        await registry.bind_namespace(made.id, name=name, uid=namespace)
-    await registry.store_bundle(made.id, version=1, key="k", bundle=b"b", wrapped_data_key="vault:v1:x")
+        await registry.bind_namespace(made.id, name=name, uid=namespace, owner=made.uid)
+    await registry.store_bundle(
+        made.id, version=1, key="k", address="db:5432/pw", bundle=b"b", wrapped_data_key="vault:v1:x"
+    )
     for _ in range(2):
         await registry.mark(made.id, state="Retained")
     return made.id
@@ -379,7 +429,7 @@ async def test_a_namespace_that_went_to_somebody_else_meanwhile_stays_there(
     space, other, heir = str(uuid4()), str(uuid4()), str(uuid4())
     tenant_id = await _retained(registry, uid, one=space)
     second = await registry.register(uid=other, name="globex", servers=MAIN)
-    await registry.bind_namespace(second.id, name="one", uid=space)
+    await registry.bind_namespace(second.id, name="one", uid=space, owner=second.uid)
     await registry.rebind(tenant_id, uid=heir, name="heir", previous_uid=uid, namespaces=("one",))
     mine, theirs = await registry.find(uid=heir), await registry.find(uid=other)
     assert mine
@@ -412,8 +462,8 @@ async def test_a_living_tenants_namespaces_pass_on_when_its_cluster_was_restored
         str(uuid4()),
         str(uuid4()),
     )
-    await registry.bind_namespace(made.id, name="acme", uid=space)
-    await registry.bind_namespace(made.id, name="other", uid=str(uuid4()))
+    await registry.bind_namespace(made.id, name="acme", uid=space, owner=made.uid)
+    await registry.bind_namespace(made.id, name="other", uid=str(uuid4()), owner=made.uid)
     await registry.rebind(made.id, uid=heir, name="acme", previous_uid=uid, namespaces=("acme",))
     found = await registry.find(uid=heir)
     assert found

@@ -162,7 +162,7 @@ async def test_a_namespaces_tenant_is_found_by_its_uid_and_not_by_its_name(
     assert found is not None
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     assert await directory.find(namespace="acme") is None
-    await registry.bind_namespace(made.id, name="acme", uid=found["metadata"]["uid"])
+    await registry.bind_namespace(made.id, name="acme", uid=found["metadata"]["uid"], owner=made.uid)
     assert await directory.find(namespace="acme") == TenantRef(
         id=made.id, uid=uid, name="acme", state=made.state, server="main"
     )

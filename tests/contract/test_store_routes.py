@@ -172,7 +172,7 @@ async def test_a_namespaces_tenant_is_found_by_its_uid(
     platform: Connections, registry: PostgresRegistry, tenant: Registration
 ) -> None:
     namespace = str(uuid4())
-    await registry.bind_namespace(tenant.id, name="acme", uid=namespace)
+    await registry.bind_namespace(tenant.id, name="acme", uid=namespace, owner=tenant.uid)
     found = await tenants.of_namespace(platform["runner"], uid=namespace)
     assert found
     assert (found.id, found.name, found.namespaces, found.bundle) == (
@@ -188,7 +188,12 @@ async def test_the_gateway_loads_tenants_with_their_bundles_until_they_are_delet
     platform: Connections, registry: PostgresRegistry, tenant: Registration
 ) -> None:
     await registry.store_bundle(
-        tenant.id, version=1, key="k", bundle=b"\x00sealed", wrapped_data_key="vault:v1:x"
+        tenant.id,
+        version=1,
+        key="k",
+        address="db:5432/pw",
+        bundle=b"\x00sealed",
+        wrapped_data_key="vault:v1:x",
     )
     loaded = {found.id: found for found in await tenants.load(platform["gateway"])}
     assert (loaded[tenant.id].bundle, loaded[tenant.id].bundle_version) == (b"\x00sealed", 1)

@@ -20,7 +20,12 @@ from pipewright.plan import Manifest, chain, says
 LATER = timedelta(seconds=10)
 """When to look again at a namespace of somebody else that is going away."""
 
-SYSTEM = ("default", names.SYSTEM_NAMESPACE)
+SYSTEM = (
+    "default",
+    names.SYSTEM_NAMESPACE,
+    names.SECRETS_NAMESPACE,
+    names.RUNNER_SECRETS_NAMESPACE,
+)
 
 
 def wanted(tenant: Tenant, name: str) -> bool:
@@ -52,7 +57,7 @@ def adopt(tenant: Tenant, registration: Registration, found: Manifest, *, manife
     last = conditions.find(tenant.status.conditions, NAMESPACES)
     if last is None or (last.reason, last.message) != ("Adopting", message):
         return Plan(facts=says(NAMESPACES, False, "Adopting", message).facts, check_after=SOON)
-    bind = act.BindNamespace(tenant_id=registration.id, name=name, uid=metadata["uid"])
+    bind = act.BindNamespace(tenant_id=registration.id, name=name, uid=metadata["uid"], tenant_uid=tenant.uid)
     return chain(NAMESPACES, bind, act.ApplyObject(manifest=manifest))
 
 

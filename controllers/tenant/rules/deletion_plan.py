@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from controllers.tenant.observed import Observed, Unknown, is_ours
-from controllers.tenant.rules import teardown
+from controllers.tenant.rules import leaving, teardown
 from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS
 from pipewright import errors
 from pipewright.api.v1alpha1 import Tenant
@@ -49,7 +49,7 @@ def project(tenant: Tenant, observed: Observed, results: Results) -> DeletionPla
             PlannedResources(kind=kind, count=count, fate=fate) for kind, count in sorted(kinds.items())
         )[:8],
         database=_database(tenant, observed, fate),
-        secrets=tuple(_secrets(registration, fate)) if registration else (),
+        secrets=tuple(_secrets(registration, observed, fate)) if registration else (),
         last_dump=_dump(registration),
         blockers=tuple(_blockers(stage, results))[:8],
     )
@@ -60,11 +60,12 @@ def _namespaces(
 ) -> Iterable[PlannedNamespace]:
     for name, found in sorted(observed.namespaces.items()):
         if found is not None and is_ours(tenant, registration, found):
-            yield PlannedNamespace(name=name, fate=fate)
+            stays = leaving.was_there_before(tenant, found)
+            yield PlannedNamespace(name=name, fate="Stays" if stays else fate)
 
 
-def _secrets(registration: Registration, fate: Fate) -> Iterable[PlannedSecrets]:
-    for folder in ("platform", "user"):
+def _secrets(registration: Registration, observed: Observed, fate: Fate) -> Iterable[PlannedSecrets]:
+    for folder in ("platform",) if observed.without_vault else ("platform", "user"):
         yield PlannedSecrets(path=f"{registration.id}/{folder}", fate=fate)
 
 

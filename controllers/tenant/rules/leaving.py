@@ -45,12 +45,13 @@ def adopted(tenant: Tenant, registration: Registration, observed: Observed) -> P
             if there is not None
             and not is_going(there)
             and there["metadata"]["uid"] == registration.namespaces[name]
-            and _was_there_before(tenant, there)
+            and was_there_before(tenant, there)
         )
     )
 
 
-def _was_there_before(tenant: Tenant, found: Manifest) -> bool:
+def was_there_before(tenant: Tenant, found: Manifest) -> bool:
+    """Whether the namespace outlives its Tenant, because the Tenant did not make it."""
     # one without our UID was bound, and a crash kept us from marking it
     marked = (found["metadata"].get("labels") or {}).get(names.UID_LABEL) == tenant.uid
     return adoption.is_adopted(found) or adoption.wanted(tenant, found["metadata"]["name"]) or not marked
@@ -62,7 +63,7 @@ def _leave(tenant: Tenant, registration: Registration, observed: Observed, name:
         return chain(NAMESPACES, act.UnbindNamespace(tenant_id=registration.id, name=name, uid=uid))
     if is_going(found):
         return _wait(f"waits until the namespace {name} is gone, which spec.namespaces no longer names")
-    if tenant.spec.deletion_policy == "Retain" or _was_there_before(tenant, found):
+    if tenant.spec.deletion_policy == "Retain" or was_there_before(tenant, found):
         return _release(registration, observed, found)
     return _delete(observed, found)
 

@@ -40,10 +40,11 @@ def _namespace(tenant: Tenant, registration: Registration, name: str, found: Man
         return Plan(facts=says(NAMESPACES, False, "Terminating", message).facts, check_after=SOON)
     uid = found["metadata"]["uid"]
     bound = registration.namespaces.get(name) == uid
+    bind = act.BindNamespace(tenant_id=registration.id, name=name, uid=uid, tenant_uid=tenant.uid)
     return merge(
         chain(
             NAMESPACES,
-            *(() if bound else (act.BindNamespace(tenant_id=registration.id, name=name, uid=uid),)),
+            *(() if bound else (bind,)),
             *_corrections(wanted, found),
             *_no_longer_wanted(wanted, found),
         ),

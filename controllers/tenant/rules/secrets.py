@@ -9,6 +9,7 @@ from controllers.tenant.rules.database import are_set
 from controllers.tenant.rules.rotation import noted_version
 from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS, Plan, unknown
 from pipewright import actions as act
+from pipewright import names
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Database, Registration
@@ -37,7 +38,8 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
     if not isinstance(version, int) or not observed.connections:
         waits = says(SECRETS, False, "Progressing", "comes when the namespaces and the credentials are there")
         return merge(chain(SECRETS, *grant), new, waits)
-    sealed = (registration.bundle_version, registration.bundle_key) == (version, observed.gateway_key)
+    bundle = (registration.bundle_version, registration.bundle_key, registration.bundle_address)
+    sealed = bundle == (version, observed.gateway_key, observed.address)
     return merge(
         chain(
             SECRETS,
@@ -46,8 +48,17 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
             *(() if rotating else _projections(tenant, registration, observed, version)),
         ),
         new,
-        says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there"),
+        _there(observed),
     )
+
+
+def _there(observed: Observed) -> Plan:
+    if observed.without_vault:
+        message = (
+            "the tenant's connection Secret is there; without Vault it has no path for secrets of its own"
+        )
+        return says(SECRETS, True, "WithoutVault", message)
+    return says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there")
 
 
 def _in_new_namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
@@ -57,9 +68,10 @@ def _in_new_namespaces(tenant: Tenant, registration: Registration, observed: Obs
         return Plan()
     bound = observed.wanted_access.namespaces if observed.wanted_access is not None else ()
     sealed = bool(observed.connections) or registration.bundle_version is not None
+    grant = act.GrantSecretAccess(tenant_id=registration.id, namespaces=tuple(sorted({*bound, *new})))
     return chain(
         SECRETS,
-        act.GrantSecretAccess(tenant_id=registration.id, namespaces=tuple(sorted({*bound, *new}))),
+        *(() if observed.without_vault else (grant,)),
         *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
         *(_projection(tenant, registration, name, version) for name in new),
         after=(NAMESPACES, ACCESS, DATABASE),
@@ -71,7 +83,7 @@ def _projections(
 ) -> Iterable[ProvisionerAction]:
     for namespace, found in observed.connections.items():
         assert not isinstance(found, Unknown)
-        if noted_version(found) != version:
+        if noted_version(found) != version or _noted_address(found) != observed.address:
             yield _projection(tenant, registration, namespace, version)
 
 
@@ -85,3 +97,9 @@ def _projection(
         namespace=namespace,
         version=version,
     )
+
+
+def _noted_address(secret: object) -> str | None:
+    annotations = secret.get("metadata", {}).get("annotations", {}) if isinstance(secret, dict) else {}
+    noted: str | None = annotations.get(names.ADDRESS_ANNOTATION)
+    return noted

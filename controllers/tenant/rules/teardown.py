@@ -180,7 +180,7 @@ def _retire_access(tenant: Tenant, registration: Registration, observed: Observe
         return _silent(tenant, SECRETS, observed.secret_access)
     if observed.secret_access is None:
         return Plan()
-    return chain(SECRETS, act.RevokeSecretAccess(tenant_id=registration.id))
+    return chain(SECRETS, act.RevokeSecretAccess(tenant_id=registration.id, uid=tenant.uid))
 
 
 def _farewell(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
@@ -190,7 +190,7 @@ def _farewell(tenant: Tenant, registration: Registration, observed: Observed) ->
     foreign = isinstance(database, Database) and database.owner_uid not in (None, tenant.uid)
     retire = act.DisableLogins if keep else act.DropDatabase
     revoke, purge = (
-        act.RevokeSecretAccess(tenant_id=tenant_id),
+        act.RevokeSecretAccess(tenant_id=tenant_id, uid=tenant.uid),
         act.PurgeSecrets(tenant_id=tenant_id, uid=tenant.uid),
     )
     return chain(

@@ -38,11 +38,12 @@ class CreateNamespace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindNamespace:
-    """Record in the registry that the namespace with this UID is the tenant's."""
+    """Record in the registry that the namespace with this UID is the tenant's, if the Tenant is its owner."""
 
     tenant_id: str
     name: str
     uid: str
+    tenant_uid: str
 
     def __str__(self) -> str:
         return f"bind namespace {self.name}"
@@ -207,6 +208,27 @@ class SealGatewayBundle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RotateDataKey:
+    """Make another version of the key that wraps the tenant's data key, if this one is the newest."""
+
+    tenant_id: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"rotate the wrapping key of version {self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewrapDataKey:
+    """Wrap the tenant's data key, which stays as it is, by the newest wrapping key (compare-and-swap)."""
+
+    tenant_id: str
+
+    def __str__(self) -> str:
+        return "wrap the data key by the newest wrapping key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarkTenant:
     """Set the tenant's state in the registry (Active, Deleting, Retained, Deleted), if it is this UID's."""
 
@@ -305,9 +327,10 @@ class DropDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeSecretAccess:
-    """Remove the tenant's Vault role and policy; what is stored stays."""
+    """Remove the tenant's Vault role and policy, if the tenant is this UID's; what is stored stays."""
 
     tenant_id: str
+    uid: str
 
     def __str__(self) -> str:
         return "revoke access to the tenant's Vault path"
@@ -315,7 +338,7 @@ class RevokeSecretAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeSecrets:
-    """Destroy everything below the tenant's Vault path and its data key."""
+    """Destroy everything below the tenant's Vault path and its data key, if they are this UID's."""
 
     tenant_id: str
     uid: str
@@ -341,6 +364,8 @@ TenantAction = (
     | ProjectConnection
     | GrantSecretAccess
     | SealGatewayBundle
+    | RotateDataKey
+    | RewrapDataKey
     | MarkTenant
     | DisableLogins
     | TakeDump

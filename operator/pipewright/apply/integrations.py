@@ -62,7 +62,7 @@ async def _read(tenant_id: str, integration_uid: str, ports: RunnerPorts) -> tup
     path = runner_facts.webhook_path(tenant_id, integration_uid)
     found = await ports.secrets.read(path)
     if found is None:
-        raise errors.Waiting("WebhookSecretMissing", f"Vault has no webhook secret at {path} yet")
+        raise errors.Waiting("WebhookSecretMissing", f"no webhook secret is at {path} yet")
     return found["hook"].reveal(), found["secret"]
 
 

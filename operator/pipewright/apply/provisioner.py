@@ -1,7 +1,7 @@
 """The provisioner's actions as port calls, and the only place where a tenant's secrets are generated.
 
-Secret values live in local variables here between two ports and nowhere else: order is Vault by
-check-and-set, then the database, then the projections, so that a crash in between finds the values again.
+Secret values live in local variables here between two ports and nowhere else: order is the secret store
+by check-and-set, then the database, then the projections, so that a crash in between finds the values again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.CreateNamespace():
             await _create_namespace(action, ports)
         case tenant.BindNamespace():
-            await ports.registry.bind_namespace(action.tenant_id, name=action.name, uid=action.uid)
+            await ports.registry.bind_namespace(
+                action.tenant_id, name=action.name, uid=action.uid, owner=action.tenant_uid
+            )
         case tenant.UnbindNamespace():
             await ports.registry.unbind_namespace(action.tenant_id, name=action.name, uid=action.uid)
         case tenant.IssueCredentials():
@@ -78,6 +80,10 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             await ports.grants.grant(action.tenant_id, namespaces=action.namespaces)
         case tenant.SealGatewayBundle():
             await _seal_gateway_bundle(action, ports)
+        case tenant.RotateDataKey():
+            await ports.data_keys.rotate(action.tenant_id, expected=action.version)
+        case tenant.RewrapDataKey():
+            await _rewrap_data_key(action, ports)
         case tenant.MarkTenant():
             await ports.registry.mark(
                 action.tenant_id, uid=action.uid, state=action.state, abandoned=action.abandoned
@@ -106,8 +112,10 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.DropDatabase():
             await ports.databases.drop(action.tenant_id, uid=action.uid)
         case tenant.RevokeSecretAccess():
+            await ports.registry.confirm(action.tenant_id, uid=action.uid)
             await ports.grants.revoke(action.tenant_id)
         case tenant.PurgeSecrets():
+            await ports.registry.confirm(action.tenant_id, uid=action.uid)
             await ports.secrets.purge(action.tenant_id, owner=action.uid)
             await ports.data_keys.destroy(action.tenant_id)
         case _:
@@ -122,7 +130,9 @@ async def _create_namespace(action: tenant.CreateNamespace, ports: ProvisionerPo
     metadata = found["metadata"] if found is not None else {}
     if (metadata.get("labels") or {}).get(names.UID_LABEL) != action.uid or "deletionTimestamp" in metadata:
         raise errors.Waiting("NamespaceAppeared", f"the {ref} appeared or went meanwhile", after=AGAIN)
-    await ports.registry.bind_namespace(action.tenant_id, name=ref.name, uid=metadata["uid"])
+    await ports.registry.bind_namespace(
+        action.tenant_id, name=ref.name, uid=metadata["uid"], owner=action.uid
+    )
 
 
 async def _issue_credentials(action: tenant.IssueCredentials, ports: ProvisionerPorts) -> None:
@@ -187,7 +197,7 @@ async def _passwords(
     found = await ports.secrets.read(names.platform_path(tenant_id), version=version)
     if found is None:
         raise errors.Waiting(
-            "CredentialsMissing", f"Vault has no credentials at {names.platform_path(tenant_id)} yet"
+            "CredentialsMissing", f"no credentials are at {names.platform_path(tenant_id)} yet"
         )
     return dict(found)
 
@@ -205,9 +215,10 @@ async def _project_connection(action: tenant.ProjectConnection, ports: Provision
         "password": password,
         "uri": f"postgresql://{user}:{quote(password, safe='')}@{where.host}:{where.port}/{where.database}",
     }
-    await ports.secrets.write(
-        names.user_path(action.tenant_id), {name: Secret(value) for name, value in fields.items()}
-    )
+    if ports.grants.available:
+        await ports.secrets.write(
+            names.user_path(action.tenant_id), {name: Secret(value) for name, value in fields.items()}
+        )
     await ports.cluster.apply(
         {
             "apiVersion": "v1",
@@ -220,7 +231,10 @@ async def _project_connection(action: tenant.ProjectConnection, ports: Provision
                     names.ID_LABEL: action.tenant_id,
                     names.UID_LABEL: action.uid,
                 },
-                "annotations": {names.VERSION_ANNOTATION: str(action.version)},
+                "annotations": {
+                    names.VERSION_ANNOTATION: str(action.version),
+                    names.ADDRESS_ANNOTATION: where.address,
+                },
             },
             "type": "Opaque",
             "data": {name: base64.b64encode(value.encode()).decode() for name, value in fields.items()},
@@ -253,6 +267,14 @@ async def _seal_gateway_bundle(action: tenant.SealGatewayBundle, ports: Provisio
         action.tenant_id,
         version=action.version,
         key=ports.sealer.key,
+        address=where.address,
         bundle=sealed,
         wrapped_data_key=wrapped,
     )
+
+
+async def _rewrap_data_key(action: tenant.RewrapDataKey, ports: ProvisionerPorts) -> None:
+    wrapped = await ports.registry.wrapped_data_key(action.tenant_id)
+    if wrapped is not None:
+        newer = await ports.data_keys.rewrap(action.tenant_id, wrapped)
+        await ports.registry.replace_data_key(action.tenant_id, expected=wrapped, wrapped=newer)

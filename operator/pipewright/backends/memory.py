@@ -16,7 +16,7 @@ from typing import Any
 
 from pipewright import errors, names
 from pipewright.plan import Manifest, Ref
-from pipewright.ports import Issued, Secret, SecretAccess
+from pipewright.ports import Issued, Secret, SecretAccess, WrappingKey
 
 
 class MemoryCluster:
@@ -61,6 +61,9 @@ class MemoryCluster:
             found = self._new(manifest)
         wanted_uid = manifest["metadata"].get("uid")
         if wanted_uid is not None and wanted_uid != found["metadata"]["uid"]:
+            raise errors.Conflict(f"apply {ref}: the object changed meanwhile")
+        seen = manifest["metadata"].get("resourceVersion")
+        if seen is not None and seen != found["metadata"].get("resourceVersion"):
             raise errors.Conflict(f"apply {ref}: the object changed meanwhile")
         before = copy.deepcopy(found)
         if subresource is None:
@@ -216,6 +219,8 @@ class MemorySecretStore:
 class MemoryGrants:
     """`pipewright.ports.SecretGrants` in a dictionary."""
 
+    available = True
+
     def __init__(self) -> None:
         self._granted: dict[str, SecretAccess] = {}
 
@@ -247,13 +252,36 @@ class MemoryDataKeys:
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[str, str]] = {}
+        self._newest: dict[str, WrappingKey] = {}
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        """The clock of whoever keeps the keys."""
+
+    scheme = "memory"
 
     async def create(self, tenant_id: str) -> tuple[str, Secret]:
         """A new data key."""
         key = base64.b64encode(os.urandom(32)).decode()
-        wrapped = f"memory:v1:{uuid.uuid4()}"
+        self._newest.setdefault(tenant_id, WrappingKey(version=1, at=self.now()))
+        return self._wrap(tenant_id, key), Secret(key)
+
+    async def newest(self, tenant_id: str) -> WrappingKey | None:
+        """The newest version."""
+        return self._newest.get(tenant_id)
+
+    async def rotate(self, tenant_id: str, *, expected: int) -> None:
+        """Count one more version."""
+        found = self._newest.get(tenant_id)
+        if found is not None and found.version == expected:
+            self._newest[tenant_id] = WrappingKey(version=expected + 1, at=self.now())
+
+    async def rewrap(self, tenant_id: str, wrapped: str) -> str:
+        """The same data key by another text."""
+        return self._wrap(tenant_id, (await self.open(tenant_id, wrapped)).reveal())
+
+    def _wrap(self, tenant_id: str, key: str) -> str:
+        wrapped = f"memory:v{self._newest[tenant_id].version}:{uuid.uuid4()}"
         self._keys.setdefault(tenant_id, {})[wrapped] = key
-        return wrapped, Secret(key)
+        return wrapped
 
     async def open(self, tenant_id: str, wrapped: str) -> Secret:
         """Unwrap."""
@@ -268,6 +296,7 @@ class MemoryDataKeys:
     async def destroy(self, tenant_id: str) -> None:
         """Forget the tenant's keys."""
         self._keys.pop(tenant_id, None)
+        self._newest.pop(tenant_id, None)
 
 
 def _merge(found: dict[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -86,9 +86,17 @@ class MemoryRegistry:
             self._by_id[found.id] = found
         return found
 
-    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
+    async def confirm(self, tenant_id: str, *, uid: str) -> None:
+        """Read the owner live."""
+        found = self._by_id.get(tenant_id)
+        if found is None or found.uid != uid:
+            holder = f"the Tenant with UID {found.uid}" if found else "nobody"
+            raise errors.OwnedByOther(f"tenant {tenant_id} belongs to {holder}")
+
+    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str, owner: str) -> None:
         """Record a namespace as the tenant's; rows of its name under other UIDs are of what is gone."""
         found = self._get(tenant_id)
+        await self.confirm(tenant_id, uid=owner)
         others = [other for other in self._by_id.values() if other.id != tenant_id]
         if any(uid in other.namespaces.values() for other in others):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
@@ -120,7 +128,7 @@ class MemoryRegistry:
         if state in ("Retained", "Deleted"):
             found = replace(found, namespaces={})
         if state == "Deleted":
-            found = replace(found, bundle_version=None, bundle_key=None)
+            found = replace(found, bundle_version=None, bundle_key=None, bundle_address=None, wrapped_by=None)
             self._wrapped.pop(tenant_id, None)
             self.bundles.pop(tenant_id, None)
         self._by_id[tenant_id] = found
@@ -161,14 +169,27 @@ class MemoryRegistry:
         )
 
     async def store_bundle(
-        self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
+        self, tenant_id: str, *, version: int, key: str, address: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
         """Store what the gateway needs for this tenant."""
         if self._wrapped.get(tenant_id, wrapped_data_key) != wrapped_data_key:
             raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
-        self._by_id[tenant_id] = replace(self._get(tenant_id), bundle_version=version, bundle_key=key)
+        self._by_id[tenant_id] = replace(
+            self._get(tenant_id),
+            bundle_version=version,
+            bundle_key=key,
+            bundle_address=address,
+            wrapped_by=wrapped_data_key.rpartition(":")[0],
+        )
         self._wrapped[tenant_id] = wrapped_data_key
         self.bundles[tenant_id] = bundle
+
+    async def replace_data_key(self, tenant_id: str, *, expected: str, wrapped: str) -> None:
+        """Store the same data key as it is wrapped now."""
+        if self._wrapped.get(tenant_id) != expected:
+            raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
+        self._wrapped[tenant_id] = wrapped
+        self._by_id[tenant_id] = replace(self._get(tenant_id), wrapped_by=wrapped.rpartition(":")[0])
 
     async def wrapped_data_key(self, tenant_id: str) -> str | None:
         """The tenant's data key as it was wrapped."""

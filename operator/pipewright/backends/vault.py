@@ -1,8 +1,8 @@
 """The secret ports on Vault (or OpenBao: the API is the one they share), by hvac.
 
 hvac is synchronous, so its calls run in threads. One token is shared by all calls of the process: got by
-Kubernetes auth with this process's own ServiceAccount token, renewed by logging in again shortly before it
-ends or when Vault refuses it, one login at a time.
+Kubernetes auth with this process's own ServiceAccount token, and replaced by another login shortly before it
+ends or when Vault refuses it; or read from a file, and renewed shortly before it ends. One at a time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,27 +20,41 @@ import requests
 from hvac import exceptions as vault_errors
 
 from pipewright import errors, names
-from pipewright.ports import Issued, Secret, SecretAccess
+from pipewright.ports import Issued, Secret, SecretAccess, WrappingKey
 
 TENANT_TOKEN_TTL_S = 900
 TIMEOUT_S = 10.0
 _RENEW_BEFORE_S = 60.0
+_SHORTEST_S = 5.0
+_FOR_GOOD_S = 3600.0
+"""A token without an end is looked up this often, so that another one in the file is taken."""
 
 T = TypeVar("T")
 
 
 class VaultSession:
-    """A logged-in client for one process identity."""
+    """A logged-in client for one process identity: by Kubernetes auth, or by a token that a file holds."""
 
-    def __init__(self, *, address: str, role: str, jwt_file: Path) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        role: str = "",
+        jwt_file: Path | None = None,
+        token_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """With `token_file` the token in it, else a token for `role` by the JWT in `jwt_file`."""
         self._client = hvac.Client(url=address, timeout=TIMEOUT_S)
-        self._role = role
+        self._role = role or "the token's policies"
         self._jwt_file = jwt_file
-        self._login = asyncio.Lock()
-        self._expires_at = 0.0
+        self._token_file = token_file
+        self._clock = clock
+        self._login: asyncio.Task[None] | None = None
+        self._expires_at = float("-inf")
 
     async def call(self, what: str, request: Callable[[hvac.Client], T]) -> T:
-        """Run `request` with a valid token, once more after a fresh login if Vault refuses the token.
+        """Run `request` with a valid token, once more with a new one if Vault has refused the token itself.
 
         Raises:
             Unreachable: Vault is down, sealed or starting.
@@ -50,23 +65,42 @@ class VaultSession:
         try:
             return await self._run(what, request)
         except errors.Forbidden:
-            # a revoked token and a missing right look the same: a new token tells them apart
+            if await self._is_valid():
+                raise  # the token is good: it is the right that is missing, and a login gives no other
             await self._ensure_token(stale=token)
             return await self._run(what, request)
 
+    async def _is_valid(self) -> bool:
+        try:
+            await self._run("look the token up", lambda client: client.auth.token.lookup_self())
+        except errors.Forbidden:
+            return False
+        return True
+
     async def _ensure_token(self, *, stale: str | None) -> None:
-        async with self._login:
-            fresh = time.monotonic() < self._expires_at and self._client.token != stale
-            if fresh:
-                return
-            what = f"log in to Vault as {self._role}"
-            try:
+        """Whoever comes while a login is under way waits for that one, and shares how it ends."""
+        if self._clock() < self._expires_at and self._client.token != stale:
+            return
+        if self._login is None or self._login.done():
+            self._login = asyncio.create_task(self._renew())
+            self._login.add_done_callback(_heard)
+        await asyncio.shield(self._login)
+
+    async def _renew(self) -> None:
+        what = f"log in to Vault as {self._role}"
+        begun = self._clock()
+        try:
+            if self._token_file is not None:
+                lease = await self._run("renew the token of Vault", partial(_take, self._token_file))
+            else:
                 answer = await self._run(what, self._log_in)
-            except (vault_errors.InvalidPath, vault_errors.InvalidRequest):
-                raise errors.Forbidden(f"{what}: Vault knows no such role, or refuses our token") from None
-            self._expires_at = time.monotonic() + max(5.0, answer["auth"]["lease_duration"] - _RENEW_BEFORE_S)
+                lease = float(answer["auth"]["lease_duration"])
+        except (vault_errors.InvalidPath, vault_errors.InvalidRequest):
+            raise errors.Forbidden(f"{what}: Vault knows no such role, or refuses our token") from None
+        self._expires_at = begun + max(_SHORTEST_S, lease - _RENEW_BEFORE_S)
 
     def _log_in(self, client: hvac.Client) -> Any:
+        assert self._jwt_file is not None
         jwt = self._jwt_file.read_text().strip()
         return client.auth.kubernetes.login(role=self._role, jwt=jwt)
 
@@ -86,6 +120,23 @@ class VaultSession:
             raise errors.Unreachable(f"{what}: Vault answered {type(refused).__name__}") from None
         except (requests.RequestException, OSError) as broken:
             raise errors.Unreachable(f"{what}: Vault did not answer ({type(broken).__name__})") from None
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """Those who wait are told how it ended; when nobody waits any more, asyncio need not complain."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _take(token_file: Path, client: hvac.Client) -> float:
+    """Use the token that the file has now, renewed where it can be; the seconds for which it is good."""
+    client.token = token_file.read_text().strip()
+    found = client.auth.token.lookup_self()["data"]
+    if not found["ttl"]:
+        return _FOR_GOOD_S
+    if not found.get("renewable"):
+        return float(found["ttl"])
+    return float(client.auth.token.renew_self()["auth"]["lease_duration"])
 
 
 class VaultSecretStore:
@@ -222,6 +273,8 @@ class VaultSecretStore:
 class VaultGrants:
     """`pipewright.ports.SecretGrants`: one policy and one Kubernetes-auth role per tenant."""
 
+    available = True
+
     def __init__(self, session: VaultSession, *, mount: str) -> None:
         self._session = session
         self._mount = mount
@@ -288,6 +341,8 @@ class VaultGrants:
 class VaultDataKeys:
     """`pipewright.ports.DataKeys` on the transit engine: one named key per tenant."""
 
+    scheme = "vault"
+
     def __init__(self, session: VaultSession, *, transit: str) -> None:
         self._session = session
         self._transit = transit
@@ -316,11 +371,44 @@ class VaultDataKeys:
                 ),
             )
         except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
-            raise errors.Stalled(
-                "DataKeyLost",
-                f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key",
-            ) from None
+            raise _lost(tenant_id) from None
         return Secret(answer["data"]["plaintext"])
+
+    async def newest(self, tenant_id: str) -> WrappingKey | None:
+        """The newest version of the tenant's transit key, and when it was made, by Vault's clock."""
+        try:
+            answer = await self._session.call(
+                f"read the transit key of {tenant_id}",
+                lambda client: client.secrets.transit.read_key(tenant_id, mount_point=self._transit),
+            )
+        except vault_errors.InvalidPath:
+            return None
+        version = int(answer["data"]["latest_version"])
+        made = datetime.fromtimestamp(int(answer["data"]["keys"][str(version)]), tz=UTC)
+        return WrappingKey(version=version, at=made)
+
+    async def rotate(self, tenant_id: str, *, expected: int) -> None:
+        """Make another version; two that do so at once make two, and both unwrap what they must."""
+        found = await self.newest(tenant_id)
+        if found is None or found.version != expected:
+            return
+        await self._session.call(
+            f"rotate the transit key of {tenant_id}",
+            lambda client: client.secrets.transit.rotate_key(tenant_id, mount_point=self._transit),
+        )
+
+    async def rewrap(self, tenant_id: str, wrapped: str) -> str:
+        """The same data key, wrapped by the newest version."""
+        try:
+            answer = await self._session.call(
+                f"rewrap the data key of {tenant_id}",
+                lambda client: client.secrets.transit.rewrap_data(
+                    tenant_id, ciphertext=wrapped, mount_point=self._transit
+                ),
+            )
+        except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
+            raise _lost(tenant_id) from None
+        return str(answer["data"]["ciphertext"])
 
     async def destroy(self, tenant_id: str) -> None:
         """Delete the tenant's transit key: what it wrapped is unreadable from then on."""
@@ -337,6 +425,11 @@ class VaultDataKeys:
             )
         except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
             return  # there is none (any more)
+
+
+def _lost(tenant_id: str) -> errors.Stalled:
+    message = f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key"
+    return errors.Stalled("DataKeyLost", message)
 
 
 def _policy(mount: str, tenant_id: str) -> str:

@@ -4,7 +4,17 @@ Absent is a value (None), never an exception. Trouble comes as `pipewright.error
 only as `Secret`, whose text and repr are redacted.
 """
 
-from pipewright.facts import LOGINS, Connection, Database, Dump, Issued, Login, Registration, SecretAccess
+from pipewright.facts import (
+    LOGINS,
+    Connection,
+    Database,
+    Dump,
+    Issued,
+    Login,
+    Registration,
+    SecretAccess,
+    WrappingKey,
+)
 from pipewright.ports.common import Clock, Cluster, Sealer, Secret, SecretStore, SystemClock
 from pipewright.ports.provisioner import (
     Databases,
@@ -56,4 +66,5 @@ __all__ = [
     "ServerPorts",
     "SystemClock",
     "Triggers",
+    "WrappingKey",
 ]

@@ -72,7 +72,11 @@ class Cluster(Protocol):
         ...
 
     async def apply(self, manifest: Manifest, *, subresource: str | None = None) -> Manifest:
-        """Server-side apply under our field manager, forced: we own what we name."""
+        """Server-side apply under our field manager, forced: we own what we name.
+
+        Raises:
+            Conflict: the manifest names a UID or resourceVersion, and the object has another by now.
+        """
         ...
 
     async def delete(self, ref: Ref, *, uid: str) -> None:
@@ -103,7 +107,7 @@ class Cluster(Protocol):
 
 
 class SecretStore(Protocol):
-    """Vault's key-value store (version 2), one mount, paths below `<tenant id>/`."""
+    """Versioned secrets on paths below `<tenant id>/`: Vault's key-value store, or Kubernetes Secrets."""
 
     async def version(self, path: str) -> int | None:
         """The current version of a secret, from its metadata; None when there is none."""

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from pipewright.facts import Connection, Database, Dump, Registration, SecretAccess, Server
+from pipewright.facts import (
+    Connection,
+    Database,
+    Dump,
+    Registration,
+    SecretAccess,
+    Server,
+    WrappingKey,
+)
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
 
 
@@ -49,11 +57,19 @@ class Registry(Protocol):
         """
         ...
 
-    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
-        """Record a namespace as the tenant's.
+    async def confirm(self, tenant_id: str, *, uid: str) -> None:
+        """Read the owner live, before something is destroyed that carries no mark of its own.
 
         Raises:
-            OwnedByOther: the namespace's UID belongs to another tenant.
+            OwnedByOther: the id is another Tenant's, or nobody's.
+        """
+        ...
+
+    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str, owner: str) -> None:
+        """Record a namespace as the tenant's, if the Tenant with the UID `owner` is the tenant's owner.
+
+        Raises:
+            OwnedByOther: the namespace's UID belongs to another tenant, or the tenant to another owner.
         """
         ...
 
@@ -91,7 +107,7 @@ class Registry(Protocol):
         ...
 
     async def store_bundle(
-        self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
+        self, tenant_id: str, *, version: int, key: str, address: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
         """Store what the gateway needs for this tenant, sealed to its key.
 
@@ -100,8 +116,16 @@ class Registry(Protocol):
         """
         ...
 
+    async def replace_data_key(self, tenant_id: str, *, expected: str, wrapped: str) -> None:
+        """Store the same data key as it is wrapped now.
+
+        Raises:
+            Conflict: another text is there than the expected one.
+        """
+        ...
+
     async def wrapped_data_key(self, tenant_id: str) -> str | None:
-        """The tenant's data key as Vault's transit wrapped it."""
+        """The tenant's data key as it was wrapped."""
         ...
 
 
@@ -231,12 +255,17 @@ class Logins(Protocol):
 class SecretGrants(Protocol):
     """The tenant's Vault policy and Kubernetes-auth role."""
 
+    @property
+    def available(self) -> bool:
+        """Whether tenants have a path of their own: not without Vault, and then nothing is ever granted."""
+        ...
+
     async def find(self, tenant_id: str) -> SecretAccess | None:
         """Both as they stand; None when either is missing."""
         ...
 
-    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess:
-        """What they ought to be."""
+    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess | None:
+        """What they ought to be; None when there is nothing to grant."""
         ...
 
     async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
@@ -249,7 +278,7 @@ class SecretGrants(Protocol):
 
 
 class DataKeys(Protocol):
-    """Per-tenant data keys, wrapped by Vault transit under the tenant's own key."""
+    """Per-tenant data keys, wrapped under a key of the tenant's own: Vault transit's, or a Secret's."""
 
     async def create(self, tenant_id: str) -> tuple[str, Secret]:
         """A new data key: wrapped text, and the key itself (base64, 32 bytes)."""
@@ -259,8 +288,25 @@ class DataKeys(Protocol):
         """Unwrap."""
         ...
 
+    @property
+    def scheme(self) -> str:
+        """How a text begins that this one wrapped."""
+        ...
+
+    async def newest(self, tenant_id: str) -> WrappingKey | None:
+        """The wrapping key; None when there is none."""
+        ...
+
+    async def rotate(self, tenant_id: str, *, expected: int) -> None:
+        """Make another version of the wrapping key, if this one is the newest. The data key stays."""
+        ...
+
+    async def rewrap(self, tenant_id: str, wrapped: str) -> str:
+        """The same data key, wrapped by the newest version; nobody sees it."""
+        ...
+
     async def destroy(self, tenant_id: str) -> None:
-        """Delete the tenant's transit key: what it wrapped is unreadable from then on."""
+        """Delete the tenant's wrapping key: what it wrapped is unreadable from then on."""
         ...
 
 

@@ -55,6 +55,8 @@ WRITES = {
     "rebind",
     "hand_over",
     "replace",
+    "rotate",
+    "replace_data_key",
 }
 ENOUGH = 40
 """Passes until a Tenant rests; it takes about five."""

@@ -156,6 +156,7 @@ IN_A_NEW_NAMESPACE = [
     *(f"apply RoleBinding team-a/pipewright-{it}" for it in ("provisioner", "runner")),
 ]
 
+TOLD = {"pipewright.dev/credential-version": "1", "pipewright.dev/address": "db-2:5432/pw"}
 PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "a new tenant is registered before anything is named after it": (
         PLAIN,
@@ -283,6 +284,21 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
         PLAIN,
         replace(COMPLETE, gateway_key="another"),
         ["seal the gateway's credentials at version 1"],
+    ),
+    "a server that moved is told to the gateway and to the tenant": (
+        PLAIN,
+        replace(COMPLETE, address="db-2:5432/pw"),
+        ["seal the gateway's credentials at version 1", "write the connection Secret in team-a"],
+    ),
+    "an address that both have been told is not told again": (
+        PLAIN,
+        replace(
+            COMPLETE,
+            address="db-2:5432/pw",
+            registration=replace(REGISTRATION, bundle_address="db-2:5432/pw"),
+            connections={"team-a": {"metadata": {"annotations": TOLD}}},
+        ),
+        [],
     ),
     "a Vault policy that was changed by hand is written again": (
         PLAIN,

@@ -108,6 +108,17 @@ def test_what_is_kept_is_told_to_stay() -> None:
     assert (fates, plan.database and plan.database.fate) == ({"Stays"}, "Stays")
 
 
+def test_an_adopted_namespace_is_told_to_stay_whatever_the_policy() -> None:
+    found = GOING.namespaces["team-a"]
+    assert found is not None
+    mark = {"annotations": {"pipewright.dev/adopted": "true"}}
+    adopted = {**found, "metadata": {**found["metadata"], **mark}}
+    plan = told(DELETING, replace(GOING, namespaces={"team-a": adopted}, children={}, connections={}))
+    assert [(it.name, it.fate) for it in plan.namespaces] == [("team-a", "Stays")]
+    assert plan.database
+    assert plan.database.fate == "Goes"
+
+
 SIZES = {0: "Under100Mi", 100 * 2**20: "Under1Gi", 2**30: "Under10Gi", 99 * 2**30: "Under100Gi"}
 SIZES |= {100 * 2**30: "Over100Gi", None: None}  # type: ignore[dict-item]
 

@@ -52,6 +52,8 @@ def test_named_servers_are_used_and_their_secrets_kept_private(tmp_path: Path) -
         ({"CLUSTER": "existing"}, "CLUSTER=existing also needs KUBECONFIG"),
         ({"CLUSTER": "kind"}, "CLUSTER=kind is not known"),
         ({"VAULT_ADDR": "https://vault.example"}, "VAULT_ADDR also needs VAULT_TOKEN"),
+        ({"VAULT": "consul"}, "VAULT=consul is not known"),
+        ({"VAULT": "none", "VAULT_ADDR": "https://vault.example"}, "contradict each other"),
         ({"DATABASE_DSN": "not a dsn"}, "DATABASE_DSN is not a PostgreSQL connection URI"),
         ({"DATABASE_DSN": "postgresql:///postgres?host=/run"}, "must name a TCP host"),
     ],
@@ -92,3 +94,11 @@ def test_a_running_stack_of_another_origin_is_told_by_the_variables_name(tmp_pat
     assert layout.contradictions(made, {}) == []
     asked = {"CLUSTER": "existing", "RAY_ADDRESS": "http://ray.example:8265"}
     assert layout.contradictions(made, asked) == ["CLUSTER", "RAY_ADDRESS"]
+
+
+def test_a_stack_without_vault_is_remembered(tmp_path: Path) -> None:
+    made = layout.create(tmp_path / "state", durable=True, environment={"VAULT": "none"})
+    assert made.vault == "none"
+    assert layout.load(tmp_path / "state") == made
+    assert layout.contradictions(made, {"VAULT": "none"}) == []
+    assert layout.contradictions(made, {}) == ["VAULT_ADDR"]

@@ -44,10 +44,27 @@ def test_how_large_bodies_may_be_has_a_default(tmp_path: Path) -> None:
     assert (found.hook_body_bytes, found.import_body_bytes) == (1048576, 67108864)
 
 
+VAULT = {"address": "https://vault", "role": "pipewright", "jwtFile": "/run/vault.jwt"}
+
+
+def test_vault_takes_a_role_or_a_token_or_is_not_there(tmp_path: Path) -> None:
+    assert settings.read(written(tmp_path)).vault is None
+    by_role = settings.read(written(tmp_path, vault=VAULT)).vault
+    assert by_role
+    assert (by_role.role, by_role.token_file) == ("pipewright", None)
+    token = {"address": "https://vault", "tokenFile": "/run/vault.token"}
+    by_token = settings.read(written(tmp_path, vault=token)).vault
+    assert by_token
+    assert by_token.token_file == Path("/run/vault.token")
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown component": ({"component": "other"}, "component"),
     "a missing identity": ({"identity": None}, "identity"),
     "an unknown field": ({"vauIt": {}}, "vauIt"),
+    "two ways into Vault": ({"vault": {**VAULT, "tokenFile": "/run/token"}}, "vault: .*not both"),
+    "no way into Vault": ({"vault": {"address": "https://vault"}}, "vault: .*tokenFile"),
+    "half a way into Vault": ({"vault": {"address": "https://vault", "role": "r"}}, "vault: .*jwtFile"),
     "no server": ({"servers": []}, "servers"),
     "two servers of one name": ({"servers": [*GOOD["servers"], *GOOD["servers"]]}, "the name main"),
     "a server without room": ({"servers": [{**GOOD["servers"][0], "capacity": 0}]}, r"servers\.0\.capacity"),

@@ -43,6 +43,10 @@ path "transit/keys/+/rotate" {
   capabilities = ["create", "update"]
 }
 
+path "transit/rewrap/+" {
+  capabilities = ["create", "update"]
+}
+
 path "transit/datakey/plaintext/+" {
   capabilities = ["create", "update"]
 }

@@ -19,7 +19,7 @@ class PlannedNamespace(Base):
     name: DnsLabel
     """The namespace's name."""
     fate: Fate
-    """Goes with all that lies in it, or Stays without access bindings."""
+    """Goes with all that lies in it, or Stays without access bindings, as each adopted one does."""
 
 
 class PlannedResources(Base):

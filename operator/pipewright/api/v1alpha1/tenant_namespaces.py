@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from pipewright.api.meta import Base, DnsLabel, Quantity, Rule, Ruled, rules
 
-RESERVED = "['default', 'pipewright-system']"
+RESERVED = "['default', 'pipewright-system', 'pipewright-system-secrets', 'pipewright-system-runner']"
 """Names of namespaces that belong to the cluster, beside kube-*; as CEL writes a list."""
 
 _COUNTED = (

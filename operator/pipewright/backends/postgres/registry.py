@@ -19,7 +19,8 @@ from pipewright.store.roles import new_id as new_id
 _SELECT = """
 SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key, r.previous_uids, r.dump,
     (SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
-     WHERE n.tenant_id = r.id), latest.rollout
+     WHERE n.tenant_id = r.id), latest.rollout, r.bundle_address,
+    substring(r.wrapped_data_key from '^[a-z]+:v[0-9]+')
 FROM pipewright.registry r
 """
 _BY_UID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.uid = %(key)s"
@@ -118,14 +119,20 @@ class PostgresRegistry:
         assert found is not None
         return found
 
-    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
+    async def confirm(self, tenant_id: str, *, uid: str) -> None:
+        """Read the owner live."""
+        async with self._connections.connection("platform", self._dsn) as conn:
+            cursor = await conn.execute("SELECT uid FROM pipewright.registry WHERE id = %s", [tenant_id])
+            _require_owner(tenant_id, await cursor.fetchone(), uid)
+
+    async def bind_namespace(self, tenant_id: str, *, name: str, uid: str, owner: str) -> None:
         """Record a namespace as the tenant's.
 
         Of one name only one namespace lives, and the caller has just seen its UID: rows of the name under
         other UIDs, whoever's they are, are of namespaces that are gone.
         """
         async with self._transaction() as conn:
-            await _lock(conn, tenant_id)
+            _require_owner(tenant_id, await _lock(conn, tenant_id), owner)
             await conn.execute(
                 "DELETE FROM pipewright.registry_namespaces WHERE name = %s AND uid <> %s", [name, uid]
             )
@@ -140,8 +147,8 @@ class PostgresRegistry:
             cursor = await conn.execute(
                 "SELECT tenant_id FROM pipewright.registry_namespaces WHERE uid = %s", [uid]
             )
-            owner = await cursor.fetchone()
-        if owner != (tenant_id,):
+            holder = await cursor.fetchone()
+        if holder != (tenant_id,):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
 
     async def unbind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
@@ -183,7 +190,7 @@ class PostgresRegistry:
             if state == "Deleted":
                 await conn.execute(
                     "UPDATE pipewright.registry SET wrapped_data_key = NULL, bundle = NULL,"
-                    " bundle_version = NULL, bundle_key = NULL WHERE id = %s",
+                    " bundle_version = NULL, bundle_key = NULL, bundle_address = NULL WHERE id = %s",
                     [tenant_id],
                 )
             detail = ", abandoned: ".join((state, *([" ".join(abandoned)] if abandoned else [])))
@@ -211,7 +218,7 @@ class PostgresRegistry:
             )
 
     async def store_bundle(
-        self, tenant_id: str, *, version: int, key: str, bundle: bytes, wrapped_data_key: str
+        self, tenant_id: str, *, version: int, key: str, address: str, bundle: bytes, wrapped_data_key: str
     ) -> None:
         """Store what the gateway needs for this tenant, sealed to its key."""
         async with self._transaction() as conn:
@@ -219,9 +226,18 @@ class PostgresRegistry:
             # never over another data key: what it encrypted would be lost
             cursor = await conn.execute(
                 "UPDATE pipewright.registry SET bundle = %s, bundle_version = %s, bundle_key = %s,"
-                " wrapped_data_key = %s, updated_at = now() WHERE id = %s"
+                " bundle_address = %s, wrapped_data_key = %s, updated_at = now() WHERE id = %s"
                 " AND coalesce(wrapped_data_key, %s) = %s",
-                [bundle, version, key, wrapped_data_key, tenant_id, wrapped_data_key, wrapped_data_key],
+                [
+                    bundle,
+                    version,
+                    key,
+                    address,
+                    wrapped_data_key,
+                    tenant_id,
+                    wrapped_data_key,
+                    wrapped_data_key,
+                ],
             )
             if not cursor.rowcount:
                 raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
@@ -231,6 +247,19 @@ class PostgresRegistry:
                 action="SealGatewayBundle",
                 detail=f"version {version} to key {key}",
             )
+
+    async def replace_data_key(self, tenant_id: str, *, expected: str, wrapped: str) -> None:
+        """Store the same data key as it is wrapped now, by compare-and-swap."""
+        async with self._transaction() as conn:
+            cursor = await conn.execute(
+                "UPDATE pipewright.registry SET wrapped_data_key = %s, updated_at = now()"
+                " WHERE id = %s AND wrapped_data_key = %s",
+                [wrapped, tenant_id, expected],
+            )
+            if not cursor.rowcount:
+                raise errors.Conflict(f"tenant {tenant_id} got another data key meanwhile")
+            detail = wrapped.rpartition(":")[0]
+            await audit.record(conn, tenant_id=tenant_id, action="RewrapDataKey", detail=f"by {detail}")
 
     async def wrapped_data_key(self, tenant_id: str) -> str | None:
         """The tenant's data key as Vault's transit wrapped it."""
@@ -254,7 +283,8 @@ async def _find(
     row = await cursor.fetchone()
     if row is None:
         return None
-    tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces, rollout = row
+    tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces = row[:10]
+    rollout, bundle_address, wrapped_by = row[10:]
     return Registration(
         id=tenant_id,
         uid=uid,
@@ -264,6 +294,8 @@ async def _find(
         namespaces=namespaces,
         bundle_version=bundle_version,
         bundle_key=bundle_key,
+        bundle_address=bundle_address,
+        wrapped_by=wrapped_by,
         previous_uids=tuple(previous),
         dump=_dump(dump),
         rollout=Rollout(**{**rollout, "at": datetime.fromtimestamp(rollout["at"], tz=UTC)})
@@ -288,8 +320,19 @@ async def _choose(conn: psycopg.AsyncConnection, servers: Sequence[Server]) -> s
     return placement.choose(servers, {name: count async for name, count in cursor})
 
 
-async def _lock(conn: psycopg.AsyncConnection, tenant_id: str) -> None:
-    """Changes of one tenant one after another; a tenant that was never registered is a mistake of ours."""
-    cursor = await conn.execute("SELECT FROM pipewright.registry WHERE id = %s FOR UPDATE", [tenant_id])
-    if await cursor.fetchone() is None:
+async def _lock(conn: psycopg.AsyncConnection, tenant_id: str) -> tuple[str]:
+    """Changes of one tenant one after another, with its owner's UID.
+
+    A tenant that was never registered is a mistake of ours.
+    """
+    cursor = await conn.execute("SELECT uid FROM pipewright.registry WHERE id = %s FOR UPDATE", [tenant_id])
+    row = await cursor.fetchone()
+    if row is None:
         raise errors.Conflict(f"tenant {tenant_id} is not in the registry")
+    return (str(row[0]),)
+
+
+def _require_owner(tenant_id: str, row: Sequence[Any] | None, uid: str) -> None:
+    if row is None or row[0] != uid:
+        holder = f"the Tenant with UID {row[0]}" if row else "nobody"
+        raise errors.OwnedByOther(f"tenant {tenant_id} belongs to {holder}")

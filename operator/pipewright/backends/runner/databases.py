@@ -92,7 +92,7 @@ class TenantDatabases:
         version = await self._secrets.version(path) or 0
         passwords = await self._secrets.read(path, version=version) if version else None
         if passwords is None or PURPOSE not in passwords:
-            raise errors.Waiting("CredentialsMissing", "Vault has no password of the runner's login yet")
+            raise errors.Waiting("CredentialsMissing", "there is no password of the runner's login yet")
         before = await self._secrets.read(path, version=version - 1) if version > 1 else None
         place = Connection(
             server=tenant.server, host=server.host, port=server.port, database=roles.database(tenant.id)
