@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
 from pipewright import errors
 from pipewright.backends.postgres import extensions
 from pipewright.backends.postgres import server as servers
-from pipewright.backends.postgres.server import Server, execute
+from pipewright.backends.postgres.server import ENDING, SUSPENDED, Server, execute
 from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Login
 from pipewright.store import connect, roles, schema, trouble
 
@@ -22,6 +22,7 @@ SELECT shobj_description(oid, 'pg_database'), datallowconn,
     NOT has_database_privilege('public', oid, 'CONNECT, TEMPORARY')
 FROM pg_database WHERE datname = %s
 """
+_SUSPENSIONS: Mapping[Any, Literal["Ending", "Suspended"]] = {ENDING: "Ending", SUSPENDED: "Suspended"}
 
 
 class PostgresDatabases:
@@ -55,6 +56,7 @@ class PostgresDatabases:
                     version=role.get("version"),
                     overlap_since=_instant(role.get("overlapSince")),
                     refused_at=_instant(role.get("refusedAt")),
+                    suspension=_SUSPENSIONS.get(role.get("suspended")),
                 )
                 for purpose in LOGINS
                 if (role := found.get(roles.login(tenant_id, purpose)))
