@@ -43,7 +43,8 @@ async def observe(tenant: Tenant, *, ports: ProvisionerPorts, servers: Sequence[
         _resources(bound if tenant.deleting else leaving, ports),
         _database(registration, ports),
         _or_unknown(ports.secrets.issued(names.platform_path(registration.id))),
-        _or_unknown(ports.grants.find(registration.id)),
+        # half a way in is a way in when there should be none
+        _or_unknown(ports.grants.find(registration.id, partly=tenant.spec.suspended or tenant.deleting)),
     )
     children, resources, database, credentials, access = await look
     bytes_ = await _bytes(database, registration, ports) if tenant.deleting else None

@@ -9,7 +9,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, leaving, namespaces, placement, restore, secrets, teardown
+from controllers.tenant.rules import (
+    database,
+    leaving,
+    namespaces,
+    placement,
+    restore,
+    secrets,
+    suspension,
+    teardown,
+)
 from controllers.tenant.rules.words import SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -27,6 +36,7 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
         leaving.dropped(tenant, registration, observed),
+        suspension.suspension(tenant, registration, observed),
         restore.claim(tenant, registration, observed)
         if restore.is_due(tenant, registration, observed)
         else merge(
@@ -34,7 +44,8 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
             secrets.secrets(tenant, registration, observed),
         ),
     )
-    if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):
+    at_work = registration.state in ("Active", suspension.STOPPED)
+    if wanted.is_empty and not at_work and all(fact.status for fact in wanted.facts):
         active = act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Active")
         return merge(wanted, chain(SECRETS, active))
     return wanted

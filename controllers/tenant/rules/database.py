@@ -45,7 +45,7 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
 def are_set(database: Database, version: int) -> bool:
     """Whether all logins but the one that is rotated away accept the passwords of this version."""
     found = (database.logins.get(purpose) for purpose in LOGINS if purpose != standby_login(version))
-    return all(login is not None and login.enabled and login.version == version for login in found)
+    return all(login is not None and login.is_set and login.version == version for login in found)
 
 
 def _extensions(
@@ -87,4 +87,5 @@ def _logins(
     if registration.bundle_version not in (None, version):
         message = "the gateway's credentials come before the database's, so that it is never refused"
         return says(DATABASE, False, "Progressing", message)
-    return chain(DATABASE, act.SetLogins(tenant_id=registration.id, version=version))
+    logins = act.SetLogins(tenant_id=registration.id, version=version, suspended=tenant.spec.suspended)
+    return chain(DATABASE, logins)

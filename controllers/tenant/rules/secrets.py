@@ -14,6 +14,9 @@ from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Database, Registration
 from pipewright.plan import chain, merge, says
 
+THERE = "the tenant's Vault path and connection Secret are there"
+SHUT = "the tenant's connection Secret is there; its way into Vault is suspended"
+
 
 def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
     """Vault lets the tenant in, and each projection of the credentials is at their version."""
@@ -21,7 +24,7 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
     for part in (access, version, observed.database, *observed.connections.values()):
         if isinstance(part, Unknown):
             return unknown(SECRETS, part)
-    if wanted is None or access == wanted:
+    if wanted is None or access == wanted or tenant.spec.suspended:
         grant: tuple[ProvisionerAction, ...] = ()
     else:
         grant = (act.GrantSecretAccess(tenant_id=registration.id, namespaces=wanted.namespaces),)
@@ -40,7 +43,7 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
             *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
             *(() if rotating else _projections(tenant, registration, observed, version)),
         ),
-        says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there"),
+        says(SECRETS, True, SECRETS, SHUT if tenant.spec.suspended else THERE),
     )
 
 
