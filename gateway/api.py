@@ -40,6 +40,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         401: "No valid token.",
         403: "Not allowed.",
         404: "Not there.",
+        409: "The tenant is suspended; only reads are answered.",
         503: "Not now; Retry-After says when.",
     }.items()
 }
@@ -70,7 +71,9 @@ async def receive_delivery(
 ) -> Response:
     """Verified by its signature over the raw body, stored durably, then answered; again, it is 200."""
     answer = await parts_of(request).hooks.receive(hook_id, request)
-    body = DeliveryAnswer(accepted=answer.accepted, duplicate=answer.duplicate, ignored=answer.ignored)
+    body = DeliveryAnswer(
+        accepted=answer.accepted, duplicate=answer.duplicate, ignored=answer.ignored, parked=answer.parked
+    )
     return JSONResponse(body.model_dump(by_alias=True, exclude_defaults=True), answer.status)
 
 

@@ -11,6 +11,8 @@ from fastapi import Header, Path, Request
 from gateway.auth import Attributes, Principal
 from gateway.directory import Place, View
 from gateway.parts import Parts
+from gateway.problems import Problem
+from pipewright.runner_facts import SUSPENDED
 from pipewright.store.records import Tenant
 
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -62,6 +64,13 @@ def may(
         )
         principal = await parts.authorizer.admit(authorization, wanted)
         tenant = view.tenant_of(namespace)
+        if verb != "get" and tenant.state == SUSPENDED:
+            raise Problem(
+                409,
+                "TenantSuspended",
+                f"the tenant {tenant.name} is suspended: what it has can be read, and nothing is added to it"
+                " until the platform team resumes it",
+            )
         call = Call(parts=parts, principal=principal, tenant=tenant, namespace=namespace, view=view)
         if not lane:
             yield call

@@ -11,6 +11,7 @@ from gateway import problems
 from gateway.directory import GONE, Directory
 from gateway.keys import Access, Keys
 from pipewright import errors
+from pipewright.runner_facts import ACTIVE, SUSPENDED
 from pipewright.store import pools
 from pipewright.store.records import Tenant
 
@@ -26,7 +27,12 @@ class Databases:
     def tenants(self) -> Iterable[str]:
         """Ids of all tenants whose databases are in use."""
         found = self._directory.view.tenants.values() if self._directory.loaded else ()
-        return [tenant.id for tenant in found if tenant.state == "Active" and tenant.bundle is not None]
+        return [tenant.id for tenant in found if tenant.state == ACTIVE and tenant.bundle is not None]
+
+    def suspended(self, tenant_id: str) -> bool:
+        """Whether nothing is to be begun for the tenant now."""
+        tenant = self._directory.view.tenants.get(tenant_id)
+        return tenant is not None and tenant.state == SUSPENDED
 
     def access(self, tenant_id: str) -> Access:
         """How to reach the tenant's database, and its data key.
@@ -67,13 +73,13 @@ class Databases:
 
 
 def serving(tenant: Tenant | None) -> Tenant:
-    """The tenant, if it is served.
+    """The tenant, if it is served. One that is suspended is: what it has can be read, its hooks are kept.
 
     Raises:
         Problem: 404, it is gone; 503, it is on its way.
     """
     if tenant is None or tenant.state in GONE:
         raise problems.not_found("there is nothing here")
-    if tenant.state != "Active" or tenant.bundle is None:
+    if tenant.state not in (ACTIVE, SUSPENDED) or tenant.bundle is None:
         raise problems.unavailable("TenantNotActive", "the tenant is still being set up; try again later")
     return tenant

@@ -60,6 +60,10 @@ class Outboxes(Protocol):
         """Whether the namespace is the tenant's."""
         ...
 
+    def suspended(self, tenant_id: str) -> bool:
+        """Whether no run is to be created for the tenant now."""
+        ...
+
     def transaction(self, tenant_id: str) -> AbstractAsyncContextManager[psycopg.AsyncConnection]:
         """A connection to the tenant's database within a transaction."""
         ...
@@ -109,7 +113,7 @@ class Dispatcher:
         self._woken.set()
 
     def meet(self) -> None:
-        """Look at the outboxes of tenants that are new here: all of them after a start."""
+        """Look at the outboxes of tenants that are new here: all of them after a start, resumed ones."""
         for tenant_id in set(self._outboxes.tenants()) - self._met:
             self._met.add(tenant_id)
             self.wake(tenant_id)
@@ -200,6 +204,9 @@ class Dispatcher:
 
     async def _look(self, tenant_id: str) -> None:
         try:
+            if self._outboxes.suspended(tenant_id):
+                self._met.discard(tenant_id)  # when it is resumed it is met again, and what waits goes on
+                return
             async with self._places:
                 done = await self.dispatch(tenant_id)
             self._troubles.pop(tenant_id, None)

@@ -3,7 +3,8 @@
     path ─► length ─► room in the tenant's lane ─► body ─► signature ─► id ─► parse ─► map ─► store ─► answer
 
 In this order: nothing is read for an unknown path, nothing parsed that is not signed, nothing answered with
-2xx that is not durable. A 503 means: the same delivery is good later.
+2xx that is not durable. A 503 means: the same delivery is good later. A suspended tenant's delivery is kept
+in the spool instead of stored (`parking`), and comes back by `replay`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from starlette.requests import Request
 
 from connectors import mapping, verify
 from connectors.manifest import Manifest, Webhook
 from connectors.mapping import Ignored, MappingError
-from gateway import bodies, ingest, problems, reading
+from gateway import bodies, ingest, parking, problems, reading
 from gateway.databases import Databases, serving
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher
@@ -25,15 +27,18 @@ from gateway.ingest import Received, Stored, Surroundings
 from gateway.keys import Keys
 from gateway.limits import Lanes
 from gateway.metrics import Metrics
+from gateway.parking import Spool
 from gateway.problems import Problem
 from gateway.scoring import Models
 from ml.predict import Predictor
 from pipewright import errors, events
 from pipewright.events import Record
 from pipewright.ports import Clock
+from pipewright.runner_facts import SUSPENDED
 from pipewright.runtime import logs, tracing
 from pipewright.store import history
 from pipewright.store.records import Delivery, Route
+from pipewright.store.spool import Parked
 
 log = logs.get(__name__)
 
@@ -51,7 +56,15 @@ class Answer:
     accepted: bool = False
     duplicate: bool = False
     ignored: str = ""
+    parked: bool = False
     fired: int = 0
+
+
+def _outcome(answer: Answer) -> str:
+    """One word for the metrics."""
+    if answer.duplicate:
+        return "duplicate"
+    return "ignored" if answer.ignored else "parked" if answer.parked else "stored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +77,7 @@ class Hooks:
     catalogue: Mapping[str, Manifest]
     models: Models
     dispatcher: Dispatcher
+    spool: Spool
     lanes: Lanes
     clock: Clock
     metrics: Metrics
@@ -84,8 +98,7 @@ class Hooks:
             self.metrics.deliveries.labels("Unavailable").inc()
             log.warning("a delivery could not be stored", **logs.describe(error))
             raise problems.from_error(error) from None
-        outcome = "duplicate" if answer.duplicate else "ignored" if answer.ignored else "stored"
-        self.metrics.deliveries.labels(outcome).inc()
+        self.metrics.deliveries.labels(_outcome(answer)).inc()
         return answer
 
     async def _receive(self, hook_id: str, request: Request) -> Answer:
@@ -102,12 +115,76 @@ class Hooks:
             headers = {name.lower(): value for name, value in request.headers.items()}
             identity = self._verified(route, manifest.webhook, headers=headers, body=body)
             said = self._mapped(route, manifest, headers=headers, body=body)
+            if tenant.state == SUSPENDED and not isinstance(said, Ignored):
+                async with self.lanes.work(route.tenant_id):
+                    return await self._park(route, manifest.webhook, identity, headers=headers, body=body)
             # Before a place to work is taken: the first use of a model waits for its file.
             predictor = None if isinstance(said, Ignored) else await self._predictor(route)
             async with self.lanes.work(route.tenant_id):
                 return await self._store(
                     route, identity, said, headers=headers, body=body, predictor=predictor
                 )
+
+    async def _park(
+        self,
+        route: Route,
+        webhook: Webhook,
+        identity: mapping.Delivery,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> Answer:
+        """Keep the delivery until the tenant is resumed."""
+        sealed = parking.pack(
+            webhook,
+            headers=headers,
+            body=body,
+            key=self.databases.access(route.tenant_id).data_key,
+            integration=route.integration_uid,
+            delivery_id=identity.id,
+        )
+        parked = Parked(
+            tenant_id=route.tenant_id,
+            integration=route.integration_uid,
+            delivery_id=identity.id,
+            received_at=self.clock.now(),
+            sealed=sealed,
+        )
+        if await self.spool.park(parked) == "duplicate":
+            return Answer(status=200, duplicate=True)
+        return Answer(status=202, accepted=True, parked=True)
+
+    async def replay(self, route: Route, parked: Parked) -> str:
+        """Take a delivery that was kept, as if it came now; its signature was verified when it came.
+
+        Raises:
+            Problem, BackendError: it cannot be taken now.
+        """
+        manifest = self.catalogue.get(route.connector)
+        if manifest is None or manifest.webhook is None:
+            raise errors.BackendError(f"there is no connector {route.connector} with webhooks")
+        key = self.databases.access(route.tenant_id).data_key
+        headers, body = parking.unpack(parked, key=key)
+        said: list[Record] | Ignored
+        try:
+            identity = mapping.identify(manifest.webhook, headers)
+            said = self._mapped(route, manifest, headers=headers, body=body)
+        except Problem as refused:  # the connector that took it understood it; this one is another
+            said = Ignored(f"it is not understood any more: {refused.detail}")
+        except MappingError as refused:
+            raise errors.BackendError(f"the delivery has no identity any more: {refused}") from None
+        predictor = None if isinstance(said, Ignored) else await self._predictor(route)
+        async with self.lanes.enter(route.tenant_id), self.lanes.work(route.tenant_id):
+            answer = await self._store(
+                route,
+                identity,
+                said,
+                headers=headers,
+                body=body,
+                predictor=predictor,
+                received_at=parked.received_at,
+            )
+        return _outcome(answer)
 
     async def _predictor(self, route: Route) -> Predictor | None:
         """The model that serves where the delivery arrived."""
@@ -162,13 +239,14 @@ class Hooks:
         headers: Mapping[str, str],
         body: bytes,
         predictor: Predictor | None,
+        received_at: datetime | None = None,
     ) -> Answer:
         ignored = said.reason[:_LONGEST_REASON] if isinstance(said, Ignored) else ""
         delivery = Delivery(
             integration=route.integration_uid,
             delivery_id=identity.id,
             event=identity.event,
-            received_at=self.clock.now(),
+            received_at=received_at or self.clock.now(),
             outcome="ignored" if isinstance(said, Ignored) else "stored",
             reason=ignored,
         )

@@ -88,6 +88,22 @@ class Metrics:
             "Tenants with WorkflowRuns still to create.",
             registry=own,
         )
+        self.spool_deliveries = Gauge(
+            "pipewright_gateway_spool_deliveries",
+            "Deliveries that are kept for suspended tenants, in all.",
+            registry=own,
+        )
+        self.spool_oldest = Gauge(
+            "pipewright_gateway_spool_oldest_seconds",
+            "Age of the oldest delivery that is kept; 0 when there is none.",
+            registry=own,
+        )
+        self.replayed = Counter(
+            "pipewright_gateway_replayed_total",
+            "Deliveries that left the spool, or could not, by what became of them.",
+            ["outcome"],
+            registry=own,
+        )
         self.reviews = Counter(
             "pipewright_gateway_reviews_total",
             "Questions about callers, by kind and where the answer came from.",

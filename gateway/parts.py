@@ -18,11 +18,14 @@ from gateway.hooks import Hooks
 from gateway.keys import Keys
 from gateway.limits import Lanes
 from gateway.metrics import Metrics
+from gateway.parking import Spool
+from gateway.replay import Replayer
 from gateway.scoring import Models
 from pipewright.backends.sealing import HpkeOpener
 from pipewright.ports import Clock, Secret
 from pipewright.settings import Gateway, Settings, SettingsError, read_secret
 from pipewright.store import pools
+from pipewright.store.spool import Room
 
 
 class ClusterPort(Creates, Reviews, Protocol):
@@ -43,6 +46,10 @@ class Limits:
     """REST calls of one tenant under way, being answered or waiting."""
     tenant_calls_working: int = 2
     """REST calls of one tenant being answered."""
+    tenant_parked: int = 20_000
+    """Deliveries of one suspended tenant that are kept."""
+    tenant_parked_bytes: int = 256 * 1024 * 1024
+    """The same in bytes, compressed."""
     requests: int = 1000
     """Requests under way in this process, probes aside. Connections that ask nothing are none."""
 
@@ -55,6 +62,7 @@ class Parts:
     databases: Databases
     models: Models
     dispatcher: Dispatcher
+    replayer: Replayer
     hooks: Hooks
     imports: Imports
     authorizer: Authorizer
@@ -94,23 +102,38 @@ def build(
     )
     directory.on_change(models.follow)
     directory.on_change(lambda _view: dispatcher.meet())
+    parked = Spool(
+        connections=connections,
+        dsn=dsn,
+        room=Room(deliveries=limits.tenant_parked, bytes=limits.tenant_parked_bytes),
+    )
+    hooks = Hooks(
+        directory=directory,
+        databases=databases,
+        keys=keys,
+        catalogue=catalogue,
+        models=models,
+        dispatcher=dispatcher,
+        spool=parked,
+        lanes=Lanes(places=limits.tenant_requests, working=limits.tenant_transactions),
+        clock=clock,
+        metrics=metrics,
+        max_body=gateway.hook_body_bytes,
+    )
+    replayer = Replayer(
+        spool=parked,
+        hooks=hooks,
+        view=lambda: directory.view if directory.loaded else None,
+        metrics=metrics,
+    )
+    directory.on_change(replayer.follow)
     return Parts(
         directory=directory,
         databases=databases,
         models=models,
         dispatcher=dispatcher,
-        hooks=Hooks(
-            directory=directory,
-            databases=databases,
-            keys=keys,
-            catalogue=catalogue,
-            models=models,
-            dispatcher=dispatcher,
-            lanes=Lanes(places=limits.tenant_requests, working=limits.tenant_transactions),
-            clock=clock,
-            metrics=metrics,
-            max_body=gateway.hook_body_bytes,
-        ),
+        replayer=replayer,
+        hooks=hooks,
         imports=Imports(
             databases=databases, clock=clock, metrics=metrics, max_body=gateway.import_body_bytes
         ),

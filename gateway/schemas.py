@@ -109,6 +109,7 @@ class DeliveryAnswer(_Body):
     accepted: bool = False
     duplicate: bool = Field(False, description="It was taken before; nothing changed.")
     ignored: str = Field("", description="Why there is nothing to keep in it.")
+    parked: bool = Field(False, description="The tenant is suspended: it is kept until it is resumed.")
 
 
 class Page(_Body, Generic[Item]):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from controllers.model import objects
 from controllers.model.plan import Observed, Result, Unknown
 from ml import contract
-from pipewright import errors
+from pipewright import errors, runner_facts
 from pipewright.api.v1alpha1 import Model
 from pipewright.apply import trainings as files
 from pipewright.runner_facts import TenantRef
@@ -131,6 +131,7 @@ async def _labelled(
     """How many runs there are to learn from; not counted where no training can begin."""
     uids = [uid for uid in integrations.values() if uid is not None]
     busy = isinstance(trainings, Unknown) or _running(trainings) is not None
+    busy = busy or tenant.state == runner_facts.SUSPENDED
     if model.deleting or busy or len(uids) < len(integrations):
         return None
     return await _or_unknown(

@@ -92,6 +92,8 @@ def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
     if isinstance(trainings, Unknown):
         training = says(TRAINING, None, trainings.reason, trainings.message)
         return merge(_serving(model, observed, training.facts), training, Plan(check_after=RETRY))
+    if observed.tenant is not None and observed.tenant.state == runner_facts.SUSPENDED:
+        return _paused(model, observed, observed.tenant, trainings, now=now)
     wrong = _refused(model, now=now)
     promotion = _promotion(model, observed, now=now)
     if trainings and trainings[0].running:
@@ -103,6 +105,18 @@ def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
     else:
         training = _next(model, observed, trainings, now=now)
     return merge(promotion, _serving(model, observed, training.facts), training, _judged(trainings))
+
+
+def _paused(
+    model: Model, observed: Observed, tenant: TenantRef, trainings: Sequence[Training], *, now: datetime
+) -> Plan:
+    """The tenant is suspended: a job that runs is seen to its end, nothing begins, nothing is promoted."""
+    told = runner_facts.suspended(tenant)
+    training = _idle("TenantSuspended", told)
+    if trainings and trainings[0].running and (observed.job is not None or observed.result is not None):
+        training = _supervised(model, observed, trainings[0], now=now)
+    serving = says(READY, False, "TenantSuspended", told)
+    return merge(serving, training, _judged(trainings), Plan(check_after=runner_facts.RESUMED))
 
 
 # --- the active version -------------------------------------------------------------------------------

@@ -52,7 +52,8 @@ async def observe(
         _resources(bound if tenant.deleting else leaving, ports),
         _database(registration, ports),
         _or_unknown(ports.secrets.issued(names.platform_path(registration.id))),
-        _or_unknown(ports.grants.find(registration.id)),
+        # half a way in is a way in when there should be none
+        _or_unknown(ports.grants.find(registration.id, partly=tenant.spec.suspended or tenant.deleting)),
         _wrapping_key(tenant, registration, ports, wrapping_key_every),
     )
     children, resources, database, credentials, access, wrapping_key = await look

@@ -18,6 +18,7 @@ from controllers.tenant.rules import (
     placement,
     restore,
     secrets,
+    suspension,
     teardown,
 )
 from controllers.tenant.rules.words import SECRETS, Plan
@@ -37,6 +38,7 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
         namespaces.namespaces(tenant, registration, observed),
         namespaces.in_namespaces(tenant, registration, observed),
         leaving.dropped(tenant, registration, observed),
+        suspension.suspension(tenant, registration, observed),
         data_key.elsewhere(registration, observed)
         or (
             restore.claim(tenant, registration, observed)
@@ -48,7 +50,8 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
             )
         ),
     )
-    if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):
+    at_work = registration.state in ("Active", suspension.STOPPED)
+    if wanted.is_empty and not at_work and all(fact.status for fact in wanted.facts):
         active = act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Active")
         return merge(wanted, chain(SECRETS, active))
     return wanted

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from controllers.tenant.observed import Observed, Unknown
-from controllers.tenant.rules import deletion_plan
+from controllers.tenant.rules import deletion_plan, suspension
 from controllers.tenant.rules.words import CONDITIONS, Plan
 from pipewright import conditions, names
 from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
@@ -20,6 +20,7 @@ def project(
     """What we tell others: a projection of what was seen and what came of the plan."""
     registration = observed.registration
     bound = registration.namespaces if registration else {}
+    suspended = suspension.fact(tenant, observed)
     return TenantStatus(
         observed_generation=tenant.generation,
         conditions=conditions.project(
@@ -29,6 +30,8 @@ def project(
             results=results,
             generation=tenant.generation,
             now=now,
+            beside=(suspended,),
+            instead=None if tenant.deleting else suspension.summary(suspended),
         ),
         id=registration.id if registration else None,
         namespaces=tuple(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def observe(run: WorkflowRun, *, ports: RunnerPorts) -> Observed:
     """Read every port that the plan needs. All of them must answer: a run does nothing half-blind."""
     tenant = await ports.directory.find(namespace=run.namespace)
-    if tenant is None or tenant.state != runner_facts.ACTIVE:
+    if tenant is None or tenant.state not in (runner_facts.ACTIVE, runner_facts.SUSPENDED):
         # a tenant that is being deleted takes its database, and the journal, with it: nobody waits for them
         return Observed(tenant=tenant)
     journal = await ports.journal.read(tenant, run_uid=run.uid)
@@ -31,7 +31,8 @@ async def observe(run: WorkflowRun, *, ports: RunnerPorts) -> Observed:
         return Observed(tenant=tenant, journal=journal)
     kept = await ports.cluster.get(objects.revision_ref(run))
     spec = _pinned(run, kept)
-    if spec is None or (journal is not None and journal.finished_at is not None):
+    paused = tenant.state == runner_facts.SUSPENDED
+    if spec is None or paused or (journal is not None and journal.finished_at is not None):
         return Observed(tenant=tenant, journal=journal, spec=spec, workflow_uid=_owner(kept))
     decision, idempotent, suspended = await asyncio.gather(
         _decision(run, tenant, ports),

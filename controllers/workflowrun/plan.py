@@ -61,6 +61,10 @@ def advance(run: WorkflowRun, observed: Observed, *, now: datetime) -> Plan:
     tenant, journal, spec = observed.tenant, observed.journal, observed.spec
     if journal is not None and journal.finished_at is not None:
         return _ended(journal)
+    if tenant is not None and tenant.state == runner_facts.SUSPENDED:
+        # what is under way ended with the pass that began it; nothing begins before the tenant is back
+        told = f"paused: {runner_facts.suspended(tenant)}"
+        return _waits("TenantSuspended", told, after=runner_facts.RESUMED)
     if tenant is None or tenant.state != runner_facts.ACTIVE:
         return _waits("TenantNotActive", "the tenant is not Active; the run goes on when it is")
     if journal is None and observed.suspended:
@@ -80,8 +84,8 @@ def _running() -> Plan:
     return says(SUCCEEDED, None, "Running", "status.steps says how far the steps are")
 
 
-def _waits(reason: str, message: str) -> Plan:
-    return merge(says(SUCCEEDED, None, reason, message), Plan(check_after=LOOK_AGAIN))
+def _waits(reason: str, message: str, *, after: timedelta = LOOK_AGAIN) -> Plan:
+    return merge(says(SUCCEEDED, None, reason, message), Plan(check_after=after))
 
 
 def _ended(journal: RunJournal) -> Plan:
@@ -134,7 +138,9 @@ class _Engine:
         outcomes = {step.name: self.outcome(step) for step in self.spec.steps}
         if all(outcomes.values()):
             return chain(SUCCEEDED, self._end(outcomes))
-        left = self.journal.started_at + self.spec.timeout - self.now
+        # a suspension is none of the run's time: when it ends, that begins anew
+        since = max(self.journal.started_at, self.tenant.resumed_at or self.journal.started_at)
+        left = since + self.spec.timeout - self.now
         if left <= timedelta(0):
             return self._time_over()
         planned = [

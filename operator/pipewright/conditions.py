@@ -33,6 +33,8 @@ def project(
     generation: int,
     now: datetime,
     summary: str = READY,
+    beside: Sequence[Fact] = (),
+    instead: Fact | None = None,
 ) -> tuple[Condition, ...]:
     """The conditions after one reconcile.
 
@@ -44,10 +46,13 @@ def project(
         generation: the spec's generation that was looked at.
         now: the time, for transitions.
         summary: the condition that sums up the aspects.
+        beside: conditions that are told as they are and count for nothing in the summary.
+        instead: what the summary says whatever the aspects say.
     """
     before = {condition.type: condition for condition in previous}
     facts = [*_aspects(types, plan, results, before)]
-    facts = [_summary(summary, facts), *facts, _reconciling(plan, results), _stalled(facts, results)]
+    ends = (_reconciling(plan, results), _stalled(facts, results))
+    facts = [instead or _summary(summary, facts), *facts, *beside, *ends]
     return tuple(
         _condition(fact, before=before.get(fact.type), generation=generation, now=now) for fact in facts
     )

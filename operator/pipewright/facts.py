@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 LOGINS = ("app_a", "app_b", "readonly", "ingest", "runner")
 """Purposes of a tenant's logins: its own two (rotation overlaps them), its reader, the two planes'."""
@@ -105,6 +106,13 @@ class Login:
     """Its successor reached all who connect: from then on it is only waited for the overlap to end."""
     refused_at: datetime | None = None
     """Its old password was tried, and refused."""
+    suspension: Literal["Ending", "Suspended"] | None = None
+    """It is shut out with the tenant and comes back with it: its sessions are being ended, or are."""
+
+    @property
+    def is_set(self) -> bool:
+        """It accepts its password, or will when the tenant is resumed."""
+        return self.enabled or self.suspension is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,15 @@ from pipewright import errors, events
 
 ACTIVE = "Active"
 """The one state of a tenant in which anything is done for it."""
+SUSPENDED = "Suspended"
+"""The state of a tenant that is shut out for a while: nothing begins for it, what it has stays."""
 DELETING = "Deleting"
 """The state of a tenant that is being taken away, or locked: its database may not be there any more."""
 
 NOT_A_TENANTS = timedelta(seconds=30)
 """How soon to look again at an object in a namespace that is no tenant's."""
+RESUMED = timedelta(seconds=30)
+"""How soon to look again whether a suspended tenant was resumed; one look costs a read of the registry."""
 
 
 def webhook_path(tenant_id: str, integration_uid: str) -> str:
@@ -61,9 +65,11 @@ class TenantRef:
     state: str
     server: str
     """The name of the server that its database is on."""
+    resumed_at: datetime | None = None
+    """End of the last suspension."""
 
 
-def require_active(tenant: TenantRef | None, *, namespace: str) -> TenantRef:
+def require_active(tenant: TenantRef | None, *, namespace: str, or_suspended: bool = False) -> TenantRef:
     """The tenant, if anything may be done for it.
 
     Raises:
@@ -72,10 +78,19 @@ def require_active(tenant: TenantRef | None, *, namespace: str) -> TenantRef:
     if tenant is None:
         message = f"the namespace {namespace} belongs to no tenant: use a namespace that a Tenant lists"
         raise errors.Waiting("NoTenant", message, after=NOT_A_TENANTS)
+    if tenant.state == SUSPENDED:
+        if or_suspended:
+            return tenant
+        raise errors.Waiting("TenantSuspended", suspended(tenant), after=RESUMED)
     if tenant.state != ACTIVE:
         message = f"the tenant {tenant.name} is {tenant.state}; this goes on when it is {ACTIVE}"
         raise errors.Waiting("TenantNotActive", message)
     return tenant
+
+
+def suspended(tenant: TenantRef) -> str:
+    """The sentence for everything that waits for its tenant to be resumed."""
+    return f"the tenant {tenant.name} is suspended; this goes on when it is resumed"
 
 
 # --- what the gateway is told -------------------------------------------------------------------------

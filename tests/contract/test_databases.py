@@ -27,7 +27,7 @@ from pipewright.backends.memory_postgres import (
 from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, PostgresRegistry, Server
 from pipewright.backends.sealing import HpkeSealer
 from pipewright.ports import LOGINS, Databases, Login, Logins, ProvisionerPorts, Secret
-from pipewright.store import roles, schema
+from pipewright.store import connect, roles, schema
 
 pytestmark = [
     pytest.mark.usefixtures("postgres_server"),
@@ -225,6 +225,98 @@ async def test_disabled_logins_keep_their_version_and_can_be_enabled_again(world
     found = await world.databases.find(world.id)
     assert found
     assert all(login.enabled for login in found.logins.values())
+
+
+async def test_suspended_logins_come_back_with_their_passwords_and_nobody_elses_does(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    await world.logins.retire(world.id, purpose="app_b", uid=world.uid)
+    for _ in range(2):
+        await world.logins.suspend(world.id, uid=world.uid)
+    found = await world.databases.find(world.id)
+    assert found
+    assert found.logins["app_a"] == Login(enabled=False, version=1, suspension="Suspended")
+    assert found.logins["app_b"] == Login(enabled=False, version=1)
+    assert {purpose for purpose, login in found.logins.items() if login.enabled} == {"ingest", "runner"}
+    assert await world.logins.is_refused(world.id, purpose="readonly", password=PASSWORDS["readonly"])
+    for _ in range(2):
+        await world.logins.resume(world.id, uid=world.uid)
+    found = await world.databases.find(world.id)
+    assert found
+    assert found.logins["app_a"] == Login(enabled=True, version=1)
+    assert found.logins["app_b"] == Login(enabled=False, version=1)
+    assert not await world.logins.is_refused(world.id, purpose="readonly", password=PASSWORDS["readonly"])
+
+
+async def test_passwords_that_are_set_for_a_suspended_tenant_let_it_in_when_it_is_resumed(
+    world: World,
+) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=3, suspended=True)
+    found = await world.databases.find(world.id)
+    assert found
+    assert found.logins["app_a"] == Login(enabled=False, version=3, suspension="Ending")
+    assert found.logins["runner"] == Login(enabled=True, version=3)
+    await world.logins.suspend(world.id, uid=world.uid)
+    assert await world.logins.is_refused(world.id, purpose="app_a", password=PASSWORDS["app_a"])
+    await world.logins.resume(world.id, uid=world.uid)
+    assert not await world.logins.is_refused(world.id, purpose="app_a", password=PASSWORDS["app_a"])
+
+
+async def test_what_is_noted_on_a_suspended_login_stays_until_it_is_refused_or_disabled(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    at = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    await world.logins.suspend(world.id, uid=world.uid)
+    await world.logins.begin_overlap(world.id, purpose="app_a", at=at)
+    found = await world.databases.find(world.id)
+    assert found
+    expected = Login(enabled=False, version=1, suspension="Suspended", overlap_since=at)
+    assert found.logins["app_a"] == expected
+    await world.logins.retire(world.id, purpose="app_a", uid=world.uid)
+    await world.logins.note_refused(world.id, purpose="app_a", at=at)
+    await world.logins.resume(world.id, uid=world.uid)
+    assert await world.logins.is_refused(world.id, purpose="app_a", password=PASSWORDS["app_a"])
+    await world.logins.suspend(world.id, uid=world.uid)
+    await world.logins.disable(world.id, uid=world.uid)
+    await world.logins.resume(world.id, uid=world.uid)
+    found = await world.databases.find(world.id)
+    assert found
+    assert not any(login.is_set for login in found.logins.values())
+
+
+async def test_logins_of_another_tenant_are_neither_suspended_nor_resumed(world: World) -> None:
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    for change in (world.logins.suspend, world.logins.resume):
+        with pytest.raises(errors.OwnedByOther):
+            await change(world.id, uid=str(uuid4()))
+    assert not await world.logins.is_refused(world.id, purpose="app_a", password=PASSWORDS["app_a"])
+    await world.databases.drop(world.id, uid=world.uid)
+    await world.logins.suspend(world.id, uid=world.uid)
+
+
+async def test_suspending_ends_the_tenants_sessions_and_not_ours(world: World) -> None:
+    if world.server is None:
+        pytest.skip("there are no sessions in memory")
+    await world.create()
+    await world.logins.set(world.id, passwords=PASSWORDS, version=1)
+    where = world.logins.connection(world.id)
+    sessions = {
+        purpose: await psycopg.AsyncConnection.connect(
+            connect.tenant_dsn(
+                where, user=world.logins.username(world.id, purpose), password=PASSWORDS[purpose]
+            ).reveal()
+        )
+        for purpose in ("app_a", "readonly", "ingest")
+    }
+    await world.logins.suspend(world.id, uid=world.uid)
+    for purpose in ("app_a", "readonly"):
+        with pytest.raises(psycopg.OperationalError):
+            await sessions[purpose].execute("SELECT 1")
+    await sessions["ingest"].execute("SELECT 1")
+    for session in sessions.values():
+        await session.close()
 
 
 async def test_dropping_twice_is_once_and_disabling_nothing_is_nothing(world: World) -> None:

@@ -156,7 +156,14 @@ async def test_a_data_key_is_never_overwritten(registry: Registry, uid: str) -> 
     assert await registry.wrapped_data_key(made.id) == "vault:v1:first"
 
 
-LATE = [("Deleted", "Active"), ("Retained", "Deleting"), ("Deleting", "Active"), ("Deleted", "Retained")]
+LATE = [
+    ("Deleted", "Active"),
+    ("Retained", "Deleting"),
+    ("Deleting", "Active"),
+    ("Deleting", "Suspended"),
+    ("Deleted", "Suspended"),
+    ("Deleted", "Retained"),
+]
 
 
 @pytest.mark.parametrize(("state", "late"), LATE)
@@ -168,6 +175,22 @@ async def test_a_late_mark_does_not_turn_the_clock_back(
         await registry.mark(made.id, state=state)
     with pytest.raises(errors.Conflict, match=f"further than {late}"):
         await registry.mark(made.id, state=late)
+
+
+async def test_a_suspended_tenant_keeps_its_namespaces_and_comes_back(registry: Registry, uid: str) -> None:
+    made = await registry.register(uid=uid, name="acme", servers=MAIN)
+    namespace = str(uuid4())
+    await registry.bind_namespace(made.id, name="acme", uid=namespace)
+    await registry.mark(made.id, uid=uid, state="Suspended")
+    found = await registry.find(uid=uid)
+    assert found is not None
+    assert (found.state, found.namespaces) == ("Suspended", {"acme": namespace})
+    await registry.mark(made.id, uid=uid, state="Active")
+    found = await registry.find(uid=uid)
+    assert found is not None
+    assert found.state == "Active"
+    await registry.mark(made.id, uid=uid, state="Suspended")
+    await registry.mark(made.id, uid=uid, state="Deleting")
 
 
 @pytest.mark.parametrize("state", ["Retained", "Deleted"])

@@ -151,6 +151,31 @@ async def test_access_is_granted_as_wanted_and_revoked(backend: Backend, tenant_
     await backend.grants.revoke(tenant_id)
 
 
+async def test_half_a_way_in_is_seen_where_there_should_be_none(backend: Backend, tenant_id: str) -> None:
+    assert await backend.grants.find(tenant_id, partly=True) is None
+    await backend.grants.grant(tenant_id, namespaces=["a"])
+    wanted = backend.grants.wanted(tenant_id, namespaces=["a"])
+    assert await backend.grants.find(tenant_id, partly=True) == wanted
+    await backend.grants.revoke(tenant_id)
+    assert await backend.grants.find(tenant_id, partly=True) is None
+
+
+@pytest.mark.parametrize("left", ["policy", "role"])
+async def test_a_revocation_that_a_crash_cut_short_is_seen(
+    vault_server: Vault, vault_identities: Path, tenant_id: str, left: str
+) -> None:
+    backend, name = real(vault_server, vault_identities), names.vault_role(tenant_id)
+    await backend.grants.grant(tenant_id, namespaces=["a"])
+    gone = f"sys/policies/acl/{name}" if left == "role" else f"auth/kubernetes/role/{name}"
+    vault_server.call("DELETE", gone)
+    assert await backend.grants.find(tenant_id) is None
+    found = await backend.grants.find(tenant_id, partly=True)
+    assert found is not None
+    assert (bool(found.policy), bool(found.namespaces)) == (left == "policy", left == "role")
+    await backend.grants.revoke(tenant_id)
+    assert await backend.grants.find(tenant_id, partly=True) is None
+
+
 async def test_a_data_key_opens_until_it_is_destroyed(backend: Backend, tenant_id: str) -> None:
     wrapped, key = await backend.keys.create(tenant_id)
     assert len(base64.b64decode(key.reveal())) == 32

@@ -27,7 +27,7 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
     issue = () if version is not None else (act.IssueCredentials(tenant_id=tenant_id, uid=tenant.uid),)
     if found is None or found.owner_uid is None or not found.closed_to_public:
         create = act.CreateDatabase(tenant_id=tenant_id, uid=tenant.uid, connection_limit=limit)
-        return chain(DATABASE, *issue, create, *_first_logins(registration, observed))
+        return chain(DATABASE, *issue, create, *_first_logins(tenant, registration, observed))
     if found.owner_uid != tenant.uid:
         message = f"the database {found.name} belongs to the Tenant with UID {found.owner_uid}"
         return says(DATABASE, False, "DatabaseOwnedByOther", message, stalled=True)
@@ -44,18 +44,22 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
     )
 
 
-def _first_logins(registration: Registration, observed: Observed) -> Iterable[ProvisionerAction]:
+def _first_logins(
+    tenant: Tenant, registration: Registration, observed: Observed
+) -> Iterable[ProvisionerAction]:
     """The logins of a database that is only now created."""
     version = credentials_to_be(registration, observed)
     # the gateway's credentials come before the database's, so that it is never refused
     if observed.database is None and version is not None and registration.bundle_version in (None, version):
-        yield act.SetLogins(tenant_id=registration.id, version=version, granted=True)
+        yield act.SetLogins(
+            tenant_id=registration.id, version=version, granted=True, suspended=tenant.spec.suspended
+        )
 
 
 def are_set(database: Database, version: int) -> bool:
     """Whether all logins but the one that is rotated away accept the passwords of this version."""
     found = (database.logins.get(purpose) for purpose in LOGINS if purpose != standby_login(version))
-    return all(login is not None and login.enabled and login.version == version for login in found)
+    return all(login is not None and login.is_set and login.version == version for login in found)
 
 
 def _extensions(
@@ -97,4 +101,5 @@ def _logins(
     if registration.bundle_version not in (None, version):
         message = "the gateway's credentials come before the database's, so that it is never refused"
         return says(DATABASE, False, "Progressing", message)
-    return chain(DATABASE, act.SetLogins(tenant_id=registration.id, version=version))
+    logins = act.SetLogins(tenant_id=registration.id, version=version, suspended=tenant.spec.suspended)
+    return chain(DATABASE, logins)

@@ -18,6 +18,7 @@ from pipewright.facts import Database, Registration, standby_login
 from pipewright.plan import chain, says
 
 ACCEPTS = "the database accepts the tenant's logins"
+SHUT = "the database is there; the tenant's logins are suspended"
 
 
 def rotation(
@@ -34,31 +35,34 @@ def rotation(
     old = database.logins.get(purpose)
     if old is not None and old.version is not None and old.version < version:
         retire = act.RetireLogin(tenant_id=registration.id, uid=tenant.uid, purpose=purpose, at=now)
-        if not old.enabled:
+        if not old.is_set:
             if old.refused_at is None:  # a crash came between its end and the proof
                 return chain(DATABASE, retire)
         elif old.overlap_since is not None:
             rest = old.overlap_since + tenant.spec.database.rotation.overlap - now
-            return chain(DATABASE, retire) if rest <= timedelta() else _holds(rest)
+            return chain(DATABASE, retire) if rest <= timedelta() else _holds(tenant, rest)
         elif is_projected(observed, version):
             return chain(DATABASE, act.BeginOverlap(tenant_id=registration.id, purpose=purpose, at=now))
         else:
-            return _holds(None)
+            return _holds(tenant, None)
     due = next_rotation(tenant, observed)
     if due is None or not is_projected(observed, version):
-        return _holds(None, note=_unread(tenant))
+        return _holds(tenant, None, note=_unread(tenant))
     if due <= now:
         return chain(DATABASE, act.RotateCredentials(tenant_id=registration.id, version=version))
-    return _holds(due - now, note=_unread(tenant))
+    return _holds(tenant, due - now, note=_unread(tenant))
 
 
 def next_rotation(tenant: Tenant, observed: Observed) -> datetime | None:
-    """When new passwords are due: by the period, or earlier if an annotation asks for it."""
+    """When new passwords are due: by the period, or earlier if an annotation asks for it.
+
+    The period waits for a suspended tenant, so that it comes back with what its clients have.
+    """
     issued = observed.issued_at
     if issued is None:
         return None
     every, asked = tenant.spec.database.rotation.every, requested(tenant, names.ROTATE_ANNOTATION)
-    due = [] if every is None else [issued + every]
+    due = [] if every is None or tenant.spec.suspended else [issued + every]
     if asked is not None and asked > issued:
         due.append(asked)
     return min(due) if due else None
@@ -79,8 +83,9 @@ def noted_version(secret: object) -> int | None:
     return int(noted) if noted.isdecimal() else None
 
 
-def _holds(rest: timedelta | None, *, note: str = "") -> Plan:
-    return Plan(facts=says(DATABASE, True, DATABASE, ACCEPTS + note).facts, check_after=rest)
+def _holds(tenant: Tenant, rest: timedelta | None, *, note: str = "") -> Plan:
+    told = (SHUT if tenant.spec.suspended else ACCEPTS) + note
+    return Plan(facts=says(DATABASE, True, DATABASE, told).facts, check_after=rest)
 
 
 def _unread(tenant: Tenant) -> str:

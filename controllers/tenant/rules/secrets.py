@@ -15,6 +15,9 @@ from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Database, Registration
 from pipewright.plan import chain, merge, says
 
+THERE = "the tenant's Vault path and connection Secret are there"
+SHUT = "the tenant's connection Secret is there; its way into Vault is suspended"
+
 
 def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
     """Vault lets the tenant in, and each projection of the credentials is at their version."""
@@ -22,7 +25,7 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
     for part in (access, version, observed.database, *observed.connections.values()):
         if isinstance(part, Unknown):
             return unknown(SECRETS, part)
-    if wanted is None or access == wanted:
+    if wanted is None or access == wanted or tenant.spec.suspended:
         grant: tuple[ProvisionerAction, ...] = ()
     else:
         grant = (act.GrantSecretAccess(tenant_id=registration.id, namespaces=wanted.namespaces),)
@@ -48,17 +51,17 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
             *(() if rotating else _projections(tenant, registration, observed, version)),
         ),
         new,
-        _there(observed),
+        _there(tenant, observed),
     )
 
 
-def _there(observed: Observed) -> Plan:
+def _there(tenant: Tenant, observed: Observed) -> Plan:
     if observed.without_vault:
         message = (
             "the tenant's connection Secret is there; without Vault it has no path for secrets of its own"
         )
         return says(SECRETS, True, "WithoutVault", message)
-    return says(SECRETS, True, SECRETS, "the tenant's Vault path and connection Secret are there")
+    return says(SECRETS, True, SECRETS, SHUT if tenant.spec.suspended else THERE)
 
 
 def _in_new_namespaces(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:
@@ -71,7 +74,7 @@ def _in_new_namespaces(tenant: Tenant, registration: Registration, observed: Obs
     grant = act.GrantSecretAccess(tenant_id=registration.id, namespaces=tuple(sorted({*bound, *new})))
     return chain(
         SECRETS,
-        *(() if observed.without_vault else (grant,)),
+        *(() if observed.without_vault or tenant.spec.suspended else (grant,)),
         *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
         *(_projection(tenant, registration, name, version) for name in new),
         after=(NAMESPACES, ACCESS, DATABASE),

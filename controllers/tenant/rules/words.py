@@ -17,6 +17,8 @@ ACCESS = "AccessReady"
 NETWORK = "NetworkReady"
 DATABASE = "DatabaseReady"
 SECRETS = "SecretsReady"
+SUSPENDED = "Suspended"
+"""True is the abnormal state, so it counts for nothing among the others."""
 CONDITIONS = (NAMESPACES, ACCESS, NETWORK, DATABASE, SECRETS)
 
 RETRY = timedelta(seconds=10)

@@ -120,13 +120,16 @@ class CreateExtension:
 class SetLogins:
     """Create or enable the tenant's logins with the passwords that Vault holds, at this version.
 
-    Of the tenant's own two only the active one: the other is as the last rotation left it.
+    Of the tenant's own two only the active one: the other is as the last rotation left it. Those of a
+    suspended tenant get their passwords and stay shut.
     """
 
     tenant_id: str
     version: int
     granted: bool = False
     """Their grants were made a moment ago, with the database."""
+    suspended: bool = False
+    """Those that the tenant itself uses stay shut."""
 
     def __str__(self) -> str:
         return f"set database logins at credential version {self.version}"
@@ -230,7 +233,10 @@ class RewrapDataKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkTenant:
-    """Set the tenant's state in the registry (Active, Deleting, Retained, Deleted), if it is this UID's."""
+    """Set the tenant's state in the registry, if it is this UID's.
+
+    The states are Active, Suspended, Deleting, Retained and Deleted.
+    """
 
     tenant_id: str
     uid: str
@@ -252,6 +258,28 @@ class DisableLogins:
 
     def __str__(self) -> str:
         return "disable database logins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspendLogins:
+    """Shut out the logins that the tenant itself uses, and end their sessions; the passwords stay."""
+
+    tenant_id: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "suspend the tenant's database logins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeLogins:
+    """Let in again exactly those logins that were shut out with the tenant, by their passwords."""
+
+    tenant_id: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "resume the tenant's database logins"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +396,8 @@ TenantAction = (
     | RewrapDataKey
     | MarkTenant
     | DisableLogins
+    | SuspendLogins
+    | ResumeLogins
     | TakeDump
     | RebindTenant
     | HandOverDatabase

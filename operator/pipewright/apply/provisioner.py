@@ -90,6 +90,10 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             )
         case tenant.DisableLogins():
             await ports.logins.disable(action.tenant_id, uid=action.uid)
+        case tenant.SuspendLogins():
+            await ports.logins.suspend(action.tenant_id, uid=action.uid)
+        case tenant.ResumeLogins():
+            await ports.logins.resume(action.tenant_id, uid=action.uid)
         case tenant.TakeDump():
             dump = await ports.dumps.take(action.tenant_id, uid=action.uid)
             await ports.registry.record_dump(action.tenant_id, dump)
@@ -161,7 +165,11 @@ async def _set_logins(action: tenant.SetLogins, ports: ProvisionerPorts) -> None
     passwords = await _passwords(action.tenant_id, ports, version=action.version)
     passwords.pop(standby_login(action.version), None)
     await ports.logins.set(
-        action.tenant_id, passwords=passwords, version=action.version, granted=action.granted
+        action.tenant_id,
+        passwords=passwords,
+        version=action.version,
+        granted=action.granted,
+        suspended=action.suspended,
     )
 
 

@@ -210,7 +210,7 @@ class NoGrants:
         """Nothing."""
         return None
 
-    async def find(self, tenant_id: str) -> SecretAccess | None:
+    async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
         """Nothing."""
         return None
 

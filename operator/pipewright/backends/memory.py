@@ -234,8 +234,8 @@ class MemoryGrants:
             policies=(names.vault_role(tenant_id),),
         )
 
-    async def find(self, tenant_id: str) -> SecretAccess | None:
-        """Policy and role as they stand."""
+    async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
+        """Policy and role as they stand; here they come and go together."""
         return self._granted.get(tenant_id)
 
     async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:

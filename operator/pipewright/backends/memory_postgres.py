@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipewright import errors
-from pipewright.facts import Rollout, Server
+from pipewright.facts import TENANT_LOGINS, Rollout, Server
 from pipewright.ports import LOGINS, Connection, Database, Dump, Login, Registration, Secret
 from pipewright.store import placement, roles
 
@@ -117,7 +117,8 @@ class MemoryRegistry:
     ) -> None:
         """Set the state. Retained and Deleted free the namespaces; Deleted forgets what was sealed, too."""
         found = self._get(tenant_id)
-        over = found.state in ("Retained", "Deleted") or (found.state, state) == ("Deleting", "Active")
+        back = found.state == "Deleting" and state in ("Active", "Suspended")
+        over = found.state in ("Retained", "Deleted") or back
         if (over and found.state != state) or uid not in (None, found.uid):
             raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
         found = replace(found, state=state)
@@ -312,7 +313,13 @@ class MemoryLogins:
         self._server = server
 
     async def set(
-        self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int, granted: bool = False
+        self,
+        tenant_id: str,
+        *,
+        passwords: Mapping[str, Secret],
+        version: int,
+        granted: bool = False,
+        suspended: bool = False,
     ) -> None:
         """Set these passwords, enable their logins and note the version."""
         found = self._server.databases.get(tenant_id)
@@ -322,16 +329,40 @@ class MemoryLogins:
             )
         for purpose in passwords:
             roles.login(tenant_id, purpose)
-        enabled = {purpose: Login(enabled=True, version=version) for purpose in passwords}
-        self._server.databases[tenant_id] = replace(found, logins={**found.logins, **enabled})
+        shut = Login(enabled=False, version=version, suspension="Ending")
+        changed = {
+            purpose: shut if suspended and purpose in TENANT_LOGINS else Login(enabled=True, version=version)
+            for purpose in passwords
+        }
+        self._server.databases[tenant_id] = replace(found, logins={**found.logins, **changed})
         self._server.passwords.setdefault(tenant_id, {}).update(passwords)
 
     async def disable(self, tenant_id: str, *, uid: str) -> None:
         """Refuse all logins."""
         found = self._server.owned(tenant_id, uid=uid)
         if found is not None:
-            disabled = {purpose: replace(login, enabled=False) for purpose, login in found.logins.items()}
+            disabled = {
+                purpose: replace(login, enabled=False, suspension=None)
+                for purpose, login in found.logins.items()
+            }
             self._server.databases[tenant_id] = replace(found, logins=disabled)
+
+    async def suspend(self, tenant_id: str, *, uid: str) -> None:
+        """Refuse the tenant's own."""
+        for purpose, login in self._tenants_own(tenant_id, uid=uid).items():
+            if login.enabled or login.suspension == "Ending":
+                self._change(tenant_id, purpose, enabled=False, suspension="Suspended")
+
+    async def resume(self, tenant_id: str, *, uid: str) -> None:
+        """Let in those that were refused with the tenant."""
+        for purpose, login in self._tenants_own(tenant_id, uid=uid).items():
+            if login.suspension is not None:
+                self._change(tenant_id, purpose, enabled=True, suspension=None)
+
+    def _tenants_own(self, tenant_id: str, *, uid: str) -> Mapping[str, Login]:
+        found = self._server.owned(tenant_id, uid=uid)
+        logins = found.logins if found is not None else {}
+        return {purpose: login for purpose, login in logins.items() if purpose in TENANT_LOGINS}
 
     async def begin_overlap(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
         """Note since when its successor is in all clients' hands."""
@@ -351,7 +382,7 @@ class MemoryLogins:
 
     async def note_refused(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
         """Note that the old password was tried and refused."""
-        self._change(tenant_id, purpose, refused_at=at.replace(microsecond=0))
+        self._change(tenant_id, purpose, refused_at=at.replace(microsecond=0), suspension=None)
 
     def _change(self, tenant_id: str, purpose: str, **changes: Any) -> None:
         found = self._server.databases.get(tenant_id)

@@ -289,25 +289,31 @@ class VaultGrants:
             policies=(names.vault_role(tenant_id),),
         )
 
-    async def find(self, tenant_id: str) -> SecretAccess | None:
-        """Policy and role as they stand; None when either is missing."""
+    async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
+        """Policy and role as they stand; None when either is missing, with `partly` only when both are."""
         name = names.vault_role(tenant_id)
-        try:
-            policy = await self._session.call(
-                f"read policy {name}", lambda client: client.sys.read_acl_policy(name)
-            )
-            role = await self._session.call(
-                f"read role {name}", lambda client: client.auth.kubernetes.read_role(name)
-            )
-        except vault_errors.InvalidPath:
+        policy = await self._read(f"read policy {name}", lambda client: client.sys.read_acl_policy(name))
+        if policy is None and not partly:
+            return None
+        role = await self._read(f"read role {name}", lambda client: client.auth.kubernetes.read_role(name))
+        if role is None and (policy is None or not partly):
             return None
         return SecretAccess(
             role=name,
-            policy=policy["data"]["policy"],
-            namespaces=tuple(sorted(role["bound_service_account_namespaces"])),
-            service_accounts=tuple(role["bound_service_account_names"]),
-            policies=tuple(role["token_policies"]),
+            policy=policy["policy"] if policy else "",
+            namespaces=tuple(sorted(role["bound_service_account_namespaces"])) if role else (),
+            service_accounts=tuple(role["bound_service_account_names"]) if role else (),
+            policies=tuple(role["token_policies"]) if role else (),
         )
+
+    async def _read(
+        self, what: str, request: Callable[[hvac.Client], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = (await self._session.call(what, request))["data"]
+        except vault_errors.InvalidPath:
+            return None
+        return found
 
     async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
         """Write both; the policy first, so that a role never points to nothing."""

@@ -82,12 +82,15 @@ class Registry(Protocol):
     ) -> None:
         """Set the tenant's state; `Retained` and `Deleted` also free its namespaces.
 
+        `Active` after `Suspended` is remembered as the time of the last resume; `Deleted` also forgets the
+        deliveries that are parked.
+
         With `uid` only while that Tenant is the owner. `abandoned` names parts that were left behind, for
         the audit trail.
 
         Raises:
             Conflict: it is another Tenant's by now, Retained or Deleted already, or would go back from
-                Deleting to Active.
+                Deleting to Active or Suspended.
         """
         ...
 
@@ -203,16 +206,39 @@ class Logins(Protocol):
     """The roles that may log in to a tenant's database."""
 
     async def set(
-        self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int, granted: bool = False
+        self,
+        tenant_id: str,
+        *,
+        passwords: Mapping[str, Secret],
+        version: int,
+        granted: bool = False,
+        suspended: bool = False,
     ) -> None:
         """Create the logins that are missing, set the passwords, enable, and note the version on each.
 
         `granted`: the database was created a moment ago, and the logins with all their grants.
+        With `suspended` those that the tenant itself uses stay shut until `resume`.
         """
         ...
 
     async def disable(self, tenant_id: str, *, uid: str) -> None:
-        """NOLOGIN for all of them, and end their sessions.
+        """NOLOGIN for all of them, for good, and end their sessions.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+        """
+        ...
+
+    async def suspend(self, tenant_id: str, *, uid: str) -> None:
+        """NOLOGIN for those of the tenant's own that may log in, noted on each, and end their sessions.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+        """
+        ...
+
+    async def resume(self, tenant_id: str, *, uid: str) -> None:
+        """LOGIN for exactly those that `suspend` shut out; their passwords are as they were.
 
         Raises:
             OwnedByOther: the database carries another UID.
@@ -260,8 +286,8 @@ class SecretGrants(Protocol):
         """Whether tenants have a path of their own: not without Vault, and then nothing is ever granted."""
         ...
 
-    async def find(self, tenant_id: str) -> SecretAccess | None:
-        """Both as they stand; None when either is missing."""
+    async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
+        """Both as they stand; None when either is missing, with `partly` only when both are."""
         ...
 
     def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess | None:

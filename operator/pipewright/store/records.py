@@ -173,6 +173,8 @@ class Tenant:
     """Sealed to the gateway; None for readers who may not see it."""
     bundle_version: int | None = None
     bundle_key: str | None = None
+    resumed_at: datetime | None = None
+    """End of the last suspension."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

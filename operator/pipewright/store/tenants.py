@@ -31,6 +31,7 @@ async def _tenants(conn: psycopg.AsyncConnection, query: str, values: dict[str, 
 
 _SELECT = """
 SELECT r.id, r.uid, r.name, r.server, r.state, {bundle} AS bundle, r.bundle_version, r.bundle_key,
+    r.resumed_at,
     coalesce((SELECT jsonb_object_agg(n.name, n.uid) FROM pipewright.registry_namespaces n
               WHERE n.tenant_id = r.id), '{{}}') AS namespaces
 FROM pipewright.registry r

@@ -614,3 +614,35 @@ def test_each_hyperparameter_of_the_contract_reaches_the_learner() -> None:
         "num_trees": 50,
         "min_child_samples": 10,
     }
+
+
+# --- a suspended tenant -------------------------------------------------------------------------------
+
+STOPPED = replace(TENANT, state="Suspended")
+PAUSED: dict[str, tuple[Observed, list[str], str]] = {
+    "the first training does not begin": (seen(), [], "TenantSuspended"),
+    "one that is due by the schedule does not begin": (
+        seen(finished(ago=DAY), pointer=pointer(finished(ago=DAY))),
+        [],
+        "TenantSuspended",
+    ),
+    "one that was intended is not submitted": (seen(training()), [], "TenantSuspended"),
+    "a version that passed is not promoted": (seen(finished()), [], "TenantSuspended"),
+    "a job that runs goes on": (seen(RUNNING, job=JobStatus(phase="Running")), [], "Running"),
+    "what it made is noted": (
+        seen(RUNNING, job=JobStatus(phase="Succeeded"), result=Result(report=report(), artifact_sha256=SHA)),
+        ["note training, attempt 1, as Passed: GatesPassed: all gates passed"],
+        "Running",
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", PAUSED)
+def test_nothing_begins_for_a_suspended_tenant(sentence: str) -> None:
+    observed, expected, reason = PAUSED[sentence]
+    plan = plan_model(NIGHTLY, replace(observed, tenant=STOPPED), now=NOW)
+    assert sentences(plan) == expected
+    assert fact(plan, "Training").reason == reason
+    assert (fact(plan, "Ready").status, fact(plan, "Ready").reason) == (False, "TenantSuspended")
+    assert plan.check_after is not None
+    assert plan.check_after <= timedelta(seconds=30)

@@ -45,6 +45,8 @@ WRITES = {
     "drop",
     "set",
     "disable",
+    "suspend",
+    "resume",
     "write",
     "purge",
     "grant",
@@ -119,6 +121,7 @@ class World:
 
     def __init__(self) -> None:
         self.fuse, server = Fuse(), MemoryServer()
+        self.passwords = server.passwords
         self.cluster, self.registry = MemoryCluster(), MemoryRegistry()
         self.databases, self.logins = MemoryDatabases(server), MemoryLogins(server)
         self.dumps = MemoryDumps(server)
@@ -202,13 +205,14 @@ def tenant(
     deleting: bool = False,
     heir_of: str | None = None,
     namespaces: list[dict[str, Any]] | None = None,
+    suspended: bool = False,
     status: TenantStatus | None = None,
 ) -> Tenant:
     uid = HEIR if heir_of else UID
     metadata: dict[str, Any] = {"name": "team-a", "uid": uid, "generation": 1}
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    spec: dict[str, Any] = {"deletionPolicy": policy, "quota": {"pods": 3}}
+    spec: dict[str, Any] = {"deletionPolicy": policy, "quota": {"pods": 3}, "suspended": suspended}
     if heir_of:
         spec["restoreFrom"] = heir_of
     if namespaces is not None:
@@ -257,7 +261,18 @@ async def test_a_namespace_comes_and_goes_whatever_dies_meanwhile(policy: str, a
     assert writes > 15
 
 
-STORIES = {"made": 18, "retained": 6, "deleted": 8, "restored": 18, "restored, then deleted": 10}
+STORIES = {
+    "made": 18,
+    "made suspended": 18,
+    "suspended": 3,
+    "resumed": 3,
+    "retained while suspended": 5,
+    "retained": 6,
+    "deleted": 8,
+    "restored": 18,
+    "restored suspended": 18,
+    "restored, then deleted": 10,
+}
 """Story → at least so many writes does its last act take."""
 
 
@@ -271,7 +286,14 @@ async def play(world: World, story: str, *, at: int = 0, before: bool = False) -
 
     if story == "made":
         return await last_act(tenant())
+    if story == "made suspended":
+        return await last_act(tenant(suspended=True))
     await world.settle(tenant())
+    if story == "suspended":
+        return await last_act(tenant(suspended=True))
+    if story in ("resumed", "retained while suspended"):
+        await world.settle(tenant(suspended=True))
+        return await last_act(tenant(suspended=story != "resumed", deleting=story != "resumed"))
     if story == "deleted":
         return await last_act(tenant(policy="Delete", deleting=True))
     if story == "retained":
@@ -281,6 +303,8 @@ async def play(world: World, story: str, *, at: int = 0, before: bool = False) -
     assert left is not None
     if story == "restored":
         return await last_act(tenant(heir_of=left.id))
+    if story == "restored suspended":
+        return await last_act(tenant(heir_of=left.id, suspended=True))
     for _ in range(2):  # it is bound, and the database not yet handed over
         await reconcile(tenant(heir_of=left.id), ports=world.ports, clock=Clock(), servers=SERVERS)
         if await world.registry.find(uid=HEIR):

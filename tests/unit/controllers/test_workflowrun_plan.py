@@ -466,3 +466,44 @@ def test_steps_in_the_status(sentence: str) -> None:
 def test_when_the_run_has_ended_no_step_is_tried_again() -> None:
     ended = replace(begun(tried("again", "Failed")), finished_at=NOW)
     assert [step.phase for step in objects.steps(spec(ALWAYS).steps, ended)] == ["Failed"]
+
+
+# --- a suspended tenant -------------------------------------------------------------------------------
+
+STOPPED = replace(TENANT, state="Suspended")
+PAUSED: dict[str, RunJournal | None] = {
+    "that has not begun": None,
+    "whose next step is due": begun(tried("rerun", "Succeeded", outputs={"status": "201"})),
+    "whose step may be tried again": begun(tried("rerun", "Failed", ago=3600)),
+    "whose process ended during a step": begun(tried("rerun", "Running")),
+    "whose time would be over": begun(ago=3601),
+}
+
+
+@pytest.mark.parametrize("sentence", PAUSED)
+def test_nothing_begins_of_a_run_of_a_suspended_tenant(sentence: str) -> None:
+    seen = observed(PAUSED[sentence], tenant=STOPPED)
+    plan = advance(run(), seen, now=NOW)
+    assert plan.is_empty
+    [fact] = plan.facts
+    assert (fact.status, fact.reason) == (None, "TenantSuspended")
+    assert fact.message == "paused: the tenant acme is suspended; this goes on when it is resumed"
+    assert plan.check_after == timedelta(seconds=30)
+
+
+def test_a_run_that_has_ended_is_told_all_the_same() -> None:
+    ended = replace(begun(), phase="Succeeded", finished_at=NOW, reason="Succeeded: done")
+    [fact] = advance(run(), observed(ended, tenant=STOPPED), now=NOW).facts
+    assert fact.status is True
+
+
+def test_with_the_resume_the_runs_time_begins_anew() -> None:
+    """It goes on where it was: the pause is none of its time."""
+    late = begun(tried("rerun", "Succeeded", outputs={"status": "201"}), ago=86400)
+    resumed = replace(TENANT, resumed_at=NOW - timedelta(minutes=10))
+    plan = advance(run(), observed(late, tenant=resumed), now=NOW)
+    assert [sentence for sentence in sentences(plan) if "TimedOut" in sentence] == []
+    assert sentences(plan)
+    assert plan.check_after == timedelta(minutes=50)
+    early = replace(TENANT, resumed_at=NOW - timedelta(minutes=61))
+    assert "TimedOut" in sentences(advance(run(), observed(late, tenant=early), now=NOW))[-1]

@@ -16,10 +16,13 @@ class Broken:
     """Outboxes of one tenant, each look at which fails."""
 
     def __init__(self, error):
-        self.error, self.looks = error, 0
+        self.error, self.looks, self.stopped = error, 0, False
 
     def tenants(self):
-        return ["t"]
+        return [] if self.stopped else ["t"]
+
+    def suspended(self, _tenant_id):
+        return self.stopped
 
     def bound(self, _tenant_id, _namespace):
         return True
@@ -60,3 +63,18 @@ async def test_the_pause_grows_with_every_failure(error):
         now = made._due["t"]
     assert 1 <= pauses[0] <= 3
     assert 128 <= pauses[-1] <= 300 + 1e-6  # what a difference of floats leaves
+
+
+async def test_a_suspended_tenants_outbox_is_left_alone_and_looked_at_when_it_is_resumed():
+    outboxes = Broken(errors.Unreachable("db"))
+    made = dispatcher(outboxes, lambda: 0.0)
+    made.meet()
+    outboxes.stopped = True
+    made._start_what_is_due()
+    await asyncio.gather(*made._busy.values())
+    assert (made._due, outboxes.looks) == ({}, 0)
+    made.meet()
+    assert not made._due
+    outboxes.stopped = False
+    made.meet()
+    assert list(made._due) == ["t"]

@@ -175,6 +175,8 @@ class TenantSpec(Base):
 
     display_name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """A name for people; the object's name is used where it is absent."""
+    suspended: bool = False
+    """Shuts the tenant out and stops its work until it is set to false again; events are kept for then."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     """What deleting the Tenant does to its data: Retain locks everything and keeps it, Delete removes it."""
     final_dump: Literal["Required", "Skip"] = "Required"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
@@ -14,7 +14,14 @@ from psycopg import sql
 from pipewright import errors
 from pipewright.backends.postgres import extensions
 from pipewright.backends.postgres import server as servers
-from pipewright.backends.postgres.server import Server, execute, execute_all, statement
+from pipewright.backends.postgres.server import (
+    ENDING,
+    SUSPENDED,
+    Server,
+    execute,
+    execute_all,
+    statement,
+)
 from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Login
 from pipewright.store import connect, roles, schema, trouble
 
@@ -23,6 +30,7 @@ SELECT shobj_description(oid, 'pg_database'), datallowconn,
     NOT has_database_privilege('public', oid, 'CONNECT, TEMPORARY')
 FROM pg_database WHERE datname = %s
 """
+_SUSPENSIONS: Mapping[Any, Literal["Ending", "Suspended"]] = {ENDING: "Ending", SUSPENDED: "Suspended"}
 
 
 class PostgresDatabases:
@@ -56,6 +64,7 @@ class PostgresDatabases:
                     version=role.get("version"),
                     overlap_since=_instant(role.get("overlapSince")),
                     refused_at=_instant(role.get("refusedAt")),
+                    suspension=_SUSPENSIONS.get(role.get("suspended")),
                 )
                 for purpose in LOGINS
                 if (role := found.get(roles.login(tenant_id, purpose)))

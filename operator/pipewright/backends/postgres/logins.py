@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
 from pipewright import errors
 from pipewright.backends.postgres import databases
 from pipewright.backends.postgres import server as servers
-from pipewright.backends.postgres.server import Server, execute
+from pipewright.backends.postgres.server import ENDING, SUSPENDED, Server, execute
+from pipewright.facts import TENANT_LOGINS
 from pipewright.ports import LOGINS, Connection, Secret
 from pipewright.store import connect, roles, trouble
 from pipewright.store import passwords as verifiers
@@ -19,8 +21,8 @@ _SESSIONS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s AND usename = ANY(%s)
 """
 
-_NOTED = ("version", "overlapSince", "refusedAt")
-"""What a login's mark may say besides whose it is; `set` begins anew with the version alone."""
+_NOTED = ("version", "overlapSince", "refusedAt", "suspended")
+"""What a login's mark may say besides whose it is; `set` begins anew with the version."""
 
 
 class PostgresLogins:
@@ -30,7 +32,13 @@ class PostgresLogins:
         self._server = server
 
     async def set(
-        self, tenant_id: str, *, passwords: Mapping[str, Secret], version: int, granted: bool = False
+        self,
+        tenant_id: str,
+        *,
+        passwords: Mapping[str, Secret],
+        version: int,
+        granted: bool = False,
+        suspended: bool = False,
     ) -> None:
         """Create the logins that are missing, set the passwords, enable, and note the version on each."""
         async with self._server.provisioner() as conn, conn.transaction(), conn.pipeline():
@@ -45,10 +53,12 @@ class PostgresLogins:
             for purpose, password in passwords.items():
                 role = roles.login(tenant_id, purpose)
                 verifier = verifiers.verifier(conn, user=role, password=password.reveal())
-                await execute(conn, "ALTER ROLE {} LOGIN PASSWORD {verifier}", role, verifier=verifier)
-                await execute(
-                    conn, "COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid, version=version)
-                )
+                shut = suspended and purpose in TENANT_LOGINS
+                login = "NOLOGIN" if shut else "LOGIN"
+                await execute(conn, f"ALTER ROLE {{}} {login} PASSWORD {{verifier}}", role, verifier=verifier)
+                # sessions may be there from before: `suspend` ends them, and then says so
+                noted = {"version": version, **({"suspended": ENDING} if shut else {})}
+                await execute(conn, "COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid, **noted))
 
     async def disable(self, tenant_id: str, *, uid: str) -> None:
         """NOLOGIN for all of them, and end their sessions. Without a database there is nothing to disable."""
@@ -60,7 +70,47 @@ class PostgresLogins:
                 raise errors.OwnedByOther(f"roles of {roles.database(tenant_id)} belong to another Tenant")
             for login in logins:
                 await execute(conn, "ALTER ROLE {} NOLOGIN", login)
+                if "suspended" in found[login]:  # no resume lets it in any more
+                    await _remark(conn, login, found[login], suspended=None)
             await _end_sessions(conn, roles.database(tenant_id), logins)
+
+    async def suspend(self, tenant_id: str, *, uid: str) -> None:
+        """NOLOGIN for the tenant's own; that it is so is noted when their sessions have ended, too."""
+        async with self._server.provisioner() as conn:
+            found = await self._tenants_own(conn, tenant_id, uid=uid)
+            shut = {
+                name: role
+                for name, role in found.items()
+                if role["enabled"] or role.get("suspended") == ENDING
+            }
+            async with conn.transaction():
+                for name, role in shut.items():
+                    await execute(conn, "ALTER ROLE {} NOLOGIN", name)
+                    await _remark(conn, name, role, suspended=ENDING)
+            await _end_sessions(conn, roles.database(tenant_id), list(found))
+            async with conn.transaction():
+                for name, role in shut.items():
+                    await _remark(conn, name, role, suspended=SUSPENDED)
+
+    async def resume(self, tenant_id: str, *, uid: str) -> None:
+        """LOGIN for those that are noted as shut out with the tenant; the passwords were never touched."""
+        async with self._server.provisioner() as conn, conn.transaction():
+            for name, role in (await self._tenants_own(conn, tenant_id, uid=uid)).items():
+                if "suspended" in role:
+                    await execute(conn, "ALTER ROLE {} LOGIN", name)
+                    await _remark(conn, name, role, suspended=None)
+
+    async def _tenants_own(
+        self, conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str
+    ) -> dict[str, dict[str, Any]]:
+        """The roles that the tenant itself logs in with, and their marks; all of them this Tenant's."""
+        await servers.require_owner(conn, tenant_id, uid=uid)
+        wanted = {roles.login(tenant_id, purpose) for purpose in TENANT_LOGINS}
+        existing = await servers.existing_roles(conn, tenant_id)
+        found = {name: {"uid": uid, **role} for name, role in existing.items() if name in wanted}
+        if any(role["uid"] != uid for role in found.values()):
+            raise errors.OwnedByOther(f"roles of {roles.database(tenant_id)} belong to another Tenant")
+        return found
 
     async def begin_overlap(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
         """Note on the login since when its successor is in all clients' hands."""
@@ -95,18 +145,16 @@ class PostgresLogins:
         return False
 
     async def note_refused(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
-        """Note on the login that its old password was tried and refused."""
-        await self._note(tenant_id, purpose, refusedAt=int(at.timestamp()))
+        """Note on the login that its old password was tried and refused; no resume lets it in again."""
+        await self._note(tenant_id, purpose, refusedAt=int(at.timestamp()), suspended=None)
 
-    async def _note(self, tenant_id: str, purpose: str, **more: int) -> None:
+    async def _note(self, tenant_id: str, purpose: str, **more: int | None) -> None:
         role = roles.login(tenant_id, purpose)
         async with self._server.provisioner() as conn, conn.transaction():
             found = (await servers.existing_roles(conn, tenant_id)).get(role)
             if found is None or "uid" not in found:
                 raise errors.Conflict(f"role {role} is not there any more, or nobody's")
-            kept = {key: found[key] for key in _NOTED if key in found}
-            mark = servers.mark(found["uid"], **{**kept, **more})
-            await execute(conn, "COMMENT ON ROLE {} IS {mark}", role, mark=mark)
+            await _remark(conn, role, found, **more)
 
     def connection(self, tenant_id: str) -> Connection:
         """Where clients find the tenant's database."""
@@ -123,6 +171,15 @@ class PostgresLogins:
 
     def _names(self, tenant_id: str) -> list[str]:
         return [roles.login(tenant_id, purpose) for purpose in LOGINS]
+
+
+async def _remark(
+    conn: psycopg.AsyncConnection, name: str, role: Mapping[str, Any], **changes: int | None
+) -> None:
+    """Write a role's mark anew with these changes; None takes a note away."""
+    noted = {key: role[key] for key in _NOTED if key in role} | changes
+    mark = servers.mark(role["uid"], **{key: value for key, value in noted.items() if value is not None})
+    await execute(conn, "COMMENT ON ROLE {} IS {mark}", name, mark=mark)
 
 
 async def _end_sessions(conn: psycopg.AsyncConnection, database: str, logins: list[str]) -> None:

@@ -35,6 +35,13 @@ UPDATE pipewright.registry SET uid = %s, name = %s, state = 'Restoring', dump = 
     previous_uids = previous_uids || uid, updated_at = now()
 WHERE id = %s AND uid = %s AND state <> 'Deleted'
 """
+_MARK = """
+UPDATE pipewright.registry SET state = %(state)s, updated_at = now(),
+    resumed_at = CASE WHEN state = 'Suspended' AND %(state)s = 'Active' THEN now() ELSE resumed_at END
+WHERE id = %(id)s AND uid = coalesce(%(uid)s, uid)
+AND (state = %(state)s OR (state NOT IN ('Retained', 'Deleted')
+    AND NOT (state = 'Deleting' AND %(state)s IN ('Active', 'Suspended'))))
+"""
 _RETURN_NAMESPACES = """
 INSERT INTO pipewright.registry_namespaces (uid, tenant_id, name)
 SELECT kept.value, r.id, kept.key FROM pipewright.registry r, jsonb_each_text(r.retained_namespaces) kept
@@ -170,10 +177,8 @@ class PostgresRegistry:
         async with self._transaction() as conn:
             await _lock(conn, tenant_id)
             cursor = await conn.execute(
-                "UPDATE pipewright.registry SET state = %s, updated_at = now() WHERE id = %s"
-                " AND (state = %s OR (state NOT IN ('Retained', 'Deleted')"
-                " AND NOT (state = 'Deleting' AND %s = 'Active'))) AND uid = coalesce(%s, uid)",
-                [state, tenant_id, state, state, uid],
+                _MARK,
+                {"state": state, "id": tenant_id, "uid": uid},
             )
             if not cursor.rowcount:
                 raise errors.Conflict(f"tenant {tenant_id} has gone further than {state} meanwhile")
@@ -193,6 +198,7 @@ class PostgresRegistry:
                     " bundle_version = NULL, bundle_key = NULL, bundle_address = NULL WHERE id = %s",
                     [tenant_id],
                 )
+                await conn.execute("DELETE FROM pipewright.spool WHERE tenant_id = %s", [tenant_id])
             detail = ", abandoned: ".join((state, *([" ".join(abandoned)] if abandoned else [])))
             await audit.record(conn, tenant_id=tenant_id, action="MarkTenant", detail=detail)
 

@@ -22,6 +22,9 @@ MAINTENANCE = "postgres"
 SESSIONS = 16
 """To one server at a time; `pools` must allow so many to one database."""
 
+ENDING, SUSPENDED = 0, 1
+"""What a login's note `suspended` may say: it is shut, and then its sessions have ended, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:

@@ -43,7 +43,14 @@ class PlatformDirectory:
             found = await tenants.of_namespace(conn, uid=there["metadata"]["uid"])
         if found is None:
             return None
-        return TenantRef(id=found.id, uid=found.uid, name=found.name, state=found.state, server=found.server)
+        return TenantRef(
+            id=found.id,
+            uid=found.uid,
+            name=found.name,
+            state=found.state,
+            server=found.server,
+            resumed_at=found.resumed_at,
+        )
 
 
 class PostgresRoutes:

@@ -2,8 +2,8 @@
 
 from pipewright.store import schema
 
-revision = "p0008"
-down_revision = "p0005"
+revision = "p0009"
+down_revision = "p0006"
 
 
 def upgrade() -> None:
