@@ -63,6 +63,9 @@ async def connect(kubeconfig: Path | None) -> api.ApiClient:
             config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
         )
     configuration.connection_pool_maxsize = CONNECTIONS
+    # a proxy or a password for the API server is the kubeconfig's to name: looked up in the environment and
+    # in ~/.netrc they cost a thread for each request
+    configuration.client_session_kwargs = {"trust_env": False}
     return api.ApiClient(configuration=configuration)
 
 
