@@ -42,7 +42,7 @@ bench: assets ## measurements; they print figures
 	@$(BIN)/python -m pytest tests/bench
 
 bench-tenants: assets ## provisioning beside a bare loop; N Tenants in each of ROUNDS rounds
-	@PYTHONPATH=operator:. N=$(or $(N),60) ROUNDS=$(or $(ROUNDS),3) $(BIN)/python -m tests.bench.tenants
+	@PYTHONPATH=operator:. N=$(or $(N),60) ROUNDS=$(or $(ROUNDS),3) FIGURES="$(FIGURES)" $(BIN)/python -m tests.bench.tenants
 
 faults: assets ## every fault with every oracle (hours; ARGS="--slice 2/5 --resume", docs/faults.md)
 	@PYTHONPATH=operator:. $(BIN)/python -m dev.faults $(ARGS)

@@ -7,6 +7,7 @@ runner. Imported by nobody.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Awaitable
@@ -55,6 +56,8 @@ async def run(settings: Settings) -> None:
         cluster = tracing.traced(plain, "cluster", metrics=metrics)
         queue, registry = WorkQueue(metrics=metrics), kopf.OperatorRegistry()
         part = await _compose(settings, cluster=cluster, clock=clock, metrics=metrics, resources=resources)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: no collection needs to look through it again
         for register in part.handlers:
             register(registry, queue=queue)
         streams = Streams(part.watched, metrics=metrics)

@@ -2,7 +2,8 @@
 
     N=60 ROUNDS=3 python -m tests.bench.tenants
 
-N is the number of Tenants of each round, ours and the bare loop's by turns on the same servers.
+N is the number of Tenants of each round, ours and the bare loop's by turns on the same servers. FIGURES names
+the parts to measure, of `kubernetes_only full idle fairness restart`; all of them by default.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.bench.tenants.servers import TENANTS, Servers
 
 N = int(os.environ.get("N", "60"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
+FIGURES = (os.environ.get("FIGURES") or "kubernetes_only full idle fairness restart").split()
 FEW = 5
 """Tenants whose writes are counted."""
 IDLE_SECONDS = 60.0
@@ -57,6 +59,8 @@ class Bench:
         self.stack, self.servers = stack, servers
         self.made = 0
         """Tenants of ours that are there."""
+        self.small = (0.0, 0)
+        """MiB that the process held when it had just started, and with how many tenants."""
 
     def start(self, entry: Path | None = None) -> None:
         """Start the provisioner, or another program in its place and with its settings."""
@@ -137,8 +141,12 @@ class Bench:
                 say(f"only {who}, for {FEW}: {', '.join(f'{count} {what}' for what, count in rest.items())}")
         if alone:
             await self.forget(list(ready))
-        else:
-            self.made += FEW
+            return
+        self.made += FEW
+        self.stop()
+        self.start()
+        await self.servers.at_rest(quiet=10)
+        self.small = (self.rss(), self.made)
 
     async def forget(self, names: list[str]) -> None:
         """Take Tenants of the Kubernetes-only program away: the real one's registry does not know them."""
@@ -175,13 +183,21 @@ class Bench:
             ),
             figure("idle_cpu", share, "% of a core", 1, share),
             figure("verification_cpu", verified, f"s, {self.made} tenants and the start", 40, verified / 40),
-            self.memory(),
+            *self.memory(),
         ]
 
-    def memory(self) -> dict[str, Any]:
-        """What the process holds."""
-        rss = self.running.memory_info().rss / 2**20
-        return figure("memory", rss, f"MiB with {self.made} tenants", 150, rss / 150)
+    def memory(self) -> list[dict[str, Any]]:
+        """What the process holds, and how much more than with a few tenants for each further one."""
+        rss, (small, few) = self.rss(), self.small
+        each = 1024 * (rss - small) / max(1, self.made - few)
+        return [
+            figure("memory", rss, f"MiB with {self.made} tenants", 150, rss / 150),
+            figure("memory_each", each, f"KiB for each tenant beyond {few}", 60, each / 60),
+        ]
+
+    def rss(self) -> float:
+        """MiB of it that are in memory."""
+        return float(self.running.memory_info().rss / 2**20)
 
     async def fairness(self) -> dict[str, Any]:
         """Another's time to Ready while one Tenant fails at every look, beside the time without."""
@@ -255,12 +271,20 @@ async def measure(stack: Stack) -> list[dict[str, Any]]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
         bench = Bench(stack, Servers(stack, http))
-        await bench.same_writes(ONLY)
-        only = await bench.rates("tenants_kubernetes_only", ONLY)
+        found = list[dict[str, Any]]()
+        if "kubernetes_only" in FIGURES:
+            await bench.same_writes(ONLY)
+            found.append(await bench.rates("tenants_kubernetes_only", ONLY))
         await bench.same_writes()
-        full = await bench.rates("tenants_full")
-        idle = await bench.idle()
-        return [full, only, *idle, await bench.fairness(), await bench.restart()]
+        if "full" in FIGURES:
+            found.append(await bench.rates("tenants_full"))
+        if "idle" in FIGURES:
+            found += await bench.idle()
+        if "fairness" in FIGURES:
+            found.append(await bench.fairness())
+        if "restart" in FIGURES:
+            found.append(await bench.restart())
+        return found
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ class Servers:
         document = yaml.safe_load(cluster.kubeconfig.read_text())
         assert cluster.audit_log is not None
         self.audit: Path = cluster.audit_log
+        self._audited, self._writes = 0, list[tuple[str, str]]()
         [self.vault_audit] = stack.folder.rglob("vault-audit.jsonl")
         self.admin_dsn: str = stack.parts.database().admin_dsn
         self.http, self._server = http, cluster.endpoint.server
@@ -81,16 +82,19 @@ class Servers:
 
     def written(self, *, but: str = "") -> int:
         """The provisioner's writes in the audit log so far, Leases and those about `but` aside."""
-        count = 0
-        with self.audit.open() as lines:
-            for line in lines:
-                if PROVISIONER not in line or not line.endswith("\n"):
-                    continue
-                target = json.loads(line).get("objectRef", {})
-                about = (target.get("name", ""), target.get("namespace", ""))
-                ours = bool(but) and any(part == but or part.startswith(f"{but}.") for part in about)
-                count += target.get("resource") != "leases" and not ours
-        return count
+        with self.audit.open("rb") as log:
+            log.seek(self._audited)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break  # being written right now
+                self._audited += len(line)
+                target = json.loads(line).get("objectRef", {}) if PROVISIONER.encode() in line else {}
+                if target and target.get("resource") != "leases":
+                    self._writes.append((target.get("name", ""), target.get("namespace", "")))
+        if not but:
+            return len(self._writes)
+        ours = (any(part == but or part.startswith(f"{but}.") for part in about) for about in self._writes)
+        return len(self._writes) - sum(ours)
 
     async def at_rest(self, *, quiet: float = 3.0, within: float = 900.0) -> None:
         """Wait until the provisioner has written nothing for `quiet` seconds."""
