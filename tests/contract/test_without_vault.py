@@ -140,7 +140,7 @@ async def test_a_tenant_lives_without_vault(
     assert secret["metadata"]["annotations"][names.ADDRESS_ANNOTATION] == told
     uri = base64.b64decode(secret["data"]["uri"]).decode()
     with psycopg.connect(uri, connect_timeout=5) as own:
-        assert own.execute("SELECT current_user").fetchone() == (f"pw_{tenant_id}_app_a",)
+        assert own.execute("SELECT session_user").fetchone() == (f"pw_{tenant_id}_app_a",)
 
     # the gateway by its bundle
     opener = HpkeOpener((world.folder / "identities/gateway/gateway.key").read_text().strip())
@@ -149,7 +149,7 @@ async def test_a_tenant_lives_without_vault(
     )
     access = Keys(opener).access(row)
     with psycopg.connect(access.dsn.reveal(), connect_timeout=5) as gateway:
-        assert gateway.execute("SELECT current_user").fetchone() == (f"pw_{tenant_id}_ingest",)
+        assert gateway.execute("SELECT session_user").fetchone() == (f"pw_{tenant_id}_ingest",)
     assert wrapped.startswith("kubernetes:v1:")
 
     # the runner by its own Secret, as its own identity
@@ -161,7 +161,7 @@ async def test_a_tenant_lives_without_vault(
     databases = TenantDatabases(pools, secrets=mine, servers={"main": Address(host=host, port=int(port))})
     ref = TenantRef(id=tenant_id, uid=uid, name=name, state="Active", server="main")
     async with databases.connection(ref) as conn:
-        cursor = await conn.execute("SELECT current_user")
+        cursor = await conn.execute("SELECT session_user")
         assert await cursor.fetchone() == (f"pw_{tenant_id}_runner",)
     await client.close()
 
@@ -181,7 +181,7 @@ async def test_a_tenant_lives_without_vault(
     secret = world.kubectl.get("secret", names.CONNECTION_SECRET, "-n", name)
     assert secret is not None
     with psycopg.connect(base64.b64decode(secret["data"]["uri"]).decode(), connect_timeout=5) as own:
-        assert own.execute("SELECT current_user").fetchone() == (f"pw_{tenant_id}_app_b",)
+        assert own.execute("SELECT session_user").fetchone() == (f"pw_{tenant_id}_app_b",)
 
     # another wrapping key on demand: the data key stays, and so does what is sealed
     sealed = world.row(uid)[1]

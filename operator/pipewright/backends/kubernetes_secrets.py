@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -174,11 +175,15 @@ class KubernetesSecretStore:
         if kept is None:
             return
         shared = await self._get(path, namespace=self._shared_with)
-        if shared is None or shared.newest.number != kept.newest.number:
-            versions = tuple(version.only(SHARED[_below(path)]) for version in kept.versions)
-            await self._cluster.apply(
-                _manifest(path, self._shared_with, versions, owner=kept.owner, seen=shared)
-            )
+        if shared is not None and shared.newest.number == kept.newest.number:
+            return
+        versions = tuple(version.only(SHARED[_below(path)]) for version in kept.versions)
+        manifest = _manifest(path, self._shared_with, versions, owner=kept.owner, seen=shared)
+        if shared is None:
+            await self._cluster.create(manifest)
+            return
+        with suppress(errors.Conflict):  # somebody else shares; until it is done the version does not count
+            await self._cluster.apply(manifest)
 
     def _shares(self, path: str) -> bool:
         return self._shared_with is not None and _below(path) in SHARED
