@@ -292,7 +292,9 @@ class VaultGrants:
     async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
         """Policy and role as they stand; None when either is missing, with `partly` only when both are."""
         name = names.vault_role(tenant_id)
-        policy = await self._read(f"read policy {name}", lambda client: client.sys.read_acl_policy(name))
+        policy = await self._read(
+            f"read policy {name}", lambda client: client.sys.read_acl_policy(name)["data"]
+        )
         if policy is None and not partly:
             return None
         role = await self._read(f"read role {name}", lambda client: client.auth.kubernetes.read_role(name))
@@ -310,10 +312,9 @@ class VaultGrants:
         self, what: str, request: Callable[[hvac.Client], dict[str, Any]]
     ) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = (await self._session.call(what, request))["data"]
+            return await self._session.call(what, request)
         except vault_errors.InvalidPath:
             return None
-        return found
 
     async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
         """Write both; the policy first, so that a role never points to nothing."""
