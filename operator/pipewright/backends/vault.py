@@ -300,7 +300,7 @@ class VaultGrants:
             return None
         return SecretAccess(
             role=name,
-            policy=policy["policy"] if policy else "",
+            policy=policy["data"]["policy"] if policy else "",
             namespaces=tuple(sorted(role["bound_service_account_namespaces"])) if role else (),
             service_accounts=tuple(role["bound_service_account_names"]) if role else (),
             policies=tuple(role["token_policies"]) if role else (),
@@ -310,10 +310,9 @@ class VaultGrants:
         self, what: str, request: Callable[[hvac.Client], dict[str, Any]]
     ) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = (await self._session.call(what, request))["data"]
+            return await self._session.call(what, request)
         except vault_errors.InvalidPath:
             return None
-        return found
 
     async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
         """Write both; the policy first, so that a role never points to nothing."""
