@@ -302,7 +302,7 @@ class VaultGrants:
             return None
         return SecretAccess(
             role=name,
-            policy=policy["policy"] if policy else "",
+            policy=policy["data"]["policy"] if policy else "",
             namespaces=tuple(sorted(role["bound_service_account_namespaces"])) if role else (),
             service_accounts=tuple(role["bound_service_account_names"]) if role else (),
             policies=tuple(role["token_policies"]) if role else (),
