@@ -10,13 +10,14 @@ from controllers.tenant import handlers
 from controllers.tenant.reconcile import reconcile
 from pipewright import facts, names
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.backends import postgres, sealing, vault
+from pipewright.backends import kubernetes, postgres, sealing, vault
 from pipewright.backends.artifacts import FileArtifacts
-from pipewright.ports import Clock, Cluster, ProvisionerPorts, Secret, ServerPorts
+from pipewright.ports import Clock, Cluster, Isolation, ProvisionerPorts, Secret, ServerPorts
 from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
+from pipewright.runtime.proofs import ProofBook
 from pipewright.settings import Server, Settings, SettingsError, read_secret
 
 
@@ -54,25 +55,36 @@ async def _ports(
     sessions = postgres.Pools(per_database=postgres.SESSIONS, application="pipewright-provisioner")
     resources.push_async_callback(sessions.close)
     traced = partial(tracing.traced, metrics=metrics)
+    reached = {server.name: _server(server, sessions) for server in settings.servers}
     servers = {
-        server.name: ServerPorts(
-            databases=traced(postgres.PostgresDatabases(reached := _server(server, sessions)), "databases"),
-            logins=traced(postgres.PostgresLogins(reached), "logins"),
-            dumps=traced(_dumps(settings, reached, resources), "dumps"),
+        name: ServerPorts(
+            databases=traced(postgres.PostgresDatabases(server), "databases"),
+            logins=traced(postgres.PostgresLogins(server), "logins"),
+            dumps=traced(_dumps(settings, server, resources), "dumps"),
         )
-        for server in settings.servers
+        for name, server in reached.items()
     }
     first = servers[settings.servers[0].name]
     session = vault.VaultSession(
         address=settings.vault.address, role=settings.vault.role, jwt_file=settings.vault.jwt_file
     )
     mount, transit = settings.vault.mount, settings.vault.transit
+    platform = Secret(read_secret(settings.platform_database.dsn_file))
+    isolation = None
+    if settings.isolation_proofs:
+        client = await kubernetes.connect(settings.kubeconfig)
+        resources.push_async_callback(client.close)
+        isolation = Isolation(
+            proofs=traced(postgres.PostgresProofs(pools, dsn=platform), "proofs"),
+            cluster=traced(kubernetes.KubernetesDoor(client), "cluster_door"),
+            secrets=traced(vault.VaultDoor(address=settings.vault.address, mount=mount), "secret_door"),
+            databases=traced(postgres.PostgresDoor(reached), "database_door"),
+            book=ProofBook(metrics),
+            period=timedelta(seconds=settings.resync_seconds),
+        )
     return ProvisionerPorts(
         cluster=cluster,
-        registry=traced(
-            postgres.PostgresRegistry(pools, dsn=Secret(read_secret(settings.platform_database.dsn_file))),
-            "registry",
-        ),
+        registry=traced(postgres.PostgresRegistry(pools, dsn=platform), "registry"),
         databases=first.databases,
         logins=first.logins,
         dumps=first.dumps,
@@ -81,6 +93,7 @@ async def _ports(
         grants=traced(vault.VaultGrants(session, mount=mount), "grants"),
         data_keys=traced(vault.VaultDataKeys(session, transit=transit), "data_keys"),
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
+        isolation=isolation,
     )
 
 

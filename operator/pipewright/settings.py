@@ -148,6 +148,8 @@ class Settings(_Part):
     """The program that takes a last dump before a drop: of the servers' major version or newer."""
     outbound: Outbound = Outbound()
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    isolation_proofs: bool = True
+    """Whether each tenant's own credentials are tried at another tenant's doors in every such period."""
     otlp_endpoint: str | None = None
 
     @model_validator(mode="after")

@@ -17,7 +17,12 @@ ACCESS = "AccessReady"
 NETWORK = "NetworkReady"
 DATABASE = "DatabaseReady"
 SECRETS = "SecretsReady"
-CONDITIONS = (NAMESPACES, ACCESS, NETWORK, DATABASE, SECRETS)
+ASPECTS = (NAMESPACES, ACCESS, NETWORK, DATABASE, SECRETS)
+"""What `Ready` sums up."""
+ISOLATION = "IsolationVerified"
+APART = (ISOLATION,)
+"""A tenant works before its isolation was proved, and a hole is told by itself."""
+CONDITIONS = (*ASPECTS, *APART)
 
 RETRY = timedelta(seconds=10)
 """When to look again at a server that did not answer."""

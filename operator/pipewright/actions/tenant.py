@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipewright.facts import Server
+from pipewright.facts import Proof, Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +296,17 @@ class RevokeSecretAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordProof:
+    """Remember what came of a proof of isolation, so that a restart does not make it anew."""
+
+    tenant_id: str
+    proof: Proof
+
+    def __str__(self) -> str:
+        return "record the proof of isolation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeSecrets:
     """Destroy everything below the tenant's Vault path and its data key."""
 
@@ -332,4 +343,5 @@ TenantAction = (
     | DropDatabase
     | RevokeSecretAccess
     | PurgeSecrets
+    | RecordProof
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from pipewright.plan import Chain, Failure, Plan, Results
@@ -25,7 +26,9 @@ async def apply(plan: Plan[ActionT], perform: Callable[[ActionT], Awaitable[None
             tasks = [together.create_task(_in_turn(chains, perform)) for chains in lines.values()]
     except BaseExceptionGroup as ending:
         raise ending.exceptions[0] from None  # only what ends the process gets here; it leaves as it came
-    return _together([task.result() for task in tasks])
+    quiet = await _in_turn(plan.quiet, perform)
+    failures = tuple(replace(failure, quiet=True) for failure in quiet.failures)
+    return _together([*(task.result() for task in tasks), Results(failures=failures)])
 
 
 async def _in_turn(

@@ -105,6 +105,9 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.PurgeSecrets():
             await ports.secrets.purge(action.tenant_id, owner=action.uid)
             await ports.data_keys.destroy(action.tenant_id)
+        case tenant.RecordProof():
+            assert ports.isolation is not None  # it made the proof
+            await ports.isolation.proofs.record(action.tenant_id, action.proof)
         case _:
             assert_never(action)
 

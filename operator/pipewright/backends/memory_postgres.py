@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipewright import errors
-from pipewright.facts import Rollout, Server
+from pipewright.facts import Proof, Rollout, Server
 from pipewright.ports import LOGINS, Connection, Database, Dump, Login, Registration, Secret
 from pipewright.store import placement, roles
 
@@ -124,6 +124,14 @@ class MemoryRegistry:
             self._wrapped.pop(tenant_id, None)
             self.bundles.pop(tenant_id, None)
         self._by_id[tenant_id] = found
+
+    def rows(self) -> Collection[Registration]:
+        """All of them."""
+        return self._by_id.values()
+
+    def keep_proof(self, tenant_id: str, proof: Proof) -> None:
+        """Remember the last proof of isolation."""
+        self._by_id[tenant_id] = replace(self._get(tenant_id), proof=proof)
 
     async def begin_upgrade(self, tenant_id: str) -> bool:
         """Whether the tenant's schema may be upgraded now."""

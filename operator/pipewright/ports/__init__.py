@@ -6,6 +6,14 @@ only as `Secret`, whose text and repr are redacted.
 
 from pipewright.facts import LOGINS, Connection, Database, Dump, Issued, Login, Registration, SecretAccess
 from pipewright.ports.common import Clock, Cluster, Sealer, Secret, SecretStore, SystemClock
+from pipewright.ports.isolation import (
+    ClusterDoor,
+    DatabaseDoor,
+    Isolation,
+    ProofBook,
+    Proofs,
+    SecretDoor,
+)
 from pipewright.ports.provisioner import (
     Databases,
     DataKeys,
@@ -31,18 +39,23 @@ __all__ = [
     "Actions",
     "Clock",
     "Cluster",
+    "ClusterDoor",
     "Connection",
     "DataKeys",
     "Database",
+    "DatabaseDoor",
     "Databases",
     "Decisions",
     "Directory",
     "Dump",
     "Dumps",
+    "Isolation",
     "Issued",
     "Journal",
     "Login",
     "Logins",
+    "ProofBook",
+    "Proofs",
     "ProvisionerPorts",
     "Registration",
     "Registry",
@@ -51,6 +64,7 @@ __all__ = [
     "Sealer",
     "Secret",
     "SecretAccess",
+    "SecretDoor",
     "SecretGrants",
     "SecretStore",
     "ServerPorts",

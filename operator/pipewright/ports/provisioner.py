@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pipewright.facts import Connection, Database, Dump, Registration, SecretAccess, Server
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
+from pipewright.ports.isolation import Isolation
 
 
 class Registry(Protocol):
@@ -286,6 +287,8 @@ class ProvisionerPorts:
     sealer: Sealer
     servers: Mapping[str, ServerPorts]
     """By the servers' names, as the registry has them: those that the settings name."""
+    isolation: Isolation | None = None
+    """None: the settings switch the proofs of isolation off."""
 
     def at(self, server: str) -> ProvisionerPorts | None:
         """These ports with the databases and logins of this server; None when it is not served here."""

@@ -91,7 +91,7 @@ class Servers:
                 count += target.get("resource") != "leases" and not ours
         return count
 
-    async def at_rest(self, *, quiet: float = 3.0, within: float = 900.0) -> None:
+    async def at_rest(self, *, quiet: float = 8.0, within: float = 900.0) -> None:
         """Wait until the provisioner has written nothing for `quiet` seconds."""
         before, now = -1, self.written()
         async with asyncio.timeout(within):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pipewright.apply import apply
-from pipewright.plan import Chain, Plan
+from pipewright.plan import Chain, Plan, merge, upkeep
 
 
 def plan(**chains: tuple[str, ...]) -> Plan[str]:
@@ -76,3 +76,19 @@ async def test_what_ends_the_process_ends_every_chain_and_leaves_as_it_came() ->
     with pytest.raises(Killed):
         await apply(plan(first=("waits",), second=("kills",)), perform)
     assert ended == ["waits"]
+
+
+async def test_upkeep_comes_last_tells_nothing_when_done_and_is_quiet_when_it_fails() -> None:
+    order = list[str]()
+
+    async def perform(action: str) -> None:
+        order.append(action)
+        if action == "breaks":
+            raise ValueError(action)
+
+    wanted = merge(upkeep("late", "sweeps"), upkeep("later", "breaks"), plan(first=("works",)))
+    results = await apply(wanted, perform)
+    assert order == ["works", "sweeps", "breaks"]
+    assert [note for _, note in results.done] == ["works"]
+    assert [(it.serves, it.quiet) for it in results.failures] == [("later", True)]
+    assert upkeep("late", "sweeps").is_empty, "the steady state"

@@ -13,17 +13,17 @@ from psycopg.types.json import Jsonb
 from pipewright import errors
 from pipewright.facts import Rollout, Server
 from pipewright.ports import Dump, Registration, Secret
-from pipewright.store import audit, placement, pools, rollouts, schema
+from pipewright.store import audit, placement, pools, rollouts, schema, upkeep
 from pipewright.store.roles import new_id as new_id
 
 _SELECT = """
 SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key, r.previous_uids, r.dump,
     (SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
-     WHERE n.tenant_id = r.id), latest.rollout
+     WHERE n.tenant_id = r.id), latest.rollout, upkeep.proof
 FROM pipewright.registry r
 """
-_BY_UID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.uid = %(key)s"
-_BY_ID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.id = %(key)s"
+_BY_UID: LiteralString = _SELECT + upkeep.JOIN + rollouts.LATEST + " WHERE r.uid = %(key)s"
+_BY_ID: LiteralString = _SELECT + upkeep.JOIN + rollouts.LATEST + " WHERE r.id = %(key)s"
 _FILLED = """
 SELECT server, count(*) FROM pipewright.registry WHERE state <> 'Deleted' AND server = ANY(%s) GROUP BY server
 """
@@ -254,7 +254,8 @@ async def _find(
     row = await cursor.fetchone()
     if row is None:
         return None
-    tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces, rollout = row
+    tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, *more = row
+    namespaces, rollout, proof = more
     return Registration(
         id=tenant_id,
         uid=uid,
@@ -266,6 +267,7 @@ async def _find(
         bundle_key=bundle_key,
         previous_uids=tuple(previous),
         dump=_dump(dump),
+        proof=upkeep.read_proof(proof),
         rollout=Rollout(**{**rollout, "at": datetime.fromtimestamp(rollout["at"], tz=UTC)})
         if rollout
         else None,
