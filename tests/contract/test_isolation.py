@@ -409,7 +409,8 @@ async def test_a_login_that_opens_nothing_of_its_own_proves_nothing(
     assert await door.opens(token, tenant_id=tenant_id, target=target) is False
     with pytest.raises(errors.BackendError):
         await door.opens(theirs, tenant_id=tenant_id, target=target)
-    vault_server.call("PUT", f"sys/policies/acl/{names.vault_role(tenant_id)}", {"policy": ""})
+    narrow = 'path "tenants/data/elsewhere" { capabilities = ["read"] }'
+    vault_server.call("PUT", f"sys/policies/acl/{names.vault_role(tenant_id)}", {"policy": narrow})
     with pytest.raises(errors.BackendError, match="to its own tenant"):
         await door.opens(token, tenant_id=tenant_id, target=target)
     dead = vault.VaultDoor(address="http://127.0.0.1:9", mount="tenants")
