@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,18 +103,29 @@ async def test_alone_a_tenant_tries_the_platforms_doors() -> None:
     assert target == _platform(mine.id)
 
 
+class _Borrowed(Pools):
+    """One connection, whose transaction is taken back in the end."""
+
+    def __init__(self, conn: psycopg.AsyncConnection) -> None:
+        super().__init__()
+        self._conn = conn
+
+    @asynccontextmanager
+    async def connection(self, key: str, dsn: str | Secret) -> AsyncIterator[psycopg.AsyncConnection]:
+        """That one."""
+        yield self._conn
+
+
 async def test_alone_in_postgresql_it_is_the_same(
     platform_logins: Mapping[str, str], pools: Pools, postgres_server: parts.Database
 ) -> None:
     dsn = Secret(platform_logins["pipewright_provisioner"])
-    registry, proofs = PostgresRegistry(pools, dsn=dsn), PostgresProofs(pools, dsn=dsn)
-    mine = await _register(registry, "main")
-    dsn_of_admin = postgres_server.admin_dsn
-    async with await psycopg.AsyncConnection.connect(dsn_of_admin, dbname="pipewright") as admin:
-        # other tests' tenants are out of the way until this transaction is taken back
+    mine = await _register(PostgresRegistry(pools, dsn=dsn), "main")
+    async with await psycopg.AsyncConnection.connect(postgres_server.admin_dsn, dbname="pipewright") as admin:
         await admin.execute("UPDATE pipewright.registry SET state = 'Retained' WHERE id <> %s", [mine.id])
-        await admin.commit()
-    assert await proofs.target(mine.id) == _platform(mine.id)
+        target = await PostgresProofs(_Borrowed(admin), dsn=dsn).target(mine.id)
+        await admin.rollback()
+    assert target == _platform(mine.id)
 
 
 def _platform(tenant_id: str) -> Target:
@@ -236,7 +248,7 @@ async def test_of_what_does_not_answer_nothing_is_said(
 
 async def _admin(server: parts.Database, statement: str) -> None:
     async with await psycopg.AsyncConnection.connect(server.admin_dsn, autocommit=True) as admin:
-        await admin.execute(statement)  # type: ignore[arg-type]
+        await admin.execute(statement)
 
 
 # --- Kubernetes and Vault, as a ServiceAccount -------------------------------------------------------------

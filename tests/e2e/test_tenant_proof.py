@@ -63,7 +63,9 @@ class Proofs:
             as_wanted = (found.get("status"), found.get("reason")) == (status, reason)
             return found if row == (text,) and as_wanted else None
 
-        return self._eventually(told, within=30, says=f"the proof is {status}: {self.condition()}")
+        says = f"the proof is {status}: {self.condition()}"
+        found: dict[str, Any] = self._eventually(told, within=30, says=says)
+        return found
 
     def target(self) -> tuple[str, str]:
         """Id and a namespace of the tenant whose doors are tried."""
