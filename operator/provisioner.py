@@ -18,6 +18,7 @@ from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
 from pipewright.runtime.proofs import ProofBook
+from pipewright.runtime.sweeps import SweepBook
 from pipewright.settings import Server, Settings, SettingsError, read_secret
 
 
@@ -94,6 +95,7 @@ async def _ports(
         data_keys=traced(vault.VaultDataKeys(session, transit=transit), "data_keys"),
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
         isolation=isolation,
+        sweeps=SweepBook(metrics),
     )
 
 

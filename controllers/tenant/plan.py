@@ -9,7 +9,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.tenant.observed import Observed
-from controllers.tenant.rules import database, leaving, namespaces, placement, restore, secrets, teardown
+from controllers.tenant.rules import (
+    database,
+    leaving,
+    namespaces,
+    placement,
+    restore,
+    retention,
+    secrets,
+    teardown,
+)
 from controllers.tenant.rules.words import SECRETS, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -34,10 +43,12 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
             secrets.secrets(tenant, registration, observed),
         ),
     )
-    if wanted.is_empty and registration.state != "Active" and all(fact.status for fact in wanted.facts):
+    if not wanted.is_empty or not all(fact.status for fact in wanted.facts):
+        return wanted
+    if registration.state != "Active":
         active = act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Active")
         return merge(wanted, chain(SECRETS, active))
-    return wanted
+    return merge(wanted, retention.retention(tenant, registration, now))
 
 
 def plan_teardown(tenant: Tenant, observed: Observed) -> Plan:

@@ -30,6 +30,8 @@ async def prove(
 ) -> Look:
     """A proof if it is the time for one, else how long to wait. `wanted` says whether the tenant rests."""
     registration, found = observed.registration, ports.isolation
+    if registration is not None and ports.sweeps is not None:
+        ports.sweeps.saw(registration.id, registration.sweep)
     if registration is None or found is None:
         return Look()
     found.book.saw(registration.id, registration.proof)
@@ -49,8 +51,12 @@ async def prove(
 
 def forget(observed: Observed, *, ports: ProvisionerPorts) -> None:
     """The tenant goes: no metric speaks of it any more."""
-    if observed.registration is not None and ports.isolation is not None:
+    if observed.registration is None:
+        return
+    if ports.isolation is not None:
         ports.isolation.book.forget(observed.registration.id)
+    if ports.sweeps is not None:
+        ports.sweeps.forget(observed.registration.id)
 
 
 def period(ports: ProvisionerPorts) -> timedelta | None:

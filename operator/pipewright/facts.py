@@ -102,6 +102,24 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A sweep of a tenant's history and audit trail."""
+
+    at: datetime
+    finished: bool
+    """Nothing older was left; else the next one goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """What a sweep deleted."""
+
+    counts: Mapping[str, int]
+    """Days of `events`, and rows of each other table, by its name; those of which there were any."""
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """What the platform remembers of a tenant, whatever becomes of its custom resource."""
 
@@ -124,6 +142,9 @@ class Registration:
     """The dump that was taken for the deletion."""
     proof: Proof | None = None
     """The last proof of its isolation; None before the first one."""
+    created_at: datetime | None = None
+    sweep: Sweep | None = None
+    """The last sweep of what its retention no longer keeps; None before the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -307,6 +307,20 @@ class RecordProof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireHistory:
+    """Delete what the tenant's retention no longer keeps, for some seconds at most; the next look goes on."""
+
+    tenant_id: str
+    events_before: datetime
+    runs_before: datetime
+    audit_before: datetime
+    at: datetime
+
+    def __str__(self) -> str:
+        return "delete history that is older than its retention"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeSecrets:
     """Destroy everything below the tenant's Vault path and its data key."""
 
@@ -344,4 +358,5 @@ TenantAction = (
     | RevokeSecretAccess
     | PurgeSecrets
     | RecordProof
+    | ExpireHistory
 )

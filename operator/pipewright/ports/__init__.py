@@ -23,6 +23,7 @@ from pipewright.ports.provisioner import (
     Registry,
     SecretGrants,
     ServerPorts,
+    Sweeps,
 )
 from pipewright.ports.runner import (
     Actions,
@@ -68,6 +69,7 @@ __all__ = [
     "SecretGrants",
     "SecretStore",
     "ServerPorts",
+    "Sweeps",
     "SystemClock",
     "Triggers",
 ]

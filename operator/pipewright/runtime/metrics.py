@@ -119,6 +119,18 @@ class Metrics:
             ["which"],
             registry=own,
         )
+        self.expired = Counter(
+            "pipewright_tenant_expired_total",
+            "What retention deleted: days of events, and rows of each other table.",
+            ["table"],
+            registry=own,
+        )
+        self.sweep_time = Gauge(
+            "pipewright_tenant_sweep_timestamp_seconds",
+            "Time of the newest, and of the oldest, of the tenants' last sweeps; 0 before the first.",
+            ["which"],
+            registry=own,
+        )
         self.leader = Gauge("pipewright_leader", "1 while this process holds the Lease.", registry=own)
         ProcessCollector(registry=own)
         PlatformCollector(registry=own)

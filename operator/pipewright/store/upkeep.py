@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.types.json import Jsonb
 
-from pipewright.facts import Proof
+from pipewright.facts import Proof, Sweep
 
 JOIN: LiteralString = " LEFT JOIN pipewright.upkeep ON upkeep.tenant_id = r.id"
 """For a query of the registry `r`."""
@@ -48,4 +48,25 @@ def read_proof(noted: dict[str, Any] | None) -> Proof | None:
     )
 
 
+async def record_sweep(conn: psycopg.AsyncConnection, tenant_id: str, sweep: Sweep) -> None:
+    """Remember the last sweep."""
+    await conn.execute(
+        "INSERT INTO pipewright.upkeep (tenant_id, swept_at, sweep_finished) VALUES (%s, %s, %s)"
+        " ON CONFLICT (tenant_id) DO UPDATE SET swept_at = excluded.swept_at,"
+        " sweep_finished = excluded.sweep_finished",
+        [tenant_id, sweep.at, sweep.finished],
+    )
+
+
+async def expire_audit(conn: psycopg.AsyncConnection, tenant_id: str, before: datetime) -> tuple[int, bool]:
+    """Delete a batch of the tenant's older lines; how many, and whether that was all."""
+    cursor = await conn.execute(
+        "SELECT pipewright.expire_audit(%s, %s, %s)", [tenant_id, before, AUDIT_BATCH]
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0], row[0] < AUDIT_BATCH
+
+
+AUDIT_BATCH = 5_000
 _LOCK = "SELECT proof FROM pipewright.upkeep WHERE tenant_id = %s FOR UPDATE"
