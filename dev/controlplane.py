@@ -191,7 +191,9 @@ def writes(audit_log: Path) -> list[dict[str, str]]:
         target = entry.get("objectRef", {})
         record = {key: target.get(key, "") for key in ("resource", "subresource", "namespace", "name")}
         code = str(entry.get("responseStatus", {}).get("code", ""))
-        found.append({"user": entry["user"]["username"], "verb": entry["verb"], "code": code, **record})
+        found.append(
+            {"user": entry["user"].get("username", ""), "verb": entry["verb"], "code": code, **record}
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -10,12 +11,13 @@ from controllers.tenant import handlers
 from controllers.tenant.reconcile import reconcile
 from pipewright import facts, names
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.backends import kubernetes_secrets, postgres, sealing, vault
+from pipewright.backends import kubernetes, kubernetes_secrets, postgres, sealing, vault
 from pipewright.backends.artifacts import FileArtifacts
 from pipewright.ports import (
     Clock,
     Cluster,
     DataKeys,
+    Isolation,
     ProvisionerPorts,
     Secret,
     SecretGrants,
@@ -26,6 +28,8 @@ from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
+from pipewright.runtime.proofs import ProofBook
+from pipewright.runtime.sweeps import SweepBook
 from pipewright.settings import Server, Settings, SettingsError, read_secret
 
 
@@ -70,22 +74,29 @@ async def _ports(
     sessions = postgres.Pools(per_database=postgres.SESSIONS, application="pipewright-provisioner")
     resources.push_async_callback(sessions.close)
     traced = partial(tracing.traced, metrics=metrics)
+    reached = {server.name: _server(server, sessions) for server in settings.servers}
     servers = {
-        server.name: ServerPorts(
-            databases=traced(postgres.PostgresDatabases(reached := _server(server, sessions)), "databases"),
-            logins=traced(postgres.PostgresLogins(reached), "logins"),
-            dumps=traced(_dumps(settings, reached, resources), "dumps"),
+        name: ServerPorts(
+            databases=traced(postgres.PostgresDatabases(server), "databases"),
+            logins=traced(postgres.PostgresLogins(server), "logins"),
+            dumps=traced(_dumps(settings, server, resources), "dumps"),
         )
-        for server in settings.servers
+        for name, server in reached.items()
     }
     first = servers[settings.servers[0].name]
     secrets, grants, data_keys = _secret_ports(settings, cluster)
+    platform = Secret(read_secret(settings.platform_database.dsn_file))
+    isolation = None
+    if settings.isolation_proofs:
+        client = await kubernetes.connect(settings.kubeconfig)
+        resources.push_async_callback(client.close)
+        door = kubernetes.KubernetesDoor(client)
+        isolation = _isolation(
+            settings, platform=platform, pools=pools, cluster=door, servers=reached, metrics=metrics
+        )
     return ProvisionerPorts(
         cluster=cluster,
-        registry=traced(
-            postgres.PostgresRegistry(pools, dsn=Secret(read_secret(settings.platform_database.dsn_file))),
-            "registry",
-        ),
+        registry=traced(postgres.PostgresRegistry(pools, dsn=platform), "registry"),
         databases=first.databases,
         logins=first.logins,
         dumps=first.dumps,
@@ -94,6 +105,31 @@ async def _ports(
         grants=traced(grants, "grants"),
         data_keys=traced(data_keys, "data_keys"),
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
+        isolation=isolation,
+        sweeps=SweepBook(metrics),
+    )
+
+
+def _isolation(
+    settings: Settings,
+    *,
+    platform: Secret,
+    pools: postgres.Pools,
+    cluster: kubernetes.KubernetesDoor,
+    servers: Mapping[str, postgres.Server],
+    metrics: Metrics,
+) -> Isolation:
+    """The doors that proofs of isolation try."""
+    traced = partial(tracing.traced, metrics=metrics)
+    found = settings.vault
+    door = vault.VaultDoor(address=found.address, mount=found.mount) if found else None
+    return Isolation(
+        proofs=traced(postgres.PostgresProofs(pools, dsn=platform), "proofs"),
+        cluster=traced(cluster, "cluster_door"),
+        secrets=traced(door, "secret_door") if door else None,
+        databases=traced(postgres.PostgresDoor(servers), "database_door"),
+        book=ProofBook(metrics),
+        period=timedelta(seconds=settings.resync_seconds),
     )
 
 

@@ -17,6 +17,7 @@ from controllers.tenant.rules import (
     namespaces,
     placement,
     restore,
+    retention,
     secrets,
     suspension,
     teardown,
@@ -50,11 +51,12 @@ def plan_tenant(tenant: Tenant, observed: Observed, now: datetime) -> Plan:
             )
         ),
     )
-    at_work = registration.state in ("Active", suspension.STOPPED)
-    if wanted.is_empty and not at_work and all(fact.status for fact in wanted.facts):
+    if not wanted.is_empty or not all(fact.status for fact in wanted.facts):
+        return wanted
+    if registration.state not in ("Active", suspension.STOPPED):
         active = act.MarkTenant(tenant_id=registration.id, uid=tenant.uid, state="Active")
         return merge(wanted, chain(SECRETS, active))
-    return wanted
+    return merge(wanted, retention.retention(tenant, registration, now))
 
 
 def plan_teardown(tenant: Tenant, observed: Observed) -> Plan:

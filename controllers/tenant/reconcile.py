@@ -10,12 +10,14 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controllers.tenant import plan, status
+from controllers.tenant import plan, prove, status
 from controllers.tenant.observe import observe
+from controllers.tenant.rules import isolation
 from pipewright.api.v1alpha1.tenant import Tenant, TenantStatus
 from pipewright.apply import apply, provisioner
 from pipewright.facts import Server
 from pipewright.outcome import Outcome
+from pipewright.plan import merge
 
 if TYPE_CHECKING:
     from pipewright.ports import Clock, ProvisionerPorts
@@ -35,15 +37,18 @@ async def reconcile(
         Unreachable: the API server or the registry did not answer; nothing was done.
     """
     observed = await observe(tenant, ports=ports, servers=servers, wrapping_key_every=wrapping_key_every)
-    now = clock.now()
+    now, look = clock.now(), isolation.Look()
+    registration = observed.registration
+    # of a server that is not served nothing is known, so nothing is planned there
+    own = (ports.at(registration.server) if registration else None) or ports
     if tenant.deleting:
         wanted = plan.plan_teardown(tenant, observed)
+        prove.forget(observed, ports=ports)
     else:
         wanted = plan.plan_tenant(tenant, observed, now)
-    # of a server that is not served nothing is known, so nothing is planned there
-    registration = observed.registration
-    own = (ports.at(registration.server) if registration else None) or ports
-    results = await apply(wanted, partial(provisioner.perform, ports=own))
+        look = await prove.prove(tenant, observed, wanted, ports=own, now=now)
+        wanted = merge(wanted, isolation.isolation(observed, look, period=prove.period(ports), now=now))
+    results = isolation.loud(look, await apply(wanted, partial(provisioner.perform, ports=own)))
     return Outcome(
         status=status.project(tenant, observed, wanted, results, now=now),
         results=results,

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from controllers.tenant.observed import Observed, Unknown
-from controllers.tenant.rules import deletion_plan, suspension
-from controllers.tenant.rules.words import CONDITIONS, Plan
-from pipewright import conditions, names
+from controllers.tenant.rules import deletion_plan, isolation, suspension
+from controllers.tenant.rules.words import APART, CONDITIONS, Plan
+from pipewright import conditions
 from pipewright.api.v1alpha1.tenant import DatabaseStatus, NamespaceStatus, Tenant, TenantStatus, VaultStatus
 from pipewright.facts import Database, SecretAccess, active_login, standby_login
 from pipewright.plan import Results
@@ -30,6 +30,7 @@ def project(
             results=results,
             generation=tenant.generation,
             now=now,
+            apart=APART,
             beside=(suspended,),
             instead=None if tenant.deleting else suspension.summary(suspended),
         ),
@@ -49,8 +50,7 @@ def project(
 
 def _checked_for(tenant: Tenant) -> str | None:
     """What asked for this check, cut to what a status holds."""
-    asked = tenant.metadata.annotations.get(names.CHECK_ANNOTATION)
-    return asked[:256] if asked else None
+    return isolation.asked(tenant)
 
 
 def _database(tenant: Tenant, observed: Observed) -> DatabaseStatus | None:

@@ -7,7 +7,7 @@ status only, and the messages carry no times or counts, so an unchanged world gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ def project(
     generation: int,
     now: datetime,
     summary: str = READY,
+    apart: Collection[str] = (),
     beside: Sequence[Fact] = (),
     instead: Fact | None = None,
 ) -> tuple[Condition, ...]:
@@ -46,13 +47,15 @@ def project(
         generation: the spec's generation that was looked at.
         now: the time, for transitions.
         summary: the condition that sums up the aspects.
+        apart: aspects that the summary says nothing of.
         beside: conditions that are told as they are and count for nothing in the summary.
         instead: what the summary says whatever the aspects say.
     """
     before = {condition.type: condition for condition in previous}
     facts = [*_aspects(types, plan, results, before)]
+    counted = [fact for fact in facts if fact.type not in apart]
     ends = (_reconciling(plan, results), _stalled(facts, results))
-    facts = [instead or _summary(summary, facts), *facts, *beside, *ends]
+    facts = [instead or _summary(summary, counted), *facts, *beside, *ends]
     return tuple(
         _condition(fact, before=before.get(fact.type), generation=generation, now=now) for fact in facts
     )
@@ -109,7 +112,7 @@ def is_true(conditions: Iterable[Condition], aspect: str) -> bool:
 def _aspects(
     types: Sequence[str], plan: Plan[Any], results: Results, before: dict[str, Condition]
 ) -> Iterable[Fact]:
-    failures = {failure.serves: failure for failure in results.failures}
+    failures = {failure.serves: failure for failure in results.failures if not failure.quiet}
     # what is being done speaks before what was found right beside it
     working = {chain.serves: chain for chain in plan.chains}
     facts: dict[str, Fact] = {}
@@ -150,18 +153,19 @@ def _summary(name: str, aspects: Sequence[Fact]) -> Fact:
 
 
 def _reconciling(plan: Plan[Any], results: Results) -> Fact:
-    retried = [failure for failure in results.failures if not isinstance(failure.error, errors.Stalled)]
+    told = [failure for failure in results.failures if not failure.quiet]
+    retried = [failure for failure in told if not isinstance(failure.error, errors.Stalled)]
     if retried:
         reason, message = errors.explain(retried[0].error)
         return Fact(type=RECONCILING, status=True, reason=reason, message=message)
-    if not plan.is_empty and not results.failures:
+    if not plan.is_empty and not told:
         return Fact(type=RECONCILING, status=True, reason=PROGRESSING, message="changes are being made")
     return Fact(type=RECONCILING, status=False, reason="Idle", message="")
 
 
 def _stalled(aspects: Sequence[Fact], results: Results) -> Fact:
     for failure in results.failures:
-        if isinstance(failure.error, errors.Stalled):
+        if isinstance(failure.error, errors.Stalled) and not failure.quiet:
             return Fact(type=STALLED, status=True, reason=failure.error.reason, message=failure.error.message)
     for fact in aspects:
         if fact.stalled:

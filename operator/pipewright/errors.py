@@ -7,6 +7,7 @@
     └── anything else    a surprise: retried with backoff, shown in a condition
         ├── Unreachable      a server did not answer, or answered that it cannot now
         ├── Forbidden        our own identity lacks a right: an installation problem
+        ├── IsolationBroken  a tenant could reach what is another's
         └── Conflict         somebody changed the thing between our look and our write
 
 Backends translate their vendor's exceptions into these once; what is left is a bug and shows as `Internal`.
@@ -64,6 +65,12 @@ class Forbidden(BackendError):
     """The server refused our identity: the installation grants too little."""
 
     reason = "Forbidden"
+
+
+class IsolationBroken(BackendError):
+    """A tenant's own credentials opened what is another's: a person must look at once."""
+
+    reason = "IsolationBroken"
 
 
 class Conflict(BackendError):

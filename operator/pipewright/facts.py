@@ -69,6 +69,58 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Whose doors a tenant's credentials are tried at: a neighbour's, or the platform's own."""
+
+    id: str | None
+    """The neighbour's id; None: there is no neighbour, and the platform's doors are tried."""
+    server: str
+    database: str
+    namespace: str
+    """Where Secrets lie that the tenant must not list."""
+    paths: tuple[str, ...]
+    """Secrets in Vault that the tenant must not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What came of a try at another's doors with a tenant's own credentials."""
+
+    at: datetime
+    target: str | None
+    """The neighbour's id; None: the platform's own doors."""
+    opened: tuple[str, ...] = ()
+    """Doors that opened, in words."""
+    unknown: tuple[str, ...] = ()
+    """Doors of which nothing can be said, each with the reason."""
+    asked: str | None = None
+    """The text of the annotation that had asked for a check by then."""
+
+    @property
+    def holds(self) -> bool:
+        """Every door was tried, and refused."""
+        return not self.opened and not self.unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A sweep of a tenant's history and audit trail."""
+
+    at: datetime
+    finished: bool
+    """Nothing older was left; else the next one goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """What a sweep deleted."""
+
+    counts: Mapping[str, int]
+    """Days of `events`, and rows of each other table, by its name; those of which there were any."""
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """What the platform remembers of a tenant, whatever becomes of its custom resource."""
 
@@ -93,6 +145,11 @@ class Registration:
     """Tenants whose marks may still be on what is being restored; empty when it is done."""
     dump: Dump | None = None
     """The dump that was taken for the deletion."""
+    proof: Proof | None = None
+    """The last proof of its isolation; None before the first one."""
+    created_at: datetime | None = None
+    sweep: Sweep | None = None
+    """The last sweep of what its retention no longer keeps; None before the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,8 @@ class Plan(Generic[ActionT]):
     """What is missing or different, in the order it must happen. No chains: nothing to do."""
 
     chains: tuple[Chain[ActionT], ...] = ()
+    quiet: tuple[Chain[ActionT], ...] = ()
+    """Upkeep after the others: no condition, Event or further look tells of it; only a failure shows."""
     facts: tuple[Fact, ...] = ()
     check_after: timedelta | None = None
     """Time, not an event, will change the answer."""
@@ -92,6 +94,11 @@ def chain(serves: str, *actions: ActionT, after: tuple[str, ...] = ()) -> Plan[A
     return Plan(chains=(Chain(serves=serves, actions=actions, after=after),) if actions else ())
 
 
+def upkeep(serves: str, *actions: ActionT) -> Plan[ActionT]:
+    """A plan of one quiet chain: what is done while the tenant rests, and changes nothing of its state."""
+    return Plan(quiet=(Chain(serves=serves, actions=actions),))
+
+
 def says(aspect: str, status: bool | None, reason: str, message: str, *, stalled: bool = False) -> Plan[Any]:
     """A plan that does nothing and states one fact."""
     return Plan(facts=(Fact(type=aspect, status=status, reason=reason, message=message, stalled=stalled),))
@@ -102,6 +109,7 @@ def merge(*plans: Plan[ActionT]) -> Plan[ActionT]:
     waits = [plan.check_after for plan in plans if plan.check_after is not None]
     return Plan(
         chains=tuple(link for plan in plans for link in plan.chains),
+        quiet=tuple(link for plan in plans for link in plan.quiet),
         facts=tuple(fact for plan in plans for fact in plan.facts),
         check_after=min(waits) if waits else None,
     )
@@ -122,6 +130,8 @@ class Failure:
     serves: str
     action: str
     error: Exception
+    quiet: bool = False
+    """It is told and tried again, and says nothing of any condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,6 +168,8 @@ class Settings(_Part):
     data_key_rotation_days: Annotated[int, Field(ge=1, le=36500)] | None = None
     """After how many days another key wraps a tenant's data key, which stays; absent for on demand only."""
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    isolation_proofs: bool = True
+    """Whether each tenant's own credentials are tried at another tenant's doors in every such period."""
     otlp_endpoint: str | None = None
 
     @model_validator(mode="after")

@@ -278,6 +278,7 @@ PLATFORM_TABLES = (
     "registry",
     "registry_namespaces",
     "rollouts",
+    "upkeep",
     "audit",
     "routes",
     "triggers",
@@ -285,7 +286,13 @@ PLATFORM_TABLES = (
 )
 
 WRITES: Mapping[str, Mapping[str, str]] = {
-    "provisioner": {"registry": "SIU", "registry_namespaces": "SID", "rollouts": "SIU", "audit": "i"},
+    "provisioner": {
+        "registry": "SIU",
+        "registry_namespaces": "SID",
+        "rollouts": "SIU",
+        "upkeep": "SIU",
+        "audit": "i",
+    },
     "runner": {
         "registry": "s",
         "registry_namespaces": "S",

@@ -145,7 +145,10 @@ def provider(stack: Stack) -> Iterator[ProviderClient]:
 
 
 class Audit:
-    """The API server's audit log: who wrote what. Leases are left out: holding one is a write every 5 s."""
+    """The API server's audit log: who wrote what.
+
+    Leases are left out: holding one is a write every 5 s. So are requests for tokens: nothing is stored.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -159,7 +162,7 @@ class Audit:
         return [
             found
             for found in controlplane.writes(self._path)[since:]
-            if found["user"] == user and found["resource"] != "leases"
+            if found["user"] == user and found["resource"] != "leases" and found["subresource"] != "token"
         ]
 
 

@@ -172,6 +172,7 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
             "podSecurity": "restricted",
             "network": {"isolation": "Strict"},
             "database": {"connectionLimit": 20, "rotation": {"overlap": "30m"}},
+            "retention": {"events": "90d", "runs": "400d", "audit": "400d"},
         },
     ),
     (

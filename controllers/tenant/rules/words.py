@@ -17,9 +17,14 @@ ACCESS = "AccessReady"
 NETWORK = "NetworkReady"
 DATABASE = "DatabaseReady"
 SECRETS = "SecretsReady"
+ASPECTS = (NAMESPACES, ACCESS, NETWORK, DATABASE, SECRETS)
+"""What `Ready` sums up."""
 SUSPENDED = "Suspended"
 """True is the abnormal state, so it counts for nothing among the others."""
-CONDITIONS = (NAMESPACES, ACCESS, NETWORK, DATABASE, SECRETS)
+ISOLATION = "IsolationVerified"
+APART = (ISOLATION,)
+"""A tenant works before its isolation was proved, and a hole is told by itself."""
+CONDITIONS = (*ASPECTS, *APART)
 
 RETRY = timedelta(seconds=10)
 """When to look again at a server that did not answer."""

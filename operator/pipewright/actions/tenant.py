@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pipewright.facts import Server
+from pipewright.facts import Proof, Server
 from pipewright.plan import Manifest, Ref
 
 
@@ -365,6 +365,31 @@ class RevokeSecretAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordProof:
+    """Remember what came of a proof of isolation, so that a restart does not make it anew."""
+
+    tenant_id: str
+    proof: Proof
+
+    def __str__(self) -> str:
+        return "record the proof of isolation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireHistory:
+    """Delete what the tenant's retention no longer keeps, for some seconds at most; the next look goes on."""
+
+    tenant_id: str
+    events_before: datetime
+    runs_before: datetime
+    audit_before: datetime
+    at: datetime
+
+    def __str__(self) -> str:
+        return "delete history that is older than its retention"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeSecrets:
     """Destroy everything below the tenant's Vault path and its data key, if they are this UID's."""
 
@@ -406,4 +431,6 @@ TenantAction = (
     | DropDatabase
     | RevokeSecretAccess
     | PurgeSecrets
+    | RecordProof
+    | ExpireHistory
 )

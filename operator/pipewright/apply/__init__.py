@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pipewright.plan import Chain, Failure, Plan, Results
@@ -28,7 +28,9 @@ async def apply(plan: Plan[ActionT], perform: Callable[[ActionT], Awaitable[None
                 tasks.append(together.create_task(_in_turn(chain, before, perform)))
     except BaseExceptionGroup as ending:
         raise ending.exceptions[0] from None  # only what ends the process gets here; it leaves as it came
-    return _together([task.result().results for task in tasks])
+    quiet = _together([await _perform(chain, perform) for chain in plan.quiet])
+    failures = tuple(replace(failure, quiet=True) for failure in quiet.failures)
+    return _together([*(task.result().results for task in tasks), Results(failures=failures)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

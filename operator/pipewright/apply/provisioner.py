@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from pipewright import errors, names
 from pipewright.actions import ProvisionerAction, objects, tenant
-from pipewright.facts import active_login, standby_login
+from pipewright.facts import Sweep, active_login, standby_login
 from pipewright.plan import Ref
 from pipewright.ports import LOGINS, ProvisionerPorts, Secret
 
@@ -122,6 +122,11 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             await ports.registry.confirm(action.tenant_id, uid=action.uid)
             await ports.secrets.purge(action.tenant_id, owner=action.uid)
             await ports.data_keys.destroy(action.tenant_id)
+        case tenant.RecordProof():
+            assert ports.isolation is not None  # it made the proof
+            await ports.isolation.proofs.record(action.tenant_id, action.proof)
+        case tenant.ExpireHistory():
+            await _expire_history(action, ports)
         case _:
             assert_never(action)
 
@@ -197,6 +202,18 @@ async def _retire_login(action: tenant.RetireLogin, ports: ProvisionerPorts) -> 
             f" {ports.logins.username(action.tenant_id, action.purpose)}: look at its pg_hba.conf"
         )
     await ports.logins.note_refused(action.tenant_id, purpose=action.purpose, at=action.at)
+
+
+async def _expire_history(action: tenant.ExpireHistory, ports: ProvisionerPorts) -> None:
+    expired = await ports.databases.expire_history(
+        action.tenant_id, events_before=action.events_before, runs_before=action.runs_before
+    )
+    audit, finished = await ports.registry.expire_audit(action.tenant_id, before=action.audit_before)
+    counts = {**expired.counts, **({"audit": audit} if audit else {})}
+    sweep = Sweep(at=action.at, finished=expired.finished and finished)
+    await ports.registry.record_sweep(action.tenant_id, sweep, counts=counts)
+    if ports.sweeps is not None:
+        ports.sweeps.saw(action.tenant_id, sweep, counts=counts)
 
 
 async def _passwords(

@@ -19,8 +19,9 @@ from kubernetes.aio import config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import Resource
 
-from pipewright import errors, fields
+from pipewright import errors, fields, names
 from pipewright.plan import Manifest, Ref
+from pipewright.ports import Secret
 
 FIELD_MANAGER = fields.MANAGER
 REQUEST_TIMEOUT_S = 30.0
@@ -216,10 +217,12 @@ class KubernetesCluster:
         what: str,
         body: Any = None,
         content_type: str = "application/json",
+        token: Secret | None = None,
         **query: str | int | None,
     ) -> Any:
+        """`token` is somebody else's whom we speak for; without it we are ourselves."""
         try:
-            return await self._send(method, path, body, content_type, query)
+            return await self._send(method, path, body, content_type, query, token)
         except ApiException as refused:
             raise _translated(refused, what) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as broken:
@@ -230,7 +233,13 @@ class KubernetesCluster:
             raise errors.Unreachable(f"{what}: the API server's answer was cut short") from None
 
     async def _send(
-        self, method: str, path: str, body: Any, content_type: str, query: Mapping[str, str | int | None]
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        content_type: str,
+        query: Mapping[str, str | int | None],
+        token: Secret | None,
     ) -> Any:
         """One request on the client's own session, past its models: they cost more than the request."""
         configuration = self._client.configuration
@@ -239,6 +248,9 @@ class KubernetesCluster:
             await configuration.auth_settings()
         ).values():  # a token file is read again when it is due
             headers[auth["key"]] = str(auth["value"])
+        if token is not None:
+            headers = {key: it for key, it in headers.items() if key.lower() != "authorization"}
+            headers["Authorization"] = f"Bearer {token.reveal()}"
         asked = urlencode({name: value for name, value in query.items() if value})
         response = await self._client.rest_client.request(
             method.upper(),
@@ -251,6 +263,43 @@ class KubernetesCluster:
         if not 200 <= response.status <= 299:
             raise ApiException(status=response.status, body=content.decode(errors="replace"))
         return json.loads(content)
+
+
+class KubernetesDoor(KubernetesCluster):
+    """`pipewright.ports.ClusterDoor`: the API server as a tenant's ServiceAccount finds it."""
+
+    async def token(self, namespace: str, *, audience: str | None = None) -> Secret:
+        """A token of the tenant's account for ten minutes, the least that there is. Nothing is stored."""
+        account = f"/api/v1/namespaces/{namespace}/serviceaccounts/{names.TENANT_SERVICE_ACCOUNT}"
+        spec = {"expirationSeconds": 600, **({"audiences": [audience]} if audience else {})}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        what = f"ask for a token of ServiceAccount {namespace}/{names.TENANT_SERVICE_ACCOUNT}"
+        try:
+            answer = await self._request("post", f"{account}/token", what=what, body=body)
+        except _NotFound:
+            raise errors.Waiting("NotFound", f"{what}: it is not there") from None
+        return Secret(answer["status"]["token"])
+
+    async def opens(self, token: Secret, *, own: str, namespace: str) -> bool:
+        """Whether the account may list the Secrets of a namespace. First it is asked who asks."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        account = f"system:serviceaccount:{own}:{names.TENANT_SERVICE_ACCOUNT}"
+        what = f"list the Secrets of namespace {namespace} as {account}"
+        try:
+            answer = await self._request("post", path, what=what, body=body, token=token)
+            if answer["status"]["userInfo"]["username"] != account:
+                raise errors.BackendError(f"{what}: the API server takes us for somebody else")
+        except (_NotFound, errors.Forbidden):
+            raise errors.BackendError(f"{what}: the API server does not say whom it takes us for") from None
+        try:
+            secrets = _collection("v1", "Secret", namespace)
+            await self._request("get", secrets, what=what, token=token, limit=1)
+        except errors.Forbidden as refused:
+            if "forbids it" not in refused.message:
+                raise  # 401 says nothing of what this account may do
+            return False
+        return True
 
 
 class _NotFound(Exception):

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipewright import errors
-from pipewright.facts import TENANT_LOGINS, Rollout, Server
+from pipewright.facts import TENANT_LOGINS, Expired, Proof, Rollout, Server, Sweep
 from pipewright.ports import LOGINS, Connection, Database, Dump, Login, Registration, Secret
 from pipewright.store import placement, roles
 
@@ -32,6 +32,8 @@ class MemoryRegistry:
         self._kept: dict[str, dict[str, str]] = {}
         self.bundles: dict[str, bytes] = {}
         """Tenant id → what was sealed for the gateway."""
+        self.audit: dict[str, list[datetime]] = {}
+        """Tenant id → times of lines that a test put into its audit trail."""
 
     async def find(self, *, uid: str) -> Registration | None:
         """The registration of the Tenant with this UID."""
@@ -82,6 +84,7 @@ class MemoryRegistry:
                 namespaces={},
                 bundle_version=None,
                 bundle_key=None,
+                created_at=datetime.now(UTC),
             )
             self._by_id[found.id] = found
         return found
@@ -133,6 +136,27 @@ class MemoryRegistry:
             self._wrapped.pop(tenant_id, None)
             self.bundles.pop(tenant_id, None)
         self._by_id[tenant_id] = found
+
+    def rows(self) -> Collection[Registration]:
+        """All of them."""
+        return self._by_id.values()
+
+    def keep_proof(self, tenant_id: str, proof: Proof) -> None:
+        """Remember the last proof of isolation."""
+        self._by_id[tenant_id] = replace(self._get(tenant_id), proof=proof)
+
+    async def expire_audit(self, tenant_id: str, *, before: datetime) -> tuple[int, bool]:
+        """There is no trail in memory, but for what a test put there; nothing younger than 30 days goes."""
+        if before > datetime.now(UTC) - timedelta(days=30) + timedelta(hours=1):
+            raise errors.BackendError("the audit trail is kept for 30 days at least")
+        kept = [at for at in self.audit.get(tenant_id, []) if at >= before]
+        gone = len(self.audit.get(tenant_id, [])) - len(kept)
+        self.audit[tenant_id] = kept
+        return gone, True
+
+    async def record_sweep(self, tenant_id: str, sweep: Sweep, *, counts: Mapping[str, int]) -> None:
+        """Remember the last sweep."""
+        self._by_id[tenant_id] = replace(self._get(tenant_id), sweep=sweep)
 
     async def begin_upgrade(self, tenant_id: str) -> bool:
         """Whether the tenant's schema may be upgraded now."""
@@ -209,6 +233,8 @@ class MemoryServer:
 
     databases: dict[str, Database] = field(default_factory=dict)
     passwords: dict[str, dict[str, Secret]] = field(default_factory=dict)
+    history: dict[str, list[tuple[str, datetime]]] = field(default_factory=dict)
+    """Tenant id → rows of its history that a test put there: table and time."""
 
     def owned(self, tenant_id: str, *, uid: str) -> Database | None:
         """The tenant's database, if it is this Tenant's."""
@@ -264,6 +290,19 @@ class MemoryDatabases:
         """Set the schema's version."""
         found = self._present(tenant_id)
         self._server.databases[tenant_id] = replace(found, schema_version=HEAD, current=True)
+
+    async def expire_history(
+        self, tenant_id: str, *, events_before: datetime, runs_before: datetime
+    ) -> Expired:
+        """Of what a test put there: (table, time) pairs; a day of events is one."""
+        self._present(tenant_id)
+        if max(events_before, runs_before) > datetime.now(UTC) - timedelta(days=1) + timedelta(hours=1):
+            raise errors.BackendError("history is kept for a day at least")
+        rows = self._server.history.get(tenant_id, [])
+        limits = {"events": events_before.replace(hour=0, minute=0, second=0, microsecond=0)}
+        gone = [row for row in rows if row[1] < limits.get(row[0], runs_before)]
+        self._server.history[tenant_id] = [row for row in rows if row not in gone]
+        return Expired(counts=dict(Counter(table for table, _ in gone)), finished=True)
 
     async def create_extension(self, tenant_id: str, *, name: str) -> None:
         """Note it, if the server has it; `SUPERUSERS_ONLY` is one that it refuses."""

@@ -8,6 +8,7 @@ ends or when Vault refuses it; or read from a file, and renewed shortly before i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ import requests
 from hvac import exceptions as vault_errors
 
 from pipewright import errors, names
+from pipewright.facts import Target
 from pipewright.ports import Issued, Secret, SecretAccess, WrappingKey
 
 TENANT_TOKEN_TTL_S = 900
@@ -302,7 +304,7 @@ class VaultGrants:
             return None
         return SecretAccess(
             role=name,
-            policy=policy["data"]["policy"] if policy else "",
+            policy=policy["policy"] if policy else "",
             namespaces=tuple(sorted(role["bound_service_account_namespaces"])) if role else (),
             service_accounts=tuple(role["bound_service_account_names"]) if role else (),
             policies=tuple(role["token_policies"]) if role else (),
@@ -343,6 +345,60 @@ class VaultGrants:
             f"delete role {name}", lambda client: client.auth.kubernetes.delete_role(name)
         )
         await self._session.call(f"delete policy {name}", lambda client: client.sys.delete_acl_policy(name))
+
+
+class VaultDoor:
+    """`pipewright.ports.SecretDoor`: Vault as a tenant's ServiceAccount finds it."""
+
+    def __init__(self, *, address: str, mount: str) -> None:
+        self._address = address
+        self._mount = mount
+
+    async def opens(self, token: Secret, *, tenant_id: str, target: Target) -> bool:
+        """Whether one of the target's paths may be read; what is read is dropped. Only 403 is a refusal.
+
+        The control reads the metadata of the tenant's own connection: a proof must not learn its value.
+        """
+        session = _TenantSession(address=self._address, tenant_id=tenant_id, jwt=token)
+        own = names.user_path(tenant_id)
+        try:
+            if not await session.reaches(f"{self._mount}/metadata/{own}"):
+                raise errors.BackendError(f"Vault refuses {own} to its own tenant")
+            reached = [await session.reaches(f"{self._mount}/data/{path}") for path in target.paths]
+            return any(reached)
+        finally:
+            await session.end()
+
+
+class _TenantSession(VaultSession):
+    """A login by a tenant's own role, for one proof."""
+
+    def __init__(self, *, address: str, tenant_id: str, jwt: Secret) -> None:
+        super().__init__(address=address, role=names.vault_role(tenant_id), jwt_file=Path())
+        self._jwt = jwt
+
+    def _log_in(self, client: hvac.Client) -> Any:
+        return client.auth.kubernetes.login(role=self._role, jwt=self._jwt.reveal())
+
+    async def reaches(self, path: str) -> bool:
+        """Whether this identity may read the path, with or without something there."""
+        await self._ensure_token(stale=None)
+        what = f"read {path}"
+        try:
+            await self._run(what, lambda client: client.read(path))
+        except errors.Forbidden:
+            return False
+        except vault_errors.InvalidPath:
+            return True
+        except vault_errors.InvalidRequest:
+            raise errors.BackendError(f"{what}: Vault did not understand it") from None
+        return True
+
+    async def end(self) -> None:
+        """Revoke the token; one that cannot be revoked ends by itself within minutes."""
+        if self._expires_at:
+            with contextlib.suppress(errors.BackendError, vault_errors.VaultError):
+                await self._run("end a proof", lambda client: client.auth.token.revoke_self())
 
 
 class VaultDataKeys:

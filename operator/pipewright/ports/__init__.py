@@ -16,6 +16,14 @@ from pipewright.facts import (
     WrappingKey,
 )
 from pipewright.ports.common import Clock, Cluster, Sealer, Secret, SecretStore, SystemClock
+from pipewright.ports.isolation import (
+    ClusterDoor,
+    DatabaseDoor,
+    Isolation,
+    ProofBook,
+    Proofs,
+    SecretDoor,
+)
 from pipewright.ports.provisioner import (
     Databases,
     DataKeys,
@@ -25,6 +33,7 @@ from pipewright.ports.provisioner import (
     Registry,
     SecretGrants,
     ServerPorts,
+    Sweeps,
 )
 from pipewright.ports.runner import (
     Actions,
@@ -41,18 +50,23 @@ __all__ = [
     "Actions",
     "Clock",
     "Cluster",
+    "ClusterDoor",
     "Connection",
     "DataKeys",
     "Database",
+    "DatabaseDoor",
     "Databases",
     "Decisions",
     "Directory",
     "Dump",
     "Dumps",
+    "Isolation",
     "Issued",
     "Journal",
     "Login",
     "Logins",
+    "ProofBook",
+    "Proofs",
     "ProvisionerPorts",
     "Registration",
     "Registry",
@@ -61,9 +75,11 @@ __all__ = [
     "Sealer",
     "Secret",
     "SecretAccess",
+    "SecretDoor",
     "SecretGrants",
     "SecretStore",
     "ServerPorts",
+    "Sweeps",
     "SystemClock",
     "Triggers",
     "WrappingKey",

@@ -11,12 +11,15 @@ from pipewright.facts import (
     Connection,
     Database,
     Dump,
+    Expired,
     Registration,
     SecretAccess,
     Server,
+    Sweep,
     WrappingKey,
 )
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
+from pipewright.ports.isolation import Isolation
 
 
 class Registry(Protocol):
@@ -94,6 +97,18 @@ class Registry(Protocol):
         """
         ...
 
+    async def expire_audit(self, tenant_id: str, *, before: datetime) -> tuple[int, bool]:
+        """Delete lines of the tenant's audit trail; how many, and whether no older ones are left.
+
+        Raises:
+            BackendError: `before` is less than 30 days ago.
+        """
+        ...
+
+    async def record_sweep(self, tenant_id: str, sweep: Sweep, *, counts: Mapping[str, int]) -> None:
+        """Remember the last sweep; what it deleted is a line of the audit trail."""
+        ...
+
     async def begin_upgrade(self, tenant_id: str) -> bool:
         """Whether the tenant's schema may be upgraded to this release's now.
 
@@ -165,6 +180,18 @@ class Databases(Protocol):
 
     async def migrate(self, tenant_id: str) -> None:
         """Upgrade the schema `pipewright` to this release's version, as the migrator."""
+        ...
+
+    async def expire_history(
+        self, tenant_id: str, *, events_before: datetime, runs_before: datetime
+    ) -> Expired:
+        """Delete history that is older, as the migrator, for some seconds at most.
+
+        Days of raw events go whole; runs and what belongs to them by when they ended.
+
+        Raises:
+            BackendError: one of the times is less than a day ago.
+        """
         ...
 
     async def create_extension(self, tenant_id: str, *, name: str) -> None:
@@ -336,6 +363,18 @@ class DataKeys(Protocol):
         ...
 
 
+class Sweeps(Protocol):
+    """What the metrics tell of sweeps."""
+
+    def saw(self, tenant_id: str, sweep: Sweep | None, *, counts: Mapping[str, int] = ...) -> None:
+        """The tenant's last sweep, and what it deleted just now."""
+        ...
+
+    def forget(self, tenant_id: str) -> None:
+        """The tenant goes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPorts:
     """One server for tenants' databases."""
@@ -363,6 +402,10 @@ class ProvisionerPorts:
     sealer: Sealer
     servers: Mapping[str, ServerPorts]
     """By the servers' names, as the registry has them: those that the settings name."""
+    isolation: Isolation | None = None
+    """None: the settings switch the proofs of isolation off."""
+    sweeps: Sweeps | None = None
+    """None: nobody asks for metrics."""
 
     def at(self, server: str) -> ProvisionerPorts | None:
         """These ports with the databases and logins of this server; None when it is not served here."""

@@ -97,6 +97,40 @@ class Metrics:
             ["resource"],
             registry=own,
         )
+        self.isolation_tries = Counter(
+            "pipewright_tenant_isolation_tries_total",
+            "Tries at another tenant's doors with a tenant's own credentials, by what came of them.",
+            ["door", "result"],
+            registry=own,
+        )
+        self.isolation_holes = Gauge(
+            "pipewright_tenant_isolation_holes",
+            "Tenants whose credentials opened another's door at their last proof.",
+            registry=own,
+        )
+        self.isolation_proved = Gauge(
+            "pipewright_tenant_isolation_proved",
+            "Tenants whose last proof of isolation holds.",
+            registry=own,
+        )
+        self.isolation_proof_time = Gauge(
+            "pipewright_tenant_isolation_proof_timestamp_seconds",
+            "Time of the newest, and of the oldest, of the tenants' last proofs; 0 before the first.",
+            ["which"],
+            registry=own,
+        )
+        self.expired = Counter(
+            "pipewright_tenant_expired_total",
+            "What retention deleted: days of events, and rows of each other table.",
+            ["table"],
+            registry=own,
+        )
+        self.sweep_time = Gauge(
+            "pipewright_tenant_sweep_timestamp_seconds",
+            "Time of the newest, and of the oldest, of the tenants' last sweeps; 0 before the first.",
+            ["which"],
+            registry=own,
+        )
         self.leader = Gauge("pipewright_leader", "1 while this process holds the Lease.", registry=own)
         ProcessCollector(registry=own)
         PlatformCollector(registry=own)

@@ -31,9 +31,10 @@ _CONFLICT = {
 }
 PASSWORD_REFUSED = "it refused the login's password; set it again (bootstrap or rotation)"  # noqa: S105
 LOGIN_DISABLED = "the login is disabled"
+CONNECT_REFUSED = "the login may not connect to this database"
 _CONNECTING = (
     ("password authentication failed", PASSWORD_REFUSED),
-    ("permission denied for database", "the login may not connect to this database"),
+    ("permission denied for database", CONNECT_REFUSED),
     ("is not permitted to log in", LOGIN_DISABLED),
     ("no pg_hba.conf entry", "its pg_hba.conf has no entry for this login from here"),
 )

@@ -96,7 +96,7 @@ class Servers:
         ours = (any(part == but or part.startswith(f"{but}.") for part in about) for about in self._writes)
         return len(self._writes) - sum(ours)
 
-    async def at_rest(self, *, quiet: float = 3.0, within: float = 900.0) -> None:
+    async def at_rest(self, *, quiet: float = 8.0, within: float = 900.0) -> None:
         """Wait until the provisioner has written nothing for `quiet` seconds."""
         before, now = -1, self.written()
         async with asyncio.timeout(within):

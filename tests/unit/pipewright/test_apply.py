@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pipewright.apply import apply
-from pipewright.plan import Chain, Plan
+from pipewright.plan import Chain, Plan, merge, upkeep
 
 
 def plan(**chains: tuple[str, ...]) -> Plan[str]:
@@ -128,3 +128,19 @@ async def test_chains_that_name_each_other_do_not_wait_for_ever() -> None:
     async with asyncio.timeout(5):
         await apply(Plan(chains=chains), perform)
     assert performed == ["one", "two"], "only what stands before it is waited for"
+
+
+async def test_upkeep_comes_last_tells_nothing_when_done_and_is_quiet_when_it_fails() -> None:
+    order = list[str]()
+
+    async def perform(action: str) -> None:
+        order.append(action)
+        if action == "breaks":
+            raise ValueError(action)
+
+    wanted = merge(upkeep("late", "sweeps"), upkeep("later", "breaks"), plan(first=("works",)))
+    results = await apply(wanted, perform)
+    assert order == ["works", "sweeps", "breaks"]
+    assert [note for _, note in results.done] == ["works"]
+    assert [(it.serves, it.quiet) for it in results.failures] == [("later", True)]
+    assert upkeep("late", "sweeps").is_empty, "the steady state"

@@ -158,3 +158,21 @@ def test_find_and_is_true() -> None:
     assert conditions.is_true(made, "AReady")
     assert not conditions.is_true(made, "Stalled")
     assert conditions.find(made, "Nothing") is None
+
+
+def test_an_aspect_that_stands_apart_says_nothing_of_the_summary() -> None:
+    for status in (False, None):
+        plan: Plan[Any] = merge(ALL_WELL, says("Apart", status, "Hole", "a door is open"))
+        made = conditions.project(
+            (), types=(*TYPES, "Apart"), plan=plan, results=Results(), generation=1, now=NOW, apart=("Apart",)
+        )
+        assert conditions.is_true(made, "Ready")
+        found = conditions.find(made, "Apart")
+        assert found is not None
+        assert found.reason == "Hole"
+
+
+@pytest.mark.parametrize("error", [errors.Unreachable("no answer"), errors.Stalled("Refused", "change it")])
+def test_a_quiet_failure_says_nothing_of_any_condition(error: Exception) -> None:
+    results = Results(failures=(Failure(serves="AReady", action="sweep", error=error, quiet=True),))
+    assert told(ALL_WELL, results) == told(ALL_WELL)

@@ -159,6 +159,17 @@ class Database(Base):
     """When the passwords change, and how long the old ones work on."""
 
 
+class Retention(Base):
+    """How long what was received and done is kept; what is older is deleted about once a day."""
+
+    events: Annotated[Duration, Between("1d", "3650d")] = parse_duration("90d")
+    """How long the raw bodies of webhooks are kept, by whole days (UTC)."""
+    runs: Annotated[Duration, Between("30d", "3650d")] = parse_duration("400d")
+    """How long runs, jobs, predictions, deliveries and decisions are kept, from when they were last seen."""
+    audit: Annotated[Duration, Between("30d", "3650d")] = parse_duration("400d")
+    """How long the platform's audit trail of what was provisioned for the tenant is kept."""
+
+
 class Placement(Base):
     """Where the tenant's data lies, in the words of the operator's settings."""
 
@@ -203,6 +214,8 @@ class TenantSpec(Base):
     """Who may do what in the namespaces (RoleBindings)."""
     database: Database = Database()
     """The tenant's own PostgreSQL database; its connection lies in the Secret pipewright-database."""
+    retention: Retention = Retention()
+    """How long history and audit trail are kept; what is older is deleted."""
 
     def named_namespaces(self, tenant: str) -> tuple[TenantNamespace, ...]:
         """Return the namespaces of the Tenant named ``tenant``."""
@@ -311,6 +324,7 @@ __all__ = [
     "Network",
     "Placement",
     "Quota",
+    "Retention",
     "Rotation",
     "Subject",
     "Tenant",

@@ -5,8 +5,10 @@ after hand-over. What it makes is named by prefix + id only, and carries the Ten
 """
 
 from pipewright.backends.postgres.databases import PostgresDatabases
+from pipewright.backends.postgres.doors import PostgresDoor
 from pipewright.backends.postgres.dumps import PostgresDumps
 from pipewright.backends.postgres.logins import PostgresLogins
+from pipewright.backends.postgres.proofs import PostgresProofs
 from pipewright.backends.postgres.registry import PostgresRegistry
 from pipewright.backends.postgres.server import SESSIONS, Server
 from pipewright.store.pools import Pools
@@ -15,8 +17,10 @@ __all__ = [
     "SESSIONS",
     "Pools",
     "PostgresDatabases",
+    "PostgresDoor",
     "PostgresDumps",
     "PostgresLogins",
+    "PostgresProofs",
     "PostgresRegistry",
     "Server",
 ]

@@ -22,8 +22,8 @@ from pipewright.backends.postgres.server import (
     execute_all,
     statement,
 )
-from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Login
-from pipewright.store import connect, roles, schema, trouble
+from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Expired, Login
+from pipewright.store import connect, retention, roles, schema, trouble
 
 _FIND = """
 SELECT shobj_description(oid, 'pg_database'), datallowconn,
@@ -120,6 +120,22 @@ class PostgresDatabases:
         """Upgrade the schema `pipewright` to this release's version, as the migrator."""
         dsn, name = self._server.migrator_dsn, roles.database(tenant_id)
         await asyncio.to_thread(schema.upgrade, "tenant", dsn, database=name)
+
+    async def expire_history(
+        self, tenant_id: str, *, events_before: datetime, runs_before: datetime
+    ) -> Expired:
+        """Delete history that is older, as the migrator, who acts as the owner and reads no row of it."""
+        name = roles.database(tenant_id)
+        where = f"server {self._server.name}, database {name}"
+        info = schema.migrator(self._server.migrator_dsn, database=name)
+        connection = await connect.connect(info, where=where)
+        try:
+            with trouble.translated(where):
+                return await retention.expire(
+                    connection, events_before=events_before, runs_before=runs_before
+                )
+        finally:
+            await connection.close()
 
     async def create_extension(self, tenant_id: str, *, name: str) -> None:
         """Create a trusted extension in the schema `extensions`, as the migrator."""

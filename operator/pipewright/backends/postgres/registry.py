@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, LiteralString
@@ -11,20 +11,21 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pipewright import errors
-from pipewright.facts import Rollout, Server
+from pipewright.facts import Rollout, Server, Sweep
 from pipewright.ports import Dump, Registration, Secret
-from pipewright.store import audit, placement, pools, rollouts, schema
+from pipewright.store import audit, placement, pools, rollouts, schema, upkeep
 from pipewright.store.roles import new_id as new_id
 
 _SELECT = """
 SELECT r.id, r.uid, r.name, r.server, r.state, r.bundle_version, r.bundle_key, r.previous_uids, r.dump,
     (SELECT coalesce(jsonb_object_agg(n.name, n.uid), '{}') FROM pipewright.registry_namespaces n
      WHERE n.tenant_id = r.id), latest.rollout, r.bundle_address,
-    substring(r.wrapped_data_key from '^[a-z]+:v[0-9]+')
+    substring(r.wrapped_data_key from '^[a-z]+:v[0-9]+'),
+    upkeep.proof, r.created_at, upkeep.swept_at, upkeep.sweep_finished
 FROM pipewright.registry r
 """
-_BY_UID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.uid = %(key)s"
-_BY_ID: LiteralString = _SELECT + rollouts.LATEST + " WHERE r.id = %(key)s"
+_BY_UID: LiteralString = _SELECT + upkeep.JOIN + rollouts.LATEST + " WHERE r.uid = %(key)s"
+_BY_ID: LiteralString = _SELECT + upkeep.JOIN + rollouts.LATEST + " WHERE r.id = %(key)s"
 _FILLED = """
 SELECT server, count(*) FROM pipewright.registry WHERE state <> 'Deleted' AND server = ANY(%s) GROUP BY server
 """
@@ -202,6 +203,19 @@ class PostgresRegistry:
             detail = ", abandoned: ".join((state, *([" ".join(abandoned)] if abandoned else [])))
             await audit.record(conn, tenant_id=tenant_id, action="MarkTenant", detail=detail)
 
+    async def expire_audit(self, tenant_id: str, *, before: datetime) -> tuple[int, bool]:
+        """Delete lines of the tenant's audit trail, by the one function that may."""
+        async with self._connections.connection("platform", self._dsn) as conn:
+            return await upkeep.expire_audit(conn, tenant_id, before)
+
+    async def record_sweep(self, tenant_id: str, sweep: Sweep, *, counts: Mapping[str, int]) -> None:
+        """Remember the last sweep; what it deleted is a line of the audit trail."""
+        async with self._transaction() as conn:
+            await upkeep.record_sweep(conn, tenant_id, sweep)
+            if counts:
+                detail = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+                await audit.record(conn, tenant_id=tenant_id, action="ExpireHistory", detail=detail)
+
     async def begin_upgrade(self, tenant_id: str) -> bool:
         """Whether the tenant's schema may be upgraded now."""
         async with self._transaction() as conn:
@@ -290,7 +304,7 @@ async def _find(
     if row is None:
         return None
     tenant_id, uid, name, server, state, bundle_version, bundle_key, previous, dump, namespaces = row[:10]
-    rollout, bundle_address, wrapped_by = row[10:]
+    rollout, bundle_address, wrapped_by, proof, created_at, swept_at, sweep_finished = row[10:]
     return Registration(
         id=tenant_id,
         uid=uid,
@@ -304,6 +318,9 @@ async def _find(
         wrapped_by=wrapped_by,
         previous_uids=tuple(previous),
         dump=_dump(dump),
+        proof=upkeep.read_proof(proof),
+        created_at=created_at,
+        sweep=Sweep(at=swept_at, finished=sweep_finished) if swept_at else None,
         rollout=Rollout(**{**rollout, "at": datetime.fromtimestamp(rollout["at"], tz=UTC)})
         if rollout
         else None,

@@ -3,7 +3,7 @@
 from pipewright.store import schema
 
 revision = "p0009"
-down_revision = "p0006"
+down_revision = "p0008"
 
 
 def upgrade() -> None:

@@ -1,0 +1,87 @@
+"""Deletes a tenant's history that is older than its retention: days of raw events whole, rows in batches.
+
+Runs as the migrator acting as the owner. The journal of WorkflowRuns and trainings stays: a run's object
+whose journal is gone would begin anew, and a model's attempts are counted there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from pipewright import errors
+from pipewright.facts import Expired
+
+FLOOR = timedelta(days=1) - timedelta(hours=1)
+"""Nothing younger is deleted, whoever asks."""
+SECONDS = 5.0
+"""After so long a sweep stops, and says that it is not finished."""
+BATCH = 5_000
+
+_LIMITS = "SET lock_timeout = '2s'; SET statement_timeout = '30s'"
+"""A day's drop must not keep deliveries waiting behind it."""
+_DAYS: LiteralString = """
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'pipewright.events'::regclass AND c.relname ~ '^events_[0-9]{8}$'
+    AND to_date(substr(c.relname, 8), 'YYYYMMDD') < %s ORDER BY 1
+"""
+_BATCHES: dict[str, LiteralString] = {
+    "predictions": "scored_at < %(before)s",
+    # an imported run ended long before it was seen: it is kept as long as any other from then on
+    "jobs": "greatest(finished_at, seen_at) < %(before)s",
+    "runs": "greatest(finished_at, seen_at) < %(before)s",
+    "decisions": "decided_at < %(before)s",
+    "outbox": "dispatched_at < %(before)s",
+    "deliveries": "received_at < %(before)s",
+}
+
+
+async def expire(
+    conn: psycopg.AsyncConnection,
+    *,
+    events_before: datetime,
+    runs_before: datetime,
+    seconds: float = SECONDS,
+    batch: int = BATCH,
+) -> Expired:
+    """Delete until nothing older is left or the time is over; at least one step is made.
+
+    Raises:
+        BackendError: one of the times is less than a day ago.
+    """
+    if max(events_before, runs_before) > datetime.now(UTC) - FLOOR:
+        raise errors.BackendError("history is kept for a day at least")
+    deadline, counts = time.monotonic() + seconds, Counter[str]()
+    await conn.execute(_LIMITS)
+    cursor = await conn.execute(_DAYS, [events_before.astimezone(UTC).date()])
+    for (day,) in await cursor.fetchall():
+        await conn.execute(sql.SQL("DROP TABLE pipewright.{}").format(sql.Identifier(day)))
+        counts["events"] += 1
+        if time.monotonic() >= deadline:
+            return Expired(counts=dict(counts), finished=False)
+    for table, condition in _BATCHES.items():
+        # what was received is remembered as long as its raw body: it is what tells a duplicate
+        before = min(events_before, runs_before) if table == "deliveries" else runs_before
+        gone = batch
+        while gone == batch:
+            gone = await _delete(conn, table, condition, before=before, most=batch)
+            counts[table] += gone
+            if gone and time.monotonic() >= deadline:
+                return Expired(counts=dict(+counts), finished=False)
+    return Expired(counts=dict(+counts), finished=True)
+
+
+async def _delete(
+    conn: psycopg.AsyncConnection, table: str, condition: LiteralString, *, before: datetime, most: int
+) -> int:
+    statement = sql.SQL(
+        "DELETE FROM pipewright.{table} WHERE ctid = ANY(ARRAY("
+        "SELECT ctid FROM pipewright.{table} WHERE {condition} LIMIT %(most)s))"
+    ).format(table=sql.Identifier(table), condition=sql.SQL(condition))
+    cursor = await conn.execute(statement, {"before": before, "most": most})
+    return cursor.rowcount
