@@ -59,7 +59,8 @@ def elsewhere(registration: Registration, observed: Observed) -> Plan | None:
 def _due(tenant: Tenant, key: WrappingKey, every: timedelta | None) -> datetime | None:
     asked = requested(tenant, names.ROTATE_DATA_KEY_ANNOTATION)
     due = [] if every is None else [key.at + every]
-    if asked is not None and asked > key.at:
+    # Vault tells whole seconds: a key made for what was asked in the same second must not look older than it
+    if asked is not None and asked.replace(microsecond=0) > key.at:
         due.append(asked)
     return min(due) if due else None
 

@@ -53,6 +53,11 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "an old one gets a successor, which wraps": (PLAIN, seen(every=DAY), ROTATE),
     "an annotation asks for it": (asking((NOW - DAY / 2).isoformat()), seen(), ROTATE),
     "what was asked before the key was made is done": (asking((NOW - 2 * DAY).isoformat()), seen(), []),
+    "a key of the second in which it was asked for is the answer": (
+        asking((NOW - DAY + timedelta(milliseconds=700)).isoformat()),
+        seen(),
+        [],
+    ),
     "an annotation that is no time asks for nothing": (asking("now"), seen(), []),
     "an older version is wrapped anew before anything is rotated": (
         PLAIN,
