@@ -85,7 +85,8 @@ def fact(tenant: Tenant, observed: Observed) -> Fact:
         message = f"still stopped: {', '.join(back)}" if back else ""
         return _fact(bool(back), "Resuming" if back else AT_WORK, message)
     left = list(_still_open(tenant, observed))
-    stopped = [part for part in (WORK, LOGINS, VAULT) if part not in left]
+    parts = (WORK, LOGINS) if observed.without_vault else (WORK, LOGINS, VAULT)
+    stopped = [part for part in parts if part not in left]
     said = f"stopped: {', '.join(stopped) or 'nothing yet'}"
     if left:
         return _fact(False, "Suspending", f"{said}; still to be stopped: {', '.join(left)}")
