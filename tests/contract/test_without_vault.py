@@ -115,11 +115,14 @@ async def composed(
         yield compose
 
 
-def tenant(uid: str, name: str, *, deleting: bool = False, **annotations: str) -> Tenant:
+def tenant(
+    uid: str, name: str, *, deleting: bool = False, suspended: bool = False, **annotations: str
+) -> Tenant:
     metadata: dict[str, Any] = {"name": name, "uid": uid, "generation": 1, "annotations": annotations}
     if deleting:
         metadata["deletionTimestamp"] = ROTATE
-    return Tenant.parse({"metadata": metadata, "spec": {"deletionPolicy": "Delete", "finalDump": "Skip"}})
+    spec = {"deletionPolicy": "Delete", "finalDump": "Skip", "suspended": suspended}
+    return Tenant.parse({"metadata": metadata, "spec": spec})
 
 
 async def test_a_tenant_lives_without_vault(
@@ -205,6 +208,27 @@ async def _gone(world: World, subject: Tenant) -> None:
                 return
             if not outcome.results.done:
                 await asyncio.sleep(0.2)
+
+
+async def test_a_tenant_is_suspended_and_resumed_without_vault(
+    composed: Callable[[str], Awaitable[World]],
+) -> None:
+    uid, name = str(uuid4()), f"still-{uuid4().hex[:8]}"
+    world = await composed("127.0.0.1")
+    await world.settle(tenant(uid, name))
+    secret = world.kubectl.get("secret", names.CONNECTION_SECRET, "-n", name)
+    assert secret is not None
+    uri = base64.b64decode(secret["data"]["uri"]).decode()
+    outcome, _ = await world.settle(tenant(uid, name, suspended=True))
+    told = {it.type: it for it in outcome.status.conditions}["Suspended"]
+    assert told.status == "True"
+    assert "Vault" not in told.message
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        psycopg.connect(uri, connect_timeout=5).close()
+    outcome, _ = await world.settle(tenant(uid, name))
+    assert {it.type: it.status for it in outcome.status.conditions}["Ready"] == "True"
+    psycopg.connect(uri, connect_timeout=5).close()
+    await _gone(world, tenant(uid, name, deleting=True))
 
 
 async def test_a_server_that_moves_is_told_to_tenant_and_gateway(
