@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controllers.tenant.observed import Observed, Unknown
+from controllers.tenant.rules import data_key
 from controllers.tenant.rules.words import DATABASE, SECRETS, SUSPENDED, Plan
 from pipewright import actions as act
 from pipewright.api.v1alpha1 import Tenant
@@ -85,7 +86,8 @@ def fact(tenant: Tenant, observed: Observed) -> Fact:
         message = f"still stopped: {', '.join(back)}" if back else ""
         return _fact(bool(back), "Resuming" if back else AT_WORK, message)
     left = list(_still_open(tenant, observed))
-    stopped = [part for part in (WORK, LOGINS, VAULT) if part not in left]
+    parts = (WORK, LOGINS) if observed.without_vault else (WORK, LOGINS, VAULT)
+    stopped = [part for part in parts if part not in left]
     said = f"stopped: {', '.join(stopped) or 'nothing yet'}"
     if left:
         return _fact(False, "Suspending", f"{said}; still to be stopped: {', '.join(left)}")
@@ -109,7 +111,9 @@ def _still_open(tenant: Tenant, observed: Observed) -> Iterator[str]:
         yield WORK
     if isinstance(observed.database, Unknown) or any(map(_is_open, _logins(tenant, observed))):
         yield LOGINS
-    if observed.secret_access is not None:
+    registration = observed.registration
+    # what a Vault that the settings no longer name still grants cannot be taken away
+    if observed.secret_access is not None or (registration and data_key.elsewhere(registration, observed)):
         yield VAULT
 
 

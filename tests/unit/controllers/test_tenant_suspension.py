@@ -221,6 +221,32 @@ TOLD: dict[str, tuple[Tenant, Observed, tuple[str, str, str], str]] = {
         ),
         "Suspending",
     ),
+    "there is no Vault": (
+        SUSPENDED,
+        replace(STOPPED, without_vault=True, wanted_access=None),
+        (
+            "True",
+            "Suspended",
+            f"stopped: {ALL.removesuffix(', Vault access')}; set spec.suspended to false to resume",
+        ),
+        "Suspended",
+    ),
+    "the Vault that it was made with is not to be reached": (
+        SUSPENDED,
+        replace(
+            STOPPED,
+            registration=replace(STOPPED.registration or REGISTRATION, wrapped_by="vault:1"),
+            scheme="kubernetes",
+            without_vault=True,
+            wanted_access=None,
+        ),
+        (
+            "False",
+            "Suspending",
+            f"stopped: {ALL.removesuffix(', Vault access')}; still to be stopped: Vault access",
+        ),
+        "Suspending",
+    ),
     "it is being resumed": (
         PLAIN,
         replace(STOPPED, secret_access=ACCESS),
@@ -247,7 +273,7 @@ def test_what_is_told(sentence: str) -> None:
     assert (summary.status, summary.reason) == ("True" if ready == "Ready" else "False", ready)
     stalled = conditions.find(told, "Stalled")
     assert stalled is not None
-    assert stalled.status == "False"
+    assert stalled.reason == ("SecretsElsewhere" if observed.scheme == "kubernetes" else "NotStalled")
 
 
 def test_what_is_not_registered_yet_is_neither() -> None:
