@@ -63,6 +63,7 @@ class World:
                     "connector": "github",
                     "config": {"baseUrl": self.provider.url},
                     "credentials": {"secretRef": {"name": "github-token"}},
+                    "projects": ["acme/shop"],
                 },
             ),
             self._object("Workflow", "heal", {"triggers": [trigger], "steps": [step]}),
@@ -123,7 +124,7 @@ class World:
 
     def failed_run(self) -> dict[str, Any]:
         """The webhook of a run that has just failed."""
-        story = simulator.story(at=datetime.now(UTC), seed=7, project="acme/shop")
+        story = simulator.story(at=datetime.now(UTC) - timedelta(hours=1), seed=7, project="acme/shop")
         record = {**story.first[0], "id": str(900_000_000 + uuid.uuid4().int % 99_000_000)}
         return github_payloads.github_events(record)[-1][1]
 
@@ -201,7 +202,7 @@ def test_suspended_it_is_shut_out_everywhere_and_resumed_it_is_as_before(
     assert world.deliver(payload) == (202, {"accepted": True, "parked": True})
     assert world.deliver(payload) == (200, {"duplicate": True})
     assert (world.kept(), world.history(payload), world.runs()) == (1, 0, [])
-    patch = json.dumps({"spec": {"projects": ["acme/shop"]}})
+    patch = json.dumps({"spec": {"projects": ["acme/shop", "acme/web"]}})
     world.kubectl.run("patch", "integration", "github", "-n", world.name, "--type=merge", "-p", patch)
     world.until("integration", "github", "Ready", "False", "TenantSuspended")
 

@@ -71,7 +71,8 @@ async def park(
     if (await conn.execute(_PARK, values)).rowcount:
         return "parked"
     cursor = await conn.execute(
-        "SELECT FROM pipewright.spool WHERE integration = %(integration)s AND delivery_id = %(delivery)s",
+        "SELECT FROM pipewright.spool"
+        " WHERE integration = %(integration)s::uuid AND delivery_id = %(delivery)s",
         values,
     )
     return "full" if await cursor.fetchone() is None else "duplicate"
@@ -114,7 +115,7 @@ async def postpone(conn: psycopg.AsyncConnection, row: int, *, error: str, after
 
 _PARK = """
 INSERT INTO pipewright.spool (tenant_id, integration, delivery_id, received_at, sealed)
-SELECT %(tenant)s, %(integration)s, %(delivery)s, %(received_at)s, %(sealed)s
+SELECT %(tenant)s, %(integration)s::uuid, %(delivery)s, %(received_at)s, %(sealed)s
 FROM (SELECT count(*) AS rows, coalesce(sum(bytes), 0) AS bytes FROM pipewright.spool
       WHERE tenant_id = %(tenant)s) used
 WHERE used.rows < %(rows)s AND used.bytes <= %(bytes)s
