@@ -275,7 +275,8 @@ async def measure(stack: Stack) -> list[dict[str, Any]]:
         if "kubernetes_only" in FIGURES:
             await bench.same_writes(ONLY)
             found.append(await bench.rates("tenants_kubernetes_only", ONLY))
-        await bench.same_writes()
+        if set(FIGURES) != {"kubernetes_only"}:
+            await bench.same_writes()
         if "full" in FIGURES:
             found.append(await bench.rates("tenants_full"))
         if "idle" in FIGURES:

@@ -22,6 +22,8 @@ from pipewright.store import passwords, roles
 from tests.bench.tenants.servers import TENANTS, Servers
 
 CONCURRENCY = 20
+CLEARING = 4
+"""Workers that take away what the loop has made, when the time is stopped."""
 EVENTS = 2
 """As many as the provisioner writes for a Tenant: one for each pass that did something."""
 
@@ -48,13 +50,17 @@ async def loop(servers: Servers, count: int, *, kubernetes_only: bool) -> tuple[
 
 async def clear(servers: Servers, made: list[tuple[str, str]], *, kubernetes_only: bool) -> None:
     """Take Tenants and databases away, before the provisioner sees them."""
-    for name, tenant_id in made:
-        await servers.kubernetes(
-            "PATCH", f"{TENANTS}/{name}", {"metadata": {"finalizers": []}}, kind="merge-patch+json"
-        )
-        await servers.kubernetes("DELETE", f"{TENANTS}/{name}")
-        if not kubernetes_only:
-            await servers.sql(f"DROP DATABASE {roles.database(tenant_id)}")
+    todo = iter(made)
+
+    async def work() -> None:
+        for name, tenant_id in todo:
+            path = f"{TENANTS}/{name}"
+            await servers.kubernetes("PATCH", path, {"metadata": {"finalizers": []}}, kind="merge-patch+json")
+            await servers.kubernetes("DELETE", path)
+            if not kubernetes_only:
+                await servers.sql(f"DROP DATABASE {roles.database(tenant_id)}")
+
+    await asyncio.gather(*(work() for _ in range(CLEARING)))
 
 
 async def _tenant(
