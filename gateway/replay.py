@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from gateway.parking import Spool
 from gateway.problems import Problem
 from pipewright import errors, runner_facts
 from pipewright.runtime import logs
-from pipewright.store import spool
+from pipewright.store import routes, spool
 from pipewright.store.records import Route
 
 log = logs.get(__name__)
@@ -69,9 +69,6 @@ class Replayer:
         self._clock = clock
         self._woken = asyncio.Event()
         self._stopped: frozenset[str] | None = None
-        self._routes_of: Mapping[str, Route] | None = None
-        self._routes: dict[str, Route] = {}
-        """By the Integration's UID, of the newest view."""
         self._oldest: datetime | None = None
         metrics.spool_oldest.set_function(self._age)
 
@@ -144,7 +141,8 @@ class Replayer:
             if parked is None or parked == "busy":
                 return False
             assert isinstance(parked, spool.Parked)
-            route = self._route(parked)
+            # read where it is true: the view may be older than the route, and what is dropped is lost
+            route = await routes.find_route(conn, integration_uid=parked.integration)
             try:
                 # an Integration that was deleted meanwhile has nobody left who would want it
                 outcome = "dropped" if route is None else await self._hooks.replay(route, parked)
@@ -169,15 +167,6 @@ class Replayer:
             tenant=parked.tenant_id, delivery=parked.delivery_id, attempts=parked.attempts + 1,
             **logs.describe(error),
         )  # fmt: skip
-
-    def _route(self, parked: spool.Parked) -> Route | None:
-        view = self._view()
-        if view is None:  # nothing is replayed before the first load
-            return None
-        if view.routes is not self._routes_of:
-            self._routes_of = view.routes
-            self._routes = {route.integration_uid: route for route in view.routes.values()}
-        return self._routes.get(parked.integration)
 
     def _age(self) -> float:
         if self._oldest is None:

@@ -1,6 +1,7 @@
 """A suspended tenant at the gateway: deliveries are verified and kept, and stored once when it is resumed."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -198,6 +199,17 @@ async def test_of_an_integration_that_is_gone_nothing_is_stored(world, tenant, s
     await state(tenant, "Active")
     await eventually(lambda: gone(kept, tenant))
     assert await tenant.rows("SELECT count(*) FROM pipewright.deliveries") == [(0,)]
+
+
+async def test_a_gateway_that_has_not_heard_of_the_integration_yet_drops_nothing(
+    world, tenant, hook, github, state, eventually
+):
+    await state(tenant, "Suspended")
+    await world.deliver(hook, "workflow_run", github("requested"), id="d-1")
+    parts = world.parts
+    parts.replayer._view = lambda: replace(parts.directory.view, routes={})
+    await state(tenant, "Active")
+    await eventually(lambda: tenant.rows("SELECT 1 FROM pipewright.deliveries WHERE delivery_id = 'd-1'"))
 
 
 async def test_what_it_has_can_be_read_and_nothing_is_added(world, tenant, hook, github, state):
