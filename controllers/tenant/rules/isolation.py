@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controllers.tenant.observed import Observed
+from controllers.tenant.rules.suspension import STOPPED
 from controllers.tenant.rules.words import ASPECTS, ISOLATION, Plan
 from pipewright import actions as act
 from pipewright import errors, names
@@ -60,6 +61,8 @@ def isolation(observed: Observed, look: Look, *, period: timedelta | None, now: 
         return says(ISOLATION, None, "ProofsOff", OFF)
     if registration is None:
         return Plan()
+    if registration.state == STOPPED:
+        return says(ISOLATION, None, "TenantSuspended", "nothing is tried: the tenant's own doors are shut")
     proof = look.proof or registration.proof
     record = Plan()
     if look.proof is not None:

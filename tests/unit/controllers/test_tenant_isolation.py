@@ -104,7 +104,7 @@ class World:
         return found.id
 
 
-def tenant(name: str, *, check: str | None = None, deleting: bool = False) -> Tenant:
+def tenant(name: str, *, check: str | None = None, deleting: bool = False, suspended: bool = False) -> Tenant:
     metadata: dict[str, Any] = {
         "name": name,
         "uid": f"uid-{name}",
@@ -115,7 +115,12 @@ def tenant(name: str, *, check: str | None = None, deleting: bool = False) -> Te
     if deleting:
         metadata["deletionTimestamp"] = "2026-03-01T12:00:00Z"
     return Tenant.parse(
-        {"apiVersion": Tenant.api_version, "kind": Tenant.kind, "metadata": metadata, "spec": {}}
+        {
+            "apiVersion": Tenant.api_version,
+            "kind": Tenant.kind,
+            "metadata": metadata,
+            "spec": {"suspended": suspended},
+        }
     )
 
 
@@ -248,6 +253,16 @@ async def test_nothing_is_proved_of_a_tenant_that_is_not_at_rest_and_old_proofs_
     await world.ports.grants.revoke(await world.id_of("a"))
     world.passes(PERIOD.total_seconds() * isolation.STALE + 60)
     assert verdict(await world.look("a")) == ("Unknown", "ProofStale")
+
+
+async def test_of_a_suspended_tenant_nothing_is_tried(world: World) -> None:
+    world.passes(10)
+    await world.look("a")
+    await world.look("a", suspended=True)
+    tries = len(world.book.tries)
+    outcome = await world.look("a", suspended=True, check="now")
+    assert verdict(outcome) == ("Unknown", "TenantSuspended")
+    assert len(world.book.tries) == tries
 
 
 def test_switched_off_is_said() -> None:
