@@ -57,7 +57,7 @@ async def memory_of_proofs(
 async def _register(registry: Registry, server: str, *, complete: bool = True) -> Registration:
     place = Offered(name=server, region="eu", database_class="standard")
     made = await registry.register(uid=str(uuid4()), name=f"n-{uuid4().hex[:8]}", servers=(place,))
-    await registry.bind_namespace(made.id, name=made.name, uid=str(uuid4()))
+    await registry.bind_namespace(made.id, name=made.name, uid=str(uuid4()), owner=made.uid)
     if complete:
         await registry.store_bundle(made.id, version=1, key="k", bundle=b"sealed", wrapped_data_key=made.id)
     return made

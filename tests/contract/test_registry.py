@@ -180,7 +180,7 @@ async def test_a_late_mark_does_not_turn_the_clock_back(
 async def test_a_suspended_tenant_keeps_its_namespaces_and_comes_back(registry: Registry, uid: str) -> None:
     made = await registry.register(uid=uid, name="acme", servers=MAIN)
     namespace = str(uuid4())
-    await registry.bind_namespace(made.id, name="acme", uid=namespace)
+    await registry.bind_namespace(made.id, name="acme", uid=namespace, owner=made.uid)
     await registry.mark(made.id, uid=uid, state="Suspended")
     found = await registry.find(uid=uid)
     assert found is not None

@@ -22,8 +22,10 @@ T = TypeVar("T")
 class Eventually(Protocol):
     """Polls until a fact holds."""
 
-    def __call__(self, fact: Callable[[], T | None], *, within: float = 30.0, says: str = "") -> T:
-        """The first value that is not None or False; fails with the last one after `within` seconds."""
+    def __call__(
+        self, fact: Callable[[], T | None], *, within: float = 30.0, says: str | Callable[[], str] = ""
+    ) -> T:
+        """The first value that is not None or False; fails with what `says` tells after `within` seconds."""
         ...
 
 
@@ -31,14 +33,15 @@ class Eventually(Protocol):
 def eventually() -> Eventually:
     """Wait for a fact, never for time."""
 
-    def wait(fact: Callable[[], Any], *, within: float = 30.0, says: str = "") -> Any:
+    def wait(fact: Callable[[], Any], *, within: float = 30.0, says: str | Callable[[], str] = "") -> Any:
         deadline = time.monotonic() + within
         while True:
             found = fact()
             if found is not None and found is not False:
                 return found
             if time.monotonic() > deadline:
-                pytest.fail(f"after {within:.0f} s still not so: {says or fact}")
+                told = says() if callable(says) else says
+                pytest.fail(f"after {within:.0f} s still not so: {told or fact}")
             pause(0.1)
 
     return wait

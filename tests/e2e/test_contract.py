@@ -169,6 +169,7 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
             "deletionPolicy": "Retain",
             "finalDump": "Required",
             "deletionProtection": False,
+            "suspended": False,
             "podSecurity": "restricted",
             "network": {"isolation": "Strict"},
             "database": {"connectionLimit": 20, "rotation": {"overlap": "30m"}},

@@ -94,6 +94,11 @@ class World:
             )
         eventually(lambda: self.attempt(run, 2), within=30, says=f"run {run['id']} is green again")
 
+    def decisions(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """What was decided about a run, and why."""
+        path = f"/v1/namespaces/{TENANT}/workflows/{steps.WORKFLOW}/decisions"
+        return [it for it in self.scene.rest("GET", path)["items"] if it["event"]["run"]["id"] == run["id"]]
+
     def expect_healed_once(self, run: dict[str, Any]) -> None:
         """One WorkflowRun, one re-run, one comment."""
         assert len(self.workflow_runs(run)) == 1
@@ -134,8 +139,7 @@ def test_a_failed_run_is_healed_exactly_once(world: World, eventually: Any) -> N
 def test_the_decision_and_its_reason_are_readable(world: World, eventually: Any) -> None:
     run = world.play()
     eventually(lambda: world.healed(run), within=60, says=f"run {run['id']} is healed")
-    answer = world.scene.rest("GET", f"/v1/namespaces/{TENANT}/workflows/{steps.WORKFLOW}/decisions")
-    about = [it for it in answer["items"] if it["event"]["run"]["id"] == run["id"]]
+    about = world.decisions(run)
     assert sorted(it["fired"] for it in about) == [False, True]  # attempt 2 passed: nothing to heal
     assert all(it["reason"] for it in about)
 
@@ -162,7 +166,7 @@ def test_a_workflowrun_survives_the_runners_death(
     def written() -> bool:
         return len(audit.writes(since=since, user=RUNNER)) >= after
 
-    eventually(written, within=60, says=f"{after} writes of the runner")
+    eventually(written, within=60, says=lambda: f"{after} writes of the runner: {world.decisions(run)}")
     stack.kill("runner")
     stack.start("runner")
     eventually(lambda: world.healed(run) or _unknown(world, run), within=90, says="the run came to its end")
@@ -320,7 +324,11 @@ def test_hooks_and_scoring_work_while_operator_and_api_server_are_down(
         for component in ("kube-apiserver", "provisioner", "runner"):
             stack.start(component)
     for run in (while_down, after_restart):
-        eventually(lambda run=run: world.healed(run), within=120, says=f"run {run['id']} is healed later")
+        eventually(
+            lambda run=run: world.healed(run),
+            within=120,
+            says=lambda run=run: f"run {run['id']} is healed later: {world.decisions(run)}",
+        )
         world.expect_healed_once(run)
 
 
