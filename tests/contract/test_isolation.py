@@ -59,7 +59,9 @@ async def _register(registry: Registry, server: str, *, complete: bool = True) -
     made = await registry.register(uid=str(uuid4()), name=f"n-{uuid4().hex[:8]}", servers=(place,))
     await registry.bind_namespace(made.id, name=made.name, uid=str(uuid4()), owner=made.uid)
     if complete:
-        await registry.store_bundle(made.id, version=1, key="k", bundle=b"sealed", wrapped_data_key=made.id)
+        await registry.store_bundle(
+            made.id, version=1, key="k", address="db:5432/pw", bundle=b"sealed", wrapped_data_key=made.id
+        )
     return made
 
 
