@@ -252,7 +252,7 @@ def _delivery(delivery: Delivery) -> DeliveryBody:
         "requestBody": {
             "required": True,
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-            "description": "A run or a job on each line, as docs/kinds/integration.md describes them.",
+            "description": "A run or a job on each line, as docs/integration.md describes them.",
         }
     },
 )

@@ -77,5 +77,5 @@ def test_what_all_kinds_share_is_on_the_page_of_conditions() -> None:
 def test_every_reason_is_on_the_page_of_its_kind(kind: str) -> None:
     own = found(*OF_KINDS[kind])
     assert len(own) > 4, "the search finds nothing any more"
-    page = on(f"kinds/{kind}.md") + on("conditions.md")
+    page = on(f"{kind}.md") + on("conditions.md")
     assert sorted(word for word in own if f"`{word}`" not in page) == []

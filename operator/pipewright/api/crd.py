@@ -1,6 +1,6 @@
 """Types → CustomResourceDefinitions, and the command that writes them.
 
-``python -m pipewright.api.crd`` writes ``crds/`` and the tables of fields in ``docs/kinds/``; ``--check``
+``python -m pipewright.api.crd`` writes ``crds/`` and the tables of fields in ``docs/``; ``--check``
 only names those that differ. They are committed, so that a cluster needs nothing of ours to know the
 kinds, and a review sees what a change of a type does to the API. Same types, same bytes.
 """
@@ -121,13 +121,13 @@ def generated(root: Path) -> dict[Path, str]:
 
     Raises:
         SchemaError: a type cannot become a CRD.
-        ValueError: a page in ``docs/kinds/`` lacks the marks between which its table goes.
+        ValueError: a page in ``docs/`` lacks the marks between which its table goes.
     """
     texts = {}
     for kind in KINDS:
         document = definition(kind)
         texts[root / "crds" / f"{kind.plural}.yaml"] = _HEAD + yamltext.dump(document)
-        page = root / "docs" / "kinds" / f"{kind.singular}.md"
+        page = root / "docs" / f"{kind.singular}.md"
         if page.exists():
             texts[page] = reference.replace(page.read_text(encoding="utf-8"), document)
     return texts

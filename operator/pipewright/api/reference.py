@@ -1,4 +1,4 @@
-"""Types → the tables of fields in ``docs/kinds/``: the same sentences as ``kubectl explain``, on one page."""
+"""Types → the tables of fields in ``docs/``: the same sentences as ``kubectl explain``, on one page."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
