@@ -27,7 +27,7 @@ from pipewright.backends.memory_postgres import (
 from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, PostgresRegistry, Server
 from pipewright.backends.sealing import HpkeSealer
 from pipewright.ports import LOGINS, Databases, Login, Logins, ProvisionerPorts, Secret
-from pipewright.store import connect, roles, schema
+from pipewright.store import connect, migrations, roles, schema
 
 pytestmark = [
     pytest.mark.usefixtures("postgres_server"),
@@ -550,6 +550,26 @@ async def test_a_database_of_an_older_release_shows_and_is_migrated(
     dsn = f"{_dsn(real, 'readonly')} password=canary-readonly"
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as reader:
         await reader.execute("SELECT * FROM history.runs")
+
+
+async def test_an_upgrade_does_not_wait_for_another_tenants(real: World, tenant_server: Server) -> None:
+    other, uid = roles.new_id(), str(uuid4())
+    await real.create()
+    await real.databases.create(other, uid=uid, connection_limit=20)
+    for tenant_id in (real.id, other):
+        await _set_back(tenant_server, tenant_id)
+    info = schema.migrator(tenant_server.migrator_dsn, database=f"pw_{real.id}")
+    async with await psycopg.AsyncConnection.connect(info, autocommit=True) as holder:
+        await holder.execute(f"SELECT pg_advisory_lock({migrations.LOCK})")
+        held_up = asyncio.create_task(real.databases.migrate(real.id))
+        await asyncio.wait_for(real.databases.migrate(other), 20)
+        assert not held_up.done()
+    await held_up
+    for tenant_id in (real.id, other):
+        found = await real.databases.find(tenant_id)
+        assert found
+        assert found.current
+    await real.databases.drop(other, uid=uid)
 
 
 async def test_a_failed_migration_leaves_the_schema_as_it_was(real: World, tenant_server: Server) -> None:

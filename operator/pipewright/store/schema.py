@@ -22,8 +22,8 @@ Tree = Literal["platform", "tenant"]
 VERSION_TABLE = "schema_version"
 
 _FOLDER = Path(__file__).parent
-_ONE_AT_A_TIME = threading.Lock()
-"""Alembic's `op` and `context` are global to the process."""
+_AT_ONCE = threading.BoundedSemaphore(4)
+"""Upgrades of a process under way: each holds a thread and a connection."""
 
 
 @functools.cache
@@ -49,7 +49,7 @@ def upgrade(tree: Tree, dsn: str | Secret, *, database: str) -> None:
 
     where = f"migrating database {database}"
     info = migrator(dsn, database=database)
-    with _ONE_AT_A_TIME, trouble.translated(where):
+    with _AT_ONCE, trouble.translated(where):
         migrations.upgrade(tree, info, where=where)
 
 
@@ -68,10 +68,3 @@ def run(sql: str) -> None:
     from pipewright.store import migrations
 
     migrations.run(sql)
-
-
-def migrate() -> None:
-    """What Alembic's env.py does: run the chosen steps."""
-    from pipewright.store import migrations
-
-    migrations.migrate()
