@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # each worker of the tests has servers of its own, or there is one worker for the servers that you name;
 # files stay whole and in order, so that contracts come before stories
-WORKERS ?= $(if $(CLUSTER)$(DATABASE_DSN)$(VAULT_ADDR),1,2)
+WORKERS ?= $(if $(CLUSTER)$(DATABASE_DSN)$(VAULT_ADDR),1,3)
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -32,7 +32,7 @@ types: init ## mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy operator/main.py
 
-test: assets ## every test, on real servers (WORKERS=2 sets of them, started and stopped by the fixtures)
+test: assets ## every test, on real servers (WORKERS=3 sets of them, started and stopped by the fixtures)
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 e2e: assets ## only the stories on real servers

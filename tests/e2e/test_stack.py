@@ -155,9 +155,10 @@ def test_ray_answers_with_the_token_only_and_runs_a_job(ray_head: parts.Ray) -> 
     assert refused.code == 401
     headers = {"Authorization": f"Bearer {ray_head.token_file.read_text()}"}
     job = {"submission_id": "stack-test", "entrypoint": "python -c 'import lightgbm; print(6 * 7)'"}
-    web.demand(jobs, method="POST", document=job, headers=headers)
+    # the first submission makes Ray start its agents, which takes many seconds where cores are few
+    web.demand(jobs, method="POST", document=job, headers=headers, timeout=60.0)
     assert _finished(f"{jobs}stack-test", headers) == "SUCCEEDED"
-    assert "42" in web.demand(f"{jobs}stack-test/logs", headers=headers)["logs"]
+    assert "42" in web.demand(f"{jobs}stack-test/logs", headers=headers, timeout=30.0)["logs"]
 
 
 def test_a_process_can_be_killed_and_started_again_with_its_data(
@@ -297,7 +298,7 @@ def _finished(url: str, headers: dict[str, str]) -> str:
     """The last status of a Ray job, polled until it is one."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        status = str(web.demand(url, headers=headers)["status"])
+        status = str(web.demand(url, headers=headers, timeout=30.0)["status"])
         if status in ("SUCCEEDED", "FAILED", "STOPPED"):
             return status
         time.sleep(0.2)
