@@ -22,6 +22,8 @@ _CHANGES = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _END = re.compile(r"\s*(COMMIT|END)\b", re.IGNORECASE)
+_PATIENCE_S = 15.0
+"""For what the server had begun when its client died; a clone of a database takes the longest."""
 _LITERAL = re.compile(r"E?'(?:[^']|'')*'")
 
 
@@ -59,6 +61,8 @@ class _Session:
     in_transaction: bool = False
     changed: list[Write] = field(default_factory=list)
     """Writes of the open transaction that succeeded."""
+    deaf: bool = False
+    """The client is gone."""
     waiting: deque[_Exchange] = field(default_factory=deque)
     prepared: dict[bytes, str] = field(default_factory=dict)
     portals: dict[bytes, str] = field(default_factory=dict)
@@ -66,13 +70,17 @@ class _Session:
     async def run(self) -> None:
         if not await self._startup():
             return
-        ways = [asyncio.ensure_future(way) for way in (self._from_client(), self._from_server())]
+        asking, answering = (asyncio.ensure_future(way) for way in (self._from_client(), self._from_server()))
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((asking, answering), return_when=asyncio.FIRST_COMPLETED)
+            if asking.done() and asking.exception() is not None and self.waiting:
+                # the operator died: the server carries out what it was asked, and that counts
+                self.deaf = True
+                await asyncio.wait((answering,), timeout=_PATIENCE_S)
         finally:
-            for way in ways:
+            for way in (asking, answering):
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            await asyncio.gather(asking, answering, return_exceptions=True)
             self._undo()
 
     async def _startup(self) -> bool:
@@ -164,11 +172,14 @@ class _Session:
                     if isinstance(exchange.treatment, Kill):
                         self.switch.strike()
                         return
-                    if isinstance(exchange.treatment, Cut):
+                    if isinstance(exchange.treatment, Cut) or (self.deaf and not self.waiting):
                         return
-            if exchange is None or not isinstance(exchange.treatment, Kill | Cut):
-                writer.write(raw)
-                await writer.drain()
+            if not self.deaf and (exchange is None or not isinstance(exchange.treatment, Kill | Cut)):
+                try:
+                    writer.write(raw)
+                    await writer.drain()
+                except OSError:
+                    self.deaf = True
 
     def _hear(self, exchange: _Exchange, kind: bytes, payload: bytes) -> None:
         if kind == b"E":

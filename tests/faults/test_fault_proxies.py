@@ -240,6 +240,22 @@ async def test_statements_are_numbered_and_count_when_committed(relayed: Any) ->
     await conn.close()
 
 
+async def test_what_was_under_way_when_the_client_died_counts(relayed: Any) -> None:
+    switch = Switch()
+    conn, look = await relayed(switch), await relayed(Switch())
+    await look.execute("DROP ROLE IF EXISTS under_way")
+    conn.pgconn.send_query(b"CREATE ROLE under_way; SELECT pg_sleep(0.2)")
+    conn.pgconn.flush()
+    await conn.close()
+    async with asyncio.timeout(10):
+        while not switch.transactions:  # noqa: ASYNC110 - the proxy tells nobody
+            await asyncio.sleep(0.01)
+    (transaction,) = switch.transactions
+    assert [write.outcome for write in transaction.writes] == ["applied"]
+    await look.execute("DROP ROLE under_way")
+    await look.close()
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 async def test_a_kill_at_a_statement(before: bool, relayed: Any) -> None:
     killed: list[int] = []
