@@ -15,7 +15,7 @@ OF_KINDS = {
         "controllers/tenant",
         "operator/pipewright/apply/provisioner.py",
         "operator/pipewright/backends/kubernetes.py",
-        "operator/pipewright/backends/vault.py",
+        "operator/pipewright/backends/vault",
         "operator/pipewright/backends/postgres",
     ),
     "integration": ("controllers/integration", "operator/pipewright/apply/integrations.py"),
