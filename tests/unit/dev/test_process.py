@@ -41,7 +41,15 @@ def test_a_started_process_is_found_and_a_stopped_one_is_not(folder: Path) -> No
     assert found.is_running()
     assert process.stop(folder, "server")
     assert process.find(folder, "server") is None
-    assert not found.is_running()
+    assert not _lives(found)
+
+
+def _lives(found: psutil.Process) -> bool:
+    """Not one that has ended and waits for init to take note, which a busy machine's does late."""
+    try:
+        return found.is_running() and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_starting_what_runs_changes_nothing(folder: Path) -> None:
