@@ -10,6 +10,8 @@ LOGINS = ("pipewright_provisioner", "pipewright_migrator", "pipewright_runner", 
 
 
 DUMPER = "pipewright_dumper"
+VAULT = "pipewright_vault"
+"""Vault's database engine has its password."""
 
 
 def bootstrap(folder: Path, admin_dsn: str) -> bool:
@@ -20,7 +22,8 @@ def bootstrap(folder: Path, admin_dsn: str) -> bool:
     """
     if not (places.ROOT / "operator" / "pipewright" / "store" / "bootstrap.py").exists():
         return False
-    passwords = {login: files.secret(folder / "logins" / f"{login}.password") for login in (*LOGINS, DUMPER)}
+    every = (*LOGINS, DUMPER, VAULT)
+    passwords = {login: files.secret(folder / "logins" / f"{login}.password") for login in every}
     importlib.import_module("pipewright.store.bootstrap").bootstrap(admin_dsn, passwords=passwords)
     for login, (component, file_name, database) in _FILES.items():
         address = dsn(folder, admin_dsn, login, database=database)

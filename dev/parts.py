@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
-from dev import assets, identities, kubeconfig, layout, logins, postgres, prepare, process, ray, uv
+from dev import assets, identities, kubeconfig, layout, logins, postgres, prepare, process, product, ray, uv
 from dev.controlplane import ControlPlane
 from dev.kubectl import Kubectl
 from dev.layout import Layout
@@ -147,6 +147,17 @@ class Parts:
         self._start(server.server(), server.vault.address)
         server.vault.bootstrap(audit_log=server.audit_log)
         return server.vault
+
+    @_once
+    def database_engine(self) -> None:
+        """Vault's database engine has a connection to PostgreSQL, for tenants' short-lived logins."""
+        if self.layout.vault == "none" or not self.platform():
+            return
+        database = self.database()
+        password = (self.folder / "logins" / f"{logins.VAULT}.password").read_text()
+        self.vault().connect(
+            product.SERVER, host=database.host, port=database.port, user=logins.VAULT, password=password
+        )
 
     @_once
     def identities(self) -> None:

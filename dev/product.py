@@ -15,6 +15,9 @@ from dev import files, identities, places, postgres, vault, web
 from dev.layout import Layout
 from dev.process import Process
 
+SERVER = "main"
+"""The name of the stack's server for tenants' databases."""
+
 _CONTROLLERS = {
     "provisioner": ["tenant"],
     "runner": ["integration", "workflow", "workflowrun", "model"],
@@ -100,6 +103,8 @@ def _parts(component: str, folder: Path, layout: Layout) -> Mapping[str, Any]:
             "transit": vault.TRANSIT,
         }
     if component == "provisioner":
+        if "vault" in common:
+            common["vault"]["database"] = vault.DATABASE
         return {**common, "artifacts": artifacts, "pgDump": str(postgres.program("pg_dump"))}
     ray = {"address": layout.ray_address, "tokenFile": str(folder / "ray.token")}
     return {**common, "gateway": {"baseUrl": base_url}, "ray": ray, "artifacts": artifacts}
@@ -108,7 +113,7 @@ def _parts(component: str, folder: Path, layout: Layout) -> Mapping[str, Any]:
 def _server(own: Path, database: tuple[str, int], *, privileged: bool) -> dict[str, Any]:
     host, port = database
     server: dict[str, Any] = {
-        "name": "main",
+        "name": SERVER,
         "region": "local",
         "databaseClass": "standard",
         "host": host,

@@ -158,6 +158,7 @@ class Stack:
             needed = [pool.submit(start) for start in (every.system, every.platform, *vault)]
             _results(needed)
             every.identities()
+            every.database_engine()
             self._start_product()
             _results(slow)
         except BaseException:

@@ -15,6 +15,7 @@ from dev.process import Process
 
 MOUNT = "tenants"
 TRANSIT = "transit"
+DATABASE = "database"
 AUDIENCE = "vault"
 SYSTEM_NAMESPACE = "pipewright-system"
 _DESCRIPTION = "Pipewright development stack"
@@ -36,6 +37,7 @@ class Vault:
         """
         self._mount("sys/mounts", MOUNT, {"type": "kv", "options": {"version": "2"}})
         self._mount("sys/mounts", TRANSIT, {"type": "transit"})
+        self._mount("sys/mounts", DATABASE, {"type": "database"})
         self._mount("sys/auth", "kubernetes", {"type": "kubernetes"})
         for policy in sorted(_POLICIES.glob("*.hcl")):
             self.call("PUT", f"sys/policies/acl/pipewright-{policy.stem}", {"policy": policy.read_text()})
@@ -62,6 +64,23 @@ class Vault:
                 "token_max_ttl": "1h",
             }
             self.call("POST", f"auth/kubernetes/role/pipewright-{account}", role)
+
+    def connect(self, name: str, *, host: str, port: int, user: str, password: str) -> None:
+        """Give the database engine a connection to a PostgreSQL server, for the roles of tenants only.
+
+        Vault sends PostgreSQL verifiers, never passwords: its log may hold statements.
+        """
+        connection = {
+            "plugin_name": "postgresql-database-plugin",
+            "allowed_roles": ["pipewright-tenant-*"],
+            "connection_url": f"postgresql://{{{{username}}}}:{{{{password}}}}@{host}:{port}/postgres",
+            "username": user,
+            "password": password,
+            "password_authentication": "scram-sha-256",
+            # a Vault elsewhere need not reach this machine
+            "verify_connection": False,
+        }
+        self.call("POST", f"{DATABASE}/config/{name}", connection)
 
     def login(self, role: str, jwt: str) -> str:
         """A client token for a ServiceAccount's JWT; raises Problem with Vault's words when refused."""

@@ -151,7 +151,7 @@ def _secret_ports(settings: Settings, cluster: Cluster) -> tuple[SecretStore, Se
     mount, transit = settings.vault.mount, settings.vault.transit
     return (
         vault.VaultSecretStore(session, mount=mount),
-        vault.VaultGrants(session, mount=mount),
+        vault.VaultGrants(session, mount=mount, database=settings.vault.database),
         vault.VaultDataKeys(session, transit=transit),
     )
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from controllers.tenant import objects
 from controllers.tenant.observed import Observed, Origin, Unknown, is_bound
-from controllers.tenant.rules import data_key
+from controllers.tenant.rules import data_key, dynamic
 from pipewright import errors, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Issued
 from pipewright.plan import Manifest, Ref
 
 if TYPE_CHECKING:
-    from pipewright.facts import Database, Registration, Server, WrappingKey
+    from pipewright.facts import Database, Registration, SecretAccess, Server, WrappingKey
     from pipewright.ports import ProvisionerPorts
 
 T = TypeVar("T")
@@ -71,16 +71,24 @@ async def observe(
         credential_version=credentials.version if isinstance(credentials, Issued) else credentials,
         issued_at=credentials.at if isinstance(credentials, Issued) else None,
         secret_access=access,
-        wanted_access=ports.grants.wanted(registration.id, namespaces=ours) if ours else None,
+        wanted_access=_wanted_access(tenant, registration, ports, ours),
         wrapping_key=wrapping_key,
         wrapping_key_every=wrapping_key_every,
         scheme=ports.data_keys.scheme,
+        dynamic=ports.grants.dynamic,
         without_vault=not ports.grants.available,
         gateway_key=ports.sealer.key,
         dump_missing=(ports.at(registration.server) or ports).dumps.missing,
         servers=servers,
         address=served.logins.connection(registration.id).address if served else None,
     )
+
+
+def _wanted_access(
+    tenant: Tenant, registration: Registration, ports: ProvisionerPorts, spaces: Sequence[str]
+) -> SecretAccess | None:
+    terms = dynamic.terms(tenant, registration, available=ports.grants.dynamic)
+    return ports.grants.wanted(registration.id, namespaces=spaces, dynamic=terms) if spaces else None
 
 
 async def _wrapping_key(

@@ -71,6 +71,8 @@ class Observed:
     """How old it gets, by the settings."""
     scheme: str | None = None
     """What wraps data keys here."""
+    dynamic: bool = False
+    """Vault can make short-lived logins here."""
     without_vault: bool = False
     """Tenants have no path of their own, and nobody is let in."""
 

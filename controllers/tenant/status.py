@@ -86,4 +86,9 @@ def _vault(observed: Observed) -> VaultStatus | None:
     registration = observed.registration
     if registration is None or not isinstance(observed.secret_access, SecretAccess):
         return None
-    return VaultStatus(path=f"{registration.id}/user", role=observed.secret_access.role)
+    access = observed.secret_access
+    return VaultStatus(
+        path=f"{registration.id}/user",
+        role=access.role,
+        credentials=access.database_role.path if access.database_role else None,
+    )

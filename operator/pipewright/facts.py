@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 LOGINS = ("app_a", "app_b", "readonly", "ingest", "runner")
@@ -173,6 +173,16 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicLogins:
+    """The logins that Vault makes for the tenant by its database engine: a group, and who is in it."""
+
+    open: bool
+    """They may connect."""
+    ended: int
+    """Those that Vault has locked and could not drop, because something in the database depends on them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
     """The version of a secret that counts now."""
 
@@ -208,6 +218,18 @@ class Database:
     """Installed ones, but for plpgsql, which every database has."""
     logins: Mapping[str, Login]
     """By purpose: app_a, app_b, readonly, ingest, runner."""
+    dynamic: DynamicLogins | None = None
+    """None before the tenant asked for any."""
+
+    @property
+    def is_shut(self) -> bool:
+        """Nobody logs in to it but the platform itself."""
+        return not any(login.enabled for login in self.logins.values()) and not self.lends
+
+    @property
+    def lends(self) -> bool:
+        """Logins that Vault makes may connect."""
+        return self.dynamic is not None and self.dynamic.open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +248,32 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicTerms:
+    """What a tenant's short-lived logins are to be."""
+
+    server: str
+    """The database server, and Vault's name for its connection to it."""
+    ttl: timedelta
+    """How long one lives."""
+    logins: int
+    """How many may live at once."""
+    connection_limit: int
+    """Of each of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseRole:
+    """A role of Vault's database engine: how it makes a login, and takes it away."""
+
+    path: str
+    """Where a read makes a login."""
+    connection: str
+    creation: tuple[str, ...]
+    revocation: tuple[str, ...]
+    ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretAccess:
     """A tenant's way into Vault, as it stands."""
 
@@ -234,3 +282,5 @@ class SecretAccess:
     namespaces: tuple[str, ...]
     service_accounts: tuple[str, ...]
     policies: tuple[str, ...]
+    database_role: DatabaseRole | None = None
+    """None: Vault makes no logins for this tenant."""

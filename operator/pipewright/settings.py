@@ -97,6 +97,8 @@ class Vault(_Part):
     """File with a token of Vault, for development, instead of role and jwtFile; renewed where it can be."""
     mount: str = "tenants"
     transit: str = "transit"
+    database: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Mount of the database engine that makes short-lived logins; absent: a Tenant cannot have any."""
 
     @model_validator(mode="after")
     def _logs_in_by_one_way(self) -> Self:

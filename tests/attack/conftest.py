@@ -205,6 +205,7 @@ def _tenant(name: str) -> dict[str, Any]:
         "quota": {"pods": 9, "count/secrets": 50},
         "limits": {"default": {"cpu": "100m"}},
         "access": {"owners": [owner]},
+        "database": {"dynamicCredentials": {}},
     }
     return {
         "apiVersion": "pipewright.dev/v1alpha1",

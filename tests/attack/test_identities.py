@@ -114,6 +114,8 @@ def test_vault_grants_each_identity_what_the_golden_file_says(scene: Any, compon
             "transit/keys/<id>/config",
             "transit/export/encryption-key/<id>",
         ),
+        *(f"database/{part}/pipewright-tenant-<id>" for part in ("creds", "roles")),
+        *("database/config/main", "database/rotate-root/main"),
         *(f"transit/{verb}/<id>" for verb in ("encrypt", "decrypt", "datakey/plaintext", "rewrap")),
     ]
     real = {path: path.replace("<id>", own) for path in paths}
@@ -143,9 +145,9 @@ def held(admin: psycopg.Connection[Any], query: str, login: str, thing: str, wor
 def test_postgres_grants_each_login_what_the_golden_file_says(scene: Any) -> None:
     dsn = scene.stack.parts.database().admin_dsn
     own, other = f"pw_{scene.a.id}", f"pw_{scene.victim.id}"
-    logins = {f"pipewright_{name}": f"pipewright_{name}" for name in (*COMPONENTS, "migrator")}
+    logins = {f"pipewright_{name}": f"pipewright_{name}" for name in (*COMPONENTS, "migrator", "vault")}
     logins |= {f"pw_<id>_{purpose}": f"{own}_{purpose}" for purpose in LOGINS}
-    logins["pw_<id>_app"] = f"{own}_app"
+    logins |= {f"pw_<id>_{name}": f"{own}_{name}" for name in ("app", "dynamic")}
     found: dict[str, dict[str, str]] = {}
 
     def note(title: str, thing: str, words: str) -> None:

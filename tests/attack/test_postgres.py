@@ -38,6 +38,9 @@ STATEMENTS = {
     "acts as the migrator": "SET SESSION AUTHORIZATION pipewright_migrator",
     "acts as its own runner login": "SET ROLE {own}_runner",
     "acts as its own ingest login": "SET ROLE {own}_ingest",
+    "acts as the neighbour's short-lived logins": "SET ROLE {victim}_dynamic",
+    "acts as the maker of short-lived logins": "SET ROLE pipewright_vault",
+    "joins the neighbour's short-lived logins": "GRANT {victim}_dynamic TO {own}_app",
     "joins the neighbour's owner": "GRANT {victim}_app TO {own}_app",
     "joins the group that writes history": "GRANT pipewright_ingest TO {own}_app",
     "joins pg_read_all_data": "GRANT pg_read_all_data TO {own}_app",
@@ -103,6 +106,14 @@ STATEMENTS = {
 OUTSIDE_OF_TRANSACTIONS = {"makes a database", "drops the neighbour's database"}
 
 
+@pytest.fixture(scope="module")
+def lent(scene: Any) -> dict[str, str]:
+    """A short-lived login of the intruder's, by its own token of Vault."""
+    token = scene.vault.login(scene.a.status["vault"]["role"], scene.a.vault_jwt)
+    answer = scene.vault.call("GET", scene.a.status["vault"]["credentials"], token=token)
+    return {"user": answer["data"]["username"], "password": answer["data"]["password"]}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def trap(scene: Any) -> None:
     """What statements of the table refer to."""
@@ -129,11 +140,15 @@ def prepared(admin: psycopg.Connection[Any], sentence: str, statement: str) -> s
 
 
 @pytest.mark.parametrize("sentence", STATEMENTS)
-@pytest.mark.parametrize("login", ["app", "its bare login"])
-def test_postgres_refuses(scene: Any, admin: psycopg.Connection[Any], sentence: str, login: str) -> None:
+@pytest.mark.parametrize(
+    "login", ["app", "its bare login", "a short-lived login", "its bare short-lived login"]
+)
+def test_postgres_refuses(
+    scene: Any, admin: psycopg.Connection[Any], lent: dict[str, str], sentence: str, login: str
+) -> None:
     statement = STATEMENTS[sentence].format(own=f"pw_{scene.a.id}", victim=f"pw_{scene.victim.id}")
-    with scene.a.connect() as own:
-        if login != "app":
+    with scene.a.connect(**(lent if "short-lived" in login else {})) as own:
+        if "bare" in login:
             own.execute("SET ROLE NONE")
         if sentence == "hangs a trigger on all commands":
             own.execute("SET ROLE " + f"pw_{scene.a.id}_app")
@@ -156,21 +171,24 @@ def test_postgres_refuses(scene: Any, admin: psycopg.Connection[Any], sentence: 
 
 
 @pytest.mark.parametrize("neighbour", ["ab", "a-b"])
-def test_no_login_opens_a_neighbours_database(scene: Any, neighbour: str) -> None:
+def test_no_login_opens_a_neighbours_database(scene: Any, lent: dict[str, str], neighbour: str) -> None:
     other = scene.places[neighbour]
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         scene.a.connect(dbname=other.secret["dbname"])
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         scene.a.connect(dbname=other.secret["dbname"], user=other.secret["user"])
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        scene.a.connect(dbname=other.secret["dbname"], **lent)
     with other.connect() as theirs:
         assert theirs.execute("SELECT 1").fetchone() == (1,)
     scene.tried.append((f"app: connects to the database of {neighbour}", "PostgreSQL"))
 
 
 @pytest.mark.parametrize("name", ["postgres", "template1", "pipewright", "pipewright_template"])
-def test_no_login_opens_a_database_of_the_platform(scene: Any, name: str) -> None:
-    with pytest.raises(psycopg.OperationalError, match=r"permission denied|not currently accepting"):
-        scene.a.connect(dbname=name)
+def test_no_login_opens_a_database_of_the_platform(scene: Any, lent: dict[str, str], name: str) -> None:
+    for who in ({}, lent):
+        with pytest.raises(psycopg.OperationalError, match=r"permission denied|not currently accepting"):
+            scene.a.connect(dbname=name, **who)
     scene.tried.append((f"app: connects to {name}", "PostgreSQL"))
 
 

@@ -85,6 +85,34 @@ PATHS: dict[str, tuple[str, str, Any]] = {
         "identity/entity",
         {"name": "attack", "policies": ["pipewright-provisioner"]},
     ),
+    "gets a short-lived login of a neighbour": (
+        "GET",
+        "database/creds/pipewright-tenant-{victim}",
+        None,
+    ),
+    "reads its own database role": ("GET", "database/roles/pipewright-tenant-{own}", None),
+    "widens its own database role": (
+        "POST",
+        "database/roles/pipewright-tenant-attack",
+        {"db_name": "main", "creation_statements": ["SELECT 1"]},
+    ),
+    "lists database roles": ("LIST", "database/roles", None),
+    "reads the connection to the database server": ("GET", "database/config/main", None),
+    "changes the connection to the database server": (
+        "POST",
+        "database/config/attack",
+        {
+            "plugin_name": "postgresql-database-plugin",
+            "connection_url": "postgresql://postgres.invalid/x",
+            "verify_connection": False,
+        },
+    ),
+    "lists its leases": ("LIST", "sys/leases/lookup/database/creds/pipewright-tenant-{own}", None),
+    "ends all leases of a neighbour": (
+        "PUT",
+        "sys/leases/revoke-prefix/database/creds/pipewright-tenant-{victim}",
+        None,
+    ),
     "reads a neighbour's key": ("GET", "transit/keys/{victim}", None),
     "reads its own key": ("GET", "transit/keys/{own}", None),
     "lists keys": ("LIST", "transit/keys", None),
@@ -113,6 +141,8 @@ def undone(scene: Any) -> Any:
     for path in (
         "sys/mounts/attack",
         "sys/policies/acl/pipewright-tenant-attack",
+        "database/roles/pipewright-tenant-attack",
+        "database/config/attack",
         "identity/entity/name/attack",
     ):
         ask(scene.vault, scene.vault.root_token, "DELETE", path)
@@ -125,6 +155,7 @@ def test_the_token_opens_its_own(scene: Any, token: str) -> None:
     assert ask(scene.vault, token, "POST", f"{own}/mine", DATA).code == 200
     assert ask(scene.vault, token, "GET", f"{own}/mine").code == 200
     assert ask(scene.vault, token, "LIST", f"tenants/metadata/{scene.a.id}/user/").code == 200
+    assert ask(scene.vault, token, "GET", f"database/creds/pipewright-tenant-{scene.a.id}").code == 200
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import json
 import secrets as randomness
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dev.stack import Stack
 from dev.vault import Vault
 from pipewright import errors, names, runner_facts
 from pipewright.backends import kubernetes, kubernetes_secrets, memory, vault
+from pipewright.facts import DynamicTerms
 from pipewright.plan import Ref
 from pipewright.ports import Cluster, DataKeys, Secret, SecretGrants, SecretStore
 
@@ -38,7 +39,7 @@ def real(server: Vault, identities: Path, *, role: str = "provisioner") -> Backe
     )
     return Backend(
         vault.VaultSecretStore(session, mount="tenants"),
-        vault.VaultGrants(session, mount="tenants"),
+        vault.VaultGrants(session, mount="tenants", database="database"),
         vault.VaultDataKeys(session, transit="transit"),
     )
 
@@ -158,6 +159,58 @@ async def test_half_a_way_in_is_seen_where_there_should_be_none(backend: Backend
     assert await backend.grants.find(tenant_id, partly=True) == wanted
     await backend.grants.revoke(tenant_id)
     assert await backend.grants.find(tenant_id, partly=True) is None
+
+
+TERMS = DynamicTerms(server="far-away", ttl=timedelta(minutes=5), logins=3, connection_limit=7)
+
+
+async def test_short_lived_logins_are_granted_on_terms_and_withdrawn(
+    backend: Backend, tenant_id: str, request: pytest.FixtureRequest
+) -> None:
+    grants = backend.grants
+    if not grants.available:
+        assert not grants.dynamic
+        await grants.grant(tenant_id, namespaces=["a"], dynamic=TERMS)
+        assert grants.wanted(tenant_id, namespaces=["a"], dynamic=TERMS) is None
+        await grants.withdraw_database_role(tenant_id)
+        return
+    if isinstance(grants, vault.VaultGrants):
+        server: Vault = request.getfixturevalue("vault_server")
+        server.connect(TERMS.server, host="postgres.invalid", port=5432, user="nobody", password="x")
+    assert grants.dynamic
+    await grants.grant(tenant_id, namespaces=["a"], dynamic=TERMS)
+    wanted = grants.wanted(tenant_id, namespaces=["a"], dynamic=TERMS)
+    assert wanted
+    assert wanted.database_role
+    assert wanted.database_role.path == f"database/creds/{names.vault_role(tenant_id)}"
+    assert await grants.find(tenant_id) == wanted
+    longer = replace(TERMS, ttl=timedelta(hours=2), logins=4)
+    await grants.grant(tenant_id, namespaces=["a"], dynamic=longer)
+    assert await grants.find(tenant_id) == grants.wanted(tenant_id, namespaces=["a"], dynamic=longer)
+    for _ in range(2):
+        await grants.withdraw_database_role(tenant_id)
+    found = await grants.find(tenant_id)
+    assert found
+    assert found.database_role is None
+    await grants.grant(tenant_id, namespaces=["a"])
+    assert await grants.find(tenant_id) == grants.wanted(tenant_id, namespaces=["a"])
+    await grants.grant(tenant_id, namespaces=["a"], dynamic=TERMS)
+    await grants.revoke(tenant_id)
+    assert await grants.find(tenant_id, partly=True) is None
+
+
+async def test_a_server_that_vault_has_no_connection_to_is_waited_for(
+    vault_server: Vault, vault_identities: Path, tenant_id: str
+) -> None:
+    backend = real(vault_server, vault_identities)
+    terms = replace(TERMS, server="not-connected")
+    with pytest.raises(errors.Waiting, match="database/config/not-connected"):
+        await backend.grants.grant(tenant_id, namespaces=["a"], dynamic=terms)
+    found = await backend.grants.find(tenant_id)
+    assert found
+    assert found.namespaces == ("a",)
+    assert found.database_role is None
+    await backend.grants.revoke(tenant_id)
 
 
 @pytest.mark.parametrize("left", ["policy", "role"])

@@ -1,12 +1,15 @@
-"""A Tenant's wrapping key in a real Vault, rotated while events come in."""
+"""A Tenant's secrets in a real Vault: the wrapping key is rotated, and short-lived logins are lent."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+import pytest
 
+from dev.problem import Problem
 from dev.stack import Stack
 from pipewright import names
 
@@ -48,3 +51,59 @@ def test_the_wrapping_key_is_rotated_on_demand_and_the_data_key_stays(
 
 def _made(vault: Any, tenant_id: str) -> float:
     return float(vault.call("GET", f"transit/keys/{tenant_id}")["data"]["keys"]["1"])
+
+
+def test_a_tenants_own_account_gets_short_lived_logins_until_it_is_suspended_or_asks_no_more(
+    tenants: Any, stack: Stack, eventually: Any
+) -> None:
+    wish = {"ttl": "10m", "maxLogins": 2}
+    tenant = tenants.ready(database={"dynamicCredentials": wish})
+    name, vault = tenant["metadata"]["name"], stack.parts.vault()
+    secret, path = tenants.secret(name), tenant["status"]["vault"]["credentials"]
+    token = _token(tenants, stack, tenant)
+
+    def session(lent: Any) -> psycopg.Connection[Any]:
+        where = {key: secret[key] for key in ("host", "port", "dbname")}
+        who = {"user": lent["data"]["username"], "password": lent["data"]["password"]}
+        return psycopg.connect(**where, **who, connect_timeout=5, autocommit=True)
+
+    def patch(**spec: Any) -> None:
+        tenants.kubectl.run("patch", "tenant", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    lent = vault.call("GET", path, token=token)
+    assert lent["lease_duration"] == 600
+    with session(lent) as own:
+        own.execute("CREATE TABLE made (id int)")
+        patch(suspended=True)
+        eventually(lambda: _reason(tenants.get(name), "Suspended") == "Suspended", says="it is suspended")
+        with pytest.raises(psycopg.OperationalError):
+            own.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        session(lent)
+    with pytest.raises(Problem, match="403"):
+        vault.call("GET", path, token=token)
+
+    patch(suspended=False)
+    tenants.wait_ready(name)
+    with session(lent) as own:
+        assert own.execute("SELECT count(*) FROM made").fetchone() == (0,)
+    with psycopg.connect(secret["uri"]) as owner:
+        owner.execute("INSERT INTO made VALUES (1)")
+
+    patch(database={"dynamicCredentials": None})
+    tenants.wait_ready(name)
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        session(lent)
+    with pytest.raises(Problem, match="403"):
+        vault.call("GET", path, token=_token(tenants, stack, tenant))
+    assert "credentials" not in tenants.get(name)["status"]["vault"]
+
+
+def _token(tenants: Any, stack: Stack, tenant: Any) -> str:
+    jwt = tenants.kubectl.token("pipewright", namespace=tenant["metadata"]["name"], audience="vault")
+    return stack.parts.vault().login(tenant["status"]["vault"]["role"], jwt)
+
+
+def _reason(tenant: Any, aspect: str) -> str | None:
+    conditions = (tenant.get("status") or {}).get("conditions") or []
+    return next((it["reason"] for it in conditions if it["type"] == aspect), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from controllers.tenant.observed import Observed, Unknown, credentials_to_be
-from controllers.tenant.rules import rotation, upgrade
+from controllers.tenant.rules import dynamic, rotation, upgrade
 from controllers.tenant.rules.words import DATABASE, Plan, unknown
 from pipewright import actions as act
 from pipewright.actions import ProvisionerAction
@@ -40,6 +40,7 @@ def database(tenant: Tenant, registration: Registration, observed: Observed, now
         ),
         upgrade.upgrade(tenant, registration, found),
         _extensions(tenant, registration, observed, database=found),
+        dynamic.dynamic(tenant, registration, observed, found),
         _logins(tenant, registration, observed, now, database=found, version=version),
     )
 

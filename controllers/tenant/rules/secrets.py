@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 from controllers.tenant.observed import Observed, Unknown, credentials_to_be, missing_namespaces
 from controllers.tenant.rules.database import are_set
+from controllers.tenant.rules.dynamic import terms
 from controllers.tenant.rules.rotation import noted_version
 from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS, Plan, unknown
 from pipewright import actions as act
 from pipewright import names
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import Database, Registration
+from pipewright.facts import Database, Registration, SecretAccess
 from pipewright.plan import chain, merge, says
 
 THERE = "the tenant's Vault path and connection Secret are there"
@@ -28,7 +29,11 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
     if wanted is None or access == wanted or tenant.spec.suspended:
         grant: tuple[ProvisionerAction, ...] = ()
     else:
-        grant = (act.GrantSecretAccess(tenant_id=registration.id, namespaces=wanted.namespaces),)
+        lent = isinstance(access, SecretAccess) and access.database_role is not None
+        ends = lent and wanted.database_role is None
+        # before the policy, which says whether there is such a role to look for
+        withdraw = (act.WithdrawDatabaseRole(tenant_id=registration.id),) if ends else ()
+        grant = (*withdraw, _grant(tenant, registration, observed, wanted.namespaces))
     # a rotation reaches the bundle, then the database, then what clients read: each finds the door open
     rotating = isinstance(version, int) and (
         registration.bundle_version not in (None, version)
@@ -71,13 +76,23 @@ def _in_new_namespaces(tenant: Tenant, registration: Registration, observed: Obs
         return Plan()
     bound = observed.wanted_access.namespaces if observed.wanted_access is not None else ()
     sealed = bool(observed.connections) or registration.bundle_version is not None
-    grant = act.GrantSecretAccess(tenant_id=registration.id, namespaces=tuple(sorted({*bound, *new})))
+    grant = _grant(tenant, registration, observed, tuple(sorted({*bound, *new})))
     return chain(
         SECRETS,
         *(() if observed.without_vault or tenant.spec.suspended else (grant,)),
         *(() if sealed else (act.SealGatewayBundle(tenant_id=registration.id, version=version),)),
         *(_projection(tenant, registration, name, version) for name in new),
         after=(NAMESPACES, ACCESS, DATABASE),
+    )
+
+
+def _grant(
+    tenant: Tenant, registration: Registration, observed: Observed, namespaces: tuple[str, ...]
+) -> act.GrantSecretAccess:
+    return act.GrantSecretAccess(
+        tenant_id=registration.id,
+        namespaces=namespaces,
+        dynamic=terms(tenant, registration, available=observed.dynamic),
     )
 
 

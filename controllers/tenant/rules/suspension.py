@@ -46,7 +46,7 @@ def _suspend(tenant: Tenant, registration: Registration, observed: Observed) -> 
     has_access = observed.secret_access is not None and not isinstance(observed.secret_access, Unknown)
     return merge(
         chain(SUSPENDED, *(_mark(tenant, registration, STOPPED) if _may_stop(tenant, observed) else ())),
-        chain(DATABASE, *((suspend,) if any(map(_is_open, _logins(tenant, observed))) else ())),
+        chain(DATABASE, *((suspend,) if _lets_in(tenant, observed) else ())),
         chain(SECRETS, *((revoke,) if has_access else ())),
     )
 
@@ -70,6 +70,13 @@ def _logins(tenant: Tenant, observed: Observed) -> list[Login]:
     if not isinstance(found, Database) or found.owner_uid != tenant.uid:
         return []
     return [found.logins[purpose] for purpose in TENANT_LOGINS if purpose in found.logins]
+
+
+def _lets_in(tenant: Tenant, observed: Observed) -> bool:
+    """Whether the tenant comes in by a login of its own, or by a short-lived one."""
+    found = observed.database
+    lends = isinstance(found, Database) and found.owner_uid == tenant.uid and found.lends
+    return lends or any(map(_is_open, _logins(tenant, observed)))
 
 
 def _is_open(login: Login) -> bool:
@@ -109,7 +116,7 @@ def _still_open(tenant: Tenant, observed: Observed) -> Iterator[str]:
     """The parts that are not stopped, or of which nobody knows."""
     if observed.registration is None or observed.registration.state != STOPPED:
         yield WORK
-    if isinstance(observed.database, Unknown) or any(map(_is_open, _logins(tenant, observed))):
+    if isinstance(observed.database, Unknown) or _lets_in(tenant, observed):
         yield LOGINS
     registration = observed.registration
     # what a Vault that the settings no longer name still grants cannot be taken away

@@ -155,8 +155,7 @@ def _final_dump(tenant: Tenant, registration: Registration, observed: Observed) 
         )
         facts = says(DATABASE, False, "FinalDumpImpossible", message).facts
         return Plan(facts=facts, check_after=RETRY)
-    closed = not any(login.enabled for login in database.logins.values())
-    disable = () if closed else (act.DisableLogins(tenant_id=registration.id, uid=tenant.uid),)
+    disable = () if database.is_shut else (act.DisableLogins(tenant_id=registration.id, uid=tenant.uid),)
     return chain(DATABASE, *disable, act.TakeDump(tenant_id=registration.id, uid=tenant.uid))
 
 
@@ -170,9 +169,9 @@ def _retire_database(tenant: Tenant, registration: Registration, observed: Obser
         return Plan()  # somebody else's: not ours to take away
     if not keeps(tenant):
         return chain(DATABASE, act.DropDatabase(tenant_id=registration.id, uid=tenant.uid))
-    if any(login.enabled for login in database.logins.values()):
-        return chain(DATABASE, act.DisableLogins(tenant_id=registration.id, uid=tenant.uid))
-    return Plan()
+    if database.is_shut:
+        return Plan()
+    return chain(DATABASE, act.DisableLogins(tenant_id=registration.id, uid=tenant.uid))
 
 
 def _retire_access(tenant: Tenant, registration: Registration, observed: Observed) -> Plan:

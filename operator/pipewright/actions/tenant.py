@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pipewright.facts import Proof, Server
+from pipewright.facts import DynamicTerms, Proof, Server
 from pipewright.plan import Manifest, Ref
 
 
@@ -190,13 +190,60 @@ class ProjectConnection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantSecretAccess:
-    """Write the tenant's Vault policy and its Kubernetes-auth role for these namespaces."""
+    """Write the tenant's Vault policy and its Kubernetes-auth role for these namespaces.
+
+    With `dynamic` also the role of Vault's database engine that makes logins on these terms.
+    """
 
     tenant_id: str
     namespaces: tuple[str, ...]
+    dynamic: DynamicTerms | None = None
 
     def __str__(self) -> str:
         return "grant access to the tenant's Vault path"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawDatabaseRole:
+    """Remove the role of Vault's database engine, so that it makes no login for the tenant any more."""
+
+    tenant_id: str
+
+    def __str__(self) -> str:
+        return "end short-lived logins in Vault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDynamicLogins:
+    """Let logins that Vault makes connect to the tenant's database, and act as the owner of its schema."""
+
+    tenant_id: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "open the database to short-lived logins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseDynamicLogins:
+    """Let logins that Vault made connect no more, and end their sessions."""
+
+    tenant_id: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "close the database to short-lived logins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropEndedLogins:
+    """Drop logins that Vault locked and could not drop; what they own or may do becomes the tenant's."""
+
+    tenant_id: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "drop short-lived logins that ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -416,6 +463,10 @@ TenantAction = (
     | RetireLogin
     | ProjectConnection
     | GrantSecretAccess
+    | WithdrawDatabaseRole
+    | OpenDynamicLogins
+    | CloseDynamicLogins
+    | DropEndedLogins
     | SealGatewayBundle
     | RotateDataKey
     | RewrapDataKey

@@ -77,7 +77,15 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.ProjectConnection():
             await _project_connection(action, ports)
         case tenant.GrantSecretAccess():
-            await ports.grants.grant(action.tenant_id, namespaces=action.namespaces)
+            await ports.grants.grant(action.tenant_id, namespaces=action.namespaces, dynamic=action.dynamic)
+        case tenant.WithdrawDatabaseRole():
+            await ports.grants.withdraw_database_role(action.tenant_id)
+        case tenant.OpenDynamicLogins():
+            await ports.logins.open_dynamic(action.tenant_id, uid=action.uid)
+        case tenant.CloseDynamicLogins():
+            await ports.logins.close_dynamic(action.tenant_id, uid=action.uid)
+        case tenant.DropEndedLogins():
+            await ports.logins.drop_ended(action.tenant_id, uid=action.uid)
         case tenant.SealGatewayBundle():
             await _seal_gateway_bundle(action, ports)
         case tenant.RotateDataKey():

@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipewright import errors, names
+from pipewright.facts import DynamicTerms
 from pipewright.plan import Manifest, Ref
 from pipewright.ports import Cluster, Issued, Secret, SecretAccess, WrappingKey
 
@@ -210,8 +211,11 @@ class NoGrants:
     """`pipewright.ports.SecretGrants` without Vault: a tenant has no path, so nobody is let in to it."""
 
     available = False
+    dynamic = False
 
-    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess | None:
+    def wanted(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> SecretAccess | None:
         """Nothing."""
         return None
 
@@ -219,8 +223,13 @@ class NoGrants:
         """Nothing."""
         return None
 
-    async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
+    async def grant(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> None:
         """There is nothing to grant."""
+
+    async def withdraw_database_role(self, tenant_id: str) -> None:
+        """There is none."""
 
     async def revoke(self, tenant_id: str) -> None:
         """There is nothing to revoke."""

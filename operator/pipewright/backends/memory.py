@@ -11,10 +11,12 @@ import copy
 import os
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pipewright import errors, names
+from pipewright.facts import DatabaseRole, DynamicTerms
 from pipewright.plan import Manifest, Ref
 from pipewright.ports import Issued, Secret, SecretAccess, WrappingKey
 
@@ -220,11 +222,14 @@ class MemoryGrants:
     """`pipewright.ports.SecretGrants` in a dictionary."""
 
     available = True
+    dynamic = True
 
     def __init__(self) -> None:
         self._granted: dict[str, SecretAccess] = {}
 
-    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess:
+    def wanted(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> SecretAccess:
         """What policy and role ought to be."""
         return SecretAccess(
             role=names.vault_role(tenant_id),
@@ -232,19 +237,38 @@ class MemoryGrants:
             namespaces=tuple(sorted(namespaces)),
             service_accounts=(names.TENANT_SERVICE_ACCOUNT,),
             policies=(names.vault_role(tenant_id),),
+            database_role=_database_role(tenant_id, dynamic) if dynamic else None,
         )
 
     async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
         """Policy and role as they stand; here they come and go together."""
         return self._granted.get(tenant_id)
 
-    async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
+    async def grant(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> None:
         """Write both."""
-        self._granted[tenant_id] = self.wanted(tenant_id, namespaces=namespaces)
+        self._granted[tenant_id] = self.wanted(tenant_id, namespaces=namespaces, dynamic=dynamic)
+
+    async def withdraw_database_role(self, tenant_id: str) -> None:
+        """Forget the database engine's role."""
+        found = self._granted.get(tenant_id)
+        if found is not None:
+            self._granted[tenant_id] = replace(found, database_role=None)
 
     async def revoke(self, tenant_id: str) -> None:
         """Remove both."""
         self._granted.pop(tenant_id, None)
+
+
+def _database_role(tenant_id: str, terms: DynamicTerms) -> DatabaseRole:
+    return DatabaseRole(
+        path=f"database/creds/{names.vault_role(tenant_id)}",
+        connection=terms.server,
+        creation=(f"{terms.logins} with {terms.connection_limit}",),
+        revocation=(),
+        ttl=terms.ttl,
+    )
 
 
 class MemoryDataKeys:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipewright import errors
-from pipewright.facts import TENANT_LOGINS, Expired, Proof, Rollout, Server, Sweep
+from pipewright.facts import TENANT_LOGINS, DynamicLogins, Expired, Proof, Rollout, Server, Sweep
 from pipewright.ports import LOGINS, Connection, Database, Dump, Login, Registration, Secret
 from pipewright.store import placement, roles
 
@@ -268,6 +268,7 @@ class MemoryDatabases:
             logins=found.logins
             if found
             else {purpose: Login(enabled=False, version=None) for purpose in LOGINS},
+            dynamic=found.dynamic if found else None,
         )
 
     async def hand_over(self, tenant_id: str, *, uid: str, previous: Collection[str]) -> None:
@@ -385,12 +386,14 @@ class MemoryLogins:
                 for purpose, login in found.logins.items()
             }
             self._server.databases[tenant_id] = replace(found, logins=disabled)
+        await self.close_dynamic(tenant_id, uid=uid)
 
     async def suspend(self, tenant_id: str, *, uid: str) -> None:
         """Refuse the tenant's own."""
         for purpose, login in self._tenants_own(tenant_id, uid=uid).items():
             if login.enabled or login.suspension == "Ending":
                 self._change(tenant_id, purpose, enabled=False, suspension="Suspended")
+        await self.close_dynamic(tenant_id, uid=uid)
 
     async def resume(self, tenant_id: str, *, uid: str) -> None:
         """Let in those that were refused with the tenant."""
@@ -402,6 +405,26 @@ class MemoryLogins:
         found = self._server.owned(tenant_id, uid=uid)
         logins = found.logins if found is not None else {}
         return {purpose: login for purpose, login in logins.items() if purpose in TENANT_LOGINS}
+
+    async def open_dynamic(self, tenant_id: str, *, uid: str) -> None:
+        """Note that it is open; here nobody makes such a login."""
+        found = self._server.owned(tenant_id, uid=uid)
+        if found is None:
+            raise errors.Conflict(f"database {roles.database(tenant_id)} is not there any more")
+        ended = found.dynamic.ended if found.dynamic else 0
+        self._server.databases[tenant_id] = replace(found, dynamic=DynamicLogins(open=True, ended=ended))
+
+    async def close_dynamic(self, tenant_id: str, *, uid: str) -> None:
+        """Note that it is closed."""
+        found = self._server.owned(tenant_id, uid=uid)
+        if found is not None and found.dynamic is not None:
+            self._server.databases[tenant_id] = replace(found, dynamic=replace(found.dynamic, open=False))
+
+    async def drop_ended(self, tenant_id: str, *, uid: str) -> None:
+        """Forget them."""
+        found = self._server.owned(tenant_id, uid=uid)
+        if found is not None and found.dynamic is not None:
+            self._server.databases[tenant_id] = replace(found, dynamic=replace(found.dynamic, ended=0))
 
     async def begin_overlap(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
         """Note since when its successor is in all clients' hands."""

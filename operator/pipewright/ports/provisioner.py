@@ -11,6 +11,7 @@ from pipewright.facts import (
     Connection,
     Database,
     Dump,
+    DynamicTerms,
     Expired,
     Registration,
     SecretAccess,
@@ -249,7 +250,7 @@ class Logins(Protocol):
         ...
 
     async def disable(self, tenant_id: str, *, uid: str) -> None:
-        """NOLOGIN for all of them, for good, and end their sessions.
+        """NOLOGIN for all of them, for good, and end their sessions; closed to short-lived ones, too.
 
         Raises:
             OwnedByOther: the database carries another UID.
@@ -259,6 +260,8 @@ class Logins(Protocol):
     async def suspend(self, tenant_id: str, *, uid: str) -> None:
         """NOLOGIN for those of the tenant's own that may log in, noted on each, and end their sessions.
 
+        Closed to short-lived ones, too: to open it to them again is not a part of `resume`.
+
         Raises:
             OwnedByOther: the database carries another UID.
         """
@@ -266,6 +269,31 @@ class Logins(Protocol):
 
     async def resume(self, tenant_id: str, *, uid: str) -> None:
         """LOGIN for exactly those that `suspend` shut out; their passwords are as they were.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+        """
+        ...
+
+    async def open_dynamic(self, tenant_id: str, *, uid: str) -> None:
+        """Let the logins that Vault makes connect, acting as the owner of the tenant's schema.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+            Stalled: the server has no login for Vault's database engine.
+        """
+        ...
+
+    async def close_dynamic(self, tenant_id: str, *, uid: str) -> None:
+        """Let them connect no more, and end their sessions.
+
+        Raises:
+            OwnedByOther: the database carries another UID.
+        """
+        ...
+
+    async def drop_ended(self, tenant_id: str, *, uid: str) -> None:
+        """Drop those that Vault locked and could not drop; what they own becomes the tenant's.
 
         Raises:
             OwnedByOther: the database carries another UID.
@@ -313,20 +341,37 @@ class SecretGrants(Protocol):
         """Whether tenants have a path of their own: not without Vault, and then nothing is ever granted."""
         ...
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether Vault can make short-lived logins: not without its database engine."""
+        ...
+
     async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
         """Both as they stand; None when either is missing, with `partly` only when both are."""
         ...
 
-    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess | None:
+    def wanted(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> SecretAccess | None:
         """What they ought to be; None when there is nothing to grant."""
         ...
 
-    async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
-        """Write both as `wanted` says."""
+    async def grant(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> None:
+        """Write both as `wanted` says, and with `dynamic` the database engine's role.
+
+        Raises:
+            Waiting: the database engine has no connection to the tenant's server.
+        """
+        ...
+
+    async def withdraw_database_role(self, tenant_id: str) -> None:
+        """Remove the database engine's role; logins that it made live on until they end."""
         ...
 
     async def revoke(self, tenant_id: str) -> None:
-        """Remove role and policy."""
+        """Remove role, the database engine's role and policy."""
         ...
 
 

@@ -29,7 +29,8 @@ def bootstrap(admin_dsn: str, *, passwords: Mapping[str, str]) -> None:
     Args:
         admin_dsn: a superuser's connection string.
         passwords: by the names of `roles.PLATFORM_LOGINS`, all of them; with `roles.DUMPER` the server gets
-            the login that final dumps are taken with.
+            the login that final dumps are taken with, with `roles.VAULT` the one of Vault's database engine.
+            Leave that one out once Vault has rotated its password.
 
     Raises:
         Unreachable: the server does not answer.
@@ -47,6 +48,8 @@ def bootstrap(admin_dsn: str, *, passwords: Mapping[str, str]) -> None:
         for name in (roles.PLATFORM, roles.TEMPLATE):
             _database(admin, name)
         _close_to_public(admin)
+        if roles.VAULT in passwords:
+            _let_in(admin, "postgres", roles.VAULT)
         migrator = connect.conninfo(
             admin_dsn, user=roles.MIGRATOR, password=passwords[roles.MIGRATOR], dbname=roles.PLATFORM
         )
@@ -73,6 +76,9 @@ def _roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> None:
     if roles.DUMPER in passwords:
         _login(admin, roles.DUMPER, "INHERIT", password=passwords[roles.DUMPER])
         _grant(admin, "pg_read_all_data", to=roles.DUMPER, options="INHERIT TRUE, SET FALSE")
+    if roles.VAULT in passwords:
+        _login(admin, roles.VAULT, "CREATEROLE INHERIT", password=passwords[roles.VAULT])
+        _grant(admin, "pg_signal_backend", to=roles.VAULT, options="INHERIT TRUE, SET FALSE")
     _grant(admin, roles.OWNER, to=roles.MIGRATOR, options="INHERIT FALSE, SET TRUE")
     # DROP DATABASE … WITH (FORCE) and disabling a tenant end other logins' sessions.
     _grant(admin, "pg_signal_backend", to=roles.PROVISIONER, options="INHERIT TRUE, SET FALSE")
@@ -126,8 +132,12 @@ def _close_to_public(admin: psycopg.Connection) -> None:
         roles.TEMPLATE: (roles.MIGRATOR,),
     }
     for name, logins in needs.items():
-        who = sql.SQL(", ").join(map(sql.Identifier, logins))
-        admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), who))
+        _let_in(admin, name, *logins)
+
+
+def _let_in(admin: psycopg.Connection, database: str, *logins: str) -> None:
+    who = sql.SQL(", ").join(map(sql.Identifier, logins))
+    admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), who))
 
 
 def _fill_platform(admin: psycopg.Connection, info: str, migrator: str) -> None:

@@ -43,6 +43,9 @@ PLATFORM_LOGINS = (PROVISIONER, MIGRATOR, RUNNER, GATEWAY)
 DUMPER = "pipewright_dumper"
 """Reads whatever database it is let into, for a last dump before a drop; it is let into none before."""
 
+VAULT = "pipewright_vault"
+"""Makes tenants' short-lived logins for Vault's database engine, and takes them away."""
+
 MEMBERSHIP = {"readonly": READER, "ingest": INGEST, "runner": JOURNAL}
 """Purpose of a tenant's login → the group whose grants it has."""
 
@@ -71,6 +74,11 @@ def database(tenant_id: str) -> str:
 def app_owner(tenant_id: str) -> str:
     """The NOLOGIN role that owns the tenant's schema `app`."""
     return f"{database(tenant_id)}_app"
+
+
+def dynamic_group(tenant_id: str) -> str:
+    """The NOLOGIN role whose members are the tenant's short-lived logins; there once it asked for them."""
+    return f"{database(tenant_id)}_dynamic"
 
 
 def login(tenant_id: str, purpose: str) -> str:

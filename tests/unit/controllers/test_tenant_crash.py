@@ -47,6 +47,9 @@ WRITES = {
     "disable",
     "suspend",
     "resume",
+    "open_dynamic",
+    "close_dynamic",
+    "withdraw_database_role",
     "write",
     "purge",
     "grant",
@@ -194,7 +197,11 @@ class World:
                 await self.secrets.version(path)
                 for path in (names.platform_path(found.id), names.user_path(found.id))
             ],
-            "access": await self.grants.find(found.id) is not None,
+            "access": (access := await self.grants.find(found.id)) is not None,
+            "short-lived": (
+                access is not None and access.database_role is not None,
+                database is not None and database.lends,
+            ),
             "objects": objects,
         }
 
@@ -206,6 +213,7 @@ def tenant(
     heir_of: str | None = None,
     namespaces: list[dict[str, Any]] | None = None,
     suspended: bool = False,
+    dynamic: bool = False,
     status: TenantStatus | None = None,
 ) -> Tenant:
     uid = HEIR if heir_of else UID
@@ -217,6 +225,8 @@ def tenant(
         spec["restoreFrom"] = heir_of
     if namespaces is not None:
         spec["namespaces"] = namespaces
+    if dynamic:
+        spec["database"] = {"dynamicCredentials": {"ttl": "10m"}}
     return Tenant.parse(
         {"metadata": metadata, "spec": spec, "status": status.dump() if status is not None else {}}
     )
@@ -264,6 +274,10 @@ async def test_a_namespace_comes_and_goes_whatever_dies_meanwhile(policy: str, a
 STORIES = {
     "made": 18,
     "made suspended": 18,
+    "made with short-lived logins": 19,
+    "short-lived logins begin": 2,
+    "short-lived logins end": 3,
+    "short-lived logins end with the tenant": 6,
     "suspended": 3,
     "resumed": 3,
     "retained while suspended": 5,
@@ -288,7 +302,12 @@ async def play(world: World, story: str, *, at: int = 0, before: bool = False) -
         return await last_act(tenant())
     if story == "made suspended":
         return await last_act(tenant(suspended=True))
-    await world.settle(tenant())
+    if story == "made with short-lived logins":
+        return await last_act(tenant(dynamic=True))
+    await world.settle(tenant(dynamic=story.startswith("short-lived logins end")))
+    if story.startswith("short-lived logins"):
+        gone = story.endswith("with the tenant")
+        return await last_act(tenant(dynamic=gone or story.endswith("begin"), deleting=gone))
     if story == "suspended":
         return await last_act(tenant(suspended=True))
     if story in ("resumed", "retained while suspended"):

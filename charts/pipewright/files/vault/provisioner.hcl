@@ -30,6 +30,15 @@ path "auth/kubernetes/role/pipewright-tenant-*" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
+# A tenant's role of the database engine, which makes short-lived logins; and whether a server is connected.
+path "database/roles/pipewright-tenant-*" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+path "database/config/+" {
+  capabilities = ["read"]
+}
+
 # Keys that wrap the tenants' data keys. A key goes only after deletion_allowed was set on it.
 path "transit/keys/+" {
   capabilities = ["create", "read", "update", "delete"]

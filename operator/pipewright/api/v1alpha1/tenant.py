@@ -146,6 +146,15 @@ class Rotation(Base):
 ExtensionName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
+class DynamicCredentials(Base):
+    """Short-lived logins to the tenant's database, made by Vault when its ServiceAccount asks for one."""
+
+    ttl: Annotated[Duration, Between("1m", "1d")] = parse_duration("1h")
+    """How long a login lives; then it is dropped and its sessions are ended."""
+    max_logins: Annotated[int, Field(ge=1, le=100)] = 10
+    """How many may live at once, each with database.connectionLimit."""
+
+
 class Database(Base):
     """The tenant's own PostgreSQL database."""
 
@@ -157,6 +166,8 @@ class Database(Base):
     """PostgreSQL extensions that the server's settings allow; one that is taken out of the list stays."""
     rotation: Rotation = Rotation()
     """When the passwords change, and how long the old ones work on."""
+    dynamic_credentials: DynamicCredentials | None = None
+    """Lets the tenant's ServiceAccount get short-lived logins from Vault, beside those in the Secret."""
 
 
 class Retention(Base):
@@ -269,6 +280,8 @@ class VaultStatus(Base):
     """The path in Vault that the tenant's ServiceAccount may read and write."""
     role: Annotated[str, Field(max_length=128)]
     """The role to name when logging in to Vault with the ServiceAccount's token."""
+    credentials: Annotated[str, Field(max_length=255)] | None = None
+    """The path in Vault of which a read makes a short-lived login to the database."""
 
 
 class TenantStatus(Status):

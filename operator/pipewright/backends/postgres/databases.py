@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from pipewright import errors
-from pipewright.backends.postgres import extensions
+from pipewright.backends.postgres import dynamic, extensions
 from pipewright.backends.postgres import server as servers
 from pipewright.backends.postgres.server import (
     ENDING,
@@ -47,6 +47,8 @@ class PostgresDatabases:
             if row is None:
                 return None
             found = await servers.existing_roles(conn, tenant_id)
+            lent = roles.dynamic_group(tenant_id) in found
+            dynamic_logins = await dynamic.find(conn, tenant_id) if lent else None
         comment, open_to_connections, closed = row
         uid = servers.read_mark(comment).get("uid")
         version, installed = await self._inside(name) if open_to_connections and uid else (None, frozenset())
@@ -69,6 +71,7 @@ class PostgresDatabases:
                 for purpose in LOGINS
                 if (role := found.get(roles.login(tenant_id, purpose)))
             },
+            dynamic=dynamic_logins,
         )
 
     async def create(self, tenant_id: str, *, uid: str, connection_limit: int) -> None:
@@ -149,6 +152,8 @@ class PostgresDatabases:
                 await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
                 await execute(conn, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
             found = await servers.existing_roles(conn, tenant_id)
+            if found.get(roles.dynamic_group(tenant_id), {}).get("uid") == uid:
+                await dynamic.drop_all(conn, tenant_id)
             for role in roles.all_roles(tenant_id):
                 if role in found and found[role].get("uid", uid) == uid:
                     await execute(conn, "DROP ROLE IF EXISTS {}", role)

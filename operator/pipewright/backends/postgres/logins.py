@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from pipewright import errors
-from pipewright.backends.postgres import databases
+from pipewright.backends.postgres import databases, dynamic
 from pipewright.backends.postgres import server as servers
 from pipewright.backends.postgres.server import ENDING, SUSPENDED, Server, execute
 from pipewright.facts import TENANT_LOGINS
@@ -72,7 +72,8 @@ class PostgresLogins:
                 await execute(conn, "ALTER ROLE {} NOLOGIN", login)
                 if "suspended" in found[login]:  # no resume lets it in any more
                     await _remark(conn, login, found[login], suspended=None)
-            await _end_sessions(conn, roles.database(tenant_id), logins)
+            lent = await dynamic.close_to(conn, tenant_id)
+            await _end_sessions(conn, roles.database(tenant_id), [*logins, *lent])
 
     async def suspend(self, tenant_id: str, *, uid: str) -> None:
         """NOLOGIN for the tenant's own; that it is so is noted when their sessions have ended, too."""
@@ -87,7 +88,8 @@ class PostgresLogins:
                 for name, role in shut.items():
                     await execute(conn, "ALTER ROLE {} NOLOGIN", name)
                     await _remark(conn, name, role, suspended=ENDING)
-            await _end_sessions(conn, roles.database(tenant_id), list(found))
+            lent = await dynamic.close_to(conn, tenant_id)
+            await _end_sessions(conn, roles.database(tenant_id), [*found, *lent])
             async with conn.transaction():
                 for name, role in shut.items():
                     await _remark(conn, name, role, suspended=SUSPENDED)
@@ -111,6 +113,26 @@ class PostgresLogins:
         if any(role["uid"] != uid for role in found.values()):
             raise errors.OwnedByOther(f"roles of {roles.database(tenant_id)} belong to another Tenant")
         return found
+
+    async def open_dynamic(self, tenant_id: str, *, uid: str) -> None:
+        """Make the group of the logins that Vault makes, and let it connect."""
+        async with self._server.provisioner() as conn:
+            if not await servers.require_owner(conn, tenant_id, uid=uid):
+                raise errors.Conflict(f"database {roles.database(tenant_id)} is not there any more")
+            await dynamic.open_to(conn, tenant_id, uid=uid)
+
+    async def close_dynamic(self, tenant_id: str, *, uid: str) -> None:
+        """Let the group connect no more, and end its sessions."""
+        async with self._server.provisioner() as conn:
+            await servers.require_owner(conn, tenant_id, uid=uid)
+            lent = await dynamic.close_to(conn, tenant_id)
+            await _end_sessions(conn, roles.database(tenant_id), list(lent))
+
+    async def drop_ended(self, tenant_id: str, *, uid: str) -> None:
+        """Drop those that Vault locked and could not drop."""
+        async with self._server.provisioner() as conn:
+            await servers.require_owner(conn, tenant_id, uid=uid)
+        await dynamic.drop_ended(self._server, tenant_id)
 
     async def begin_overlap(self, tenant_id: str, *, purpose: str, at: datetime) -> None:
         """Note on the login since when its successor is in all clients' hands."""

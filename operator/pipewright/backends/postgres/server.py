@@ -103,7 +103,7 @@ async def existing_roles(conn: psycopg.AsyncConnection, tenant_id: str) -> dict[
     cursor = await conn.execute(
         "SELECT rolname, rolcanlogin, rolconnlimit, shobj_description(oid, 'pg_authid') FROM pg_roles"
         " WHERE rolname = ANY(%s)",
-        [list(roles.all_roles(tenant_id))],
+        [[*roles.all_roles(tenant_id), roles.dynamic_group(tenant_id)]],
     )
     return {
         name: {**read_mark(comment), "enabled": enabled, "limit": limit}

@@ -9,10 +9,13 @@ import hvac
 from hvac import exceptions as vault_errors
 
 from pipewright import names
+from pipewright.backends.vault.roles import DatabaseRoles
 from pipewright.backends.vault.session import VaultSession
+from pipewright.facts import DynamicTerms
 from pipewright.ports import SecretAccess
 
 TENANT_TOKEN_TTL_S = 900
+"""Of a tenant's token, unless it is renewed. What it was given ends with it, short-lived logins among it."""
 
 
 class VaultGrants:
@@ -20,18 +23,30 @@ class VaultGrants:
 
     available = True
 
-    def __init__(self, session: VaultSession, *, mount: str) -> None:
+    def __init__(self, session: VaultSession, *, mount: str, database: str | None = None) -> None:
+        """`database` is the mount of the database engine, where there is one."""
         self._session = session
         self._mount = mount
+        self._roles = DatabaseRoles(session, mount=database) if database else None
 
-    def wanted(self, tenant_id: str, *, namespaces: Sequence[str]) -> SecretAccess:
+    @property
+    def dynamic(self) -> bool:
+        """Whether there is a database engine."""
+        return self._roles is not None
+
+    def wanted(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> SecretAccess:
         """What policy and role ought to be."""
+        lent = self._roles.wanted(tenant_id, dynamic) if self._roles and dynamic else None
+        policy = _policy(self._mount, tenant_id)
         return SecretAccess(
             role=names.vault_role(tenant_id),
-            policy=_policy(self._mount, tenant_id),
+            policy=policy if lent is None else f"{policy}\n{_rule(lent.path, ('read',))}",
             namespaces=tuple(sorted(namespaces)),
             service_accounts=(names.TENANT_SERVICE_ACCOUNT,),
             policies=(names.vault_role(tenant_id),),
+            database_role=lent,
         )
 
     async def find(self, tenant_id: str, *, partly: bool = False) -> SecretAccess | None:
@@ -45,12 +60,15 @@ class VaultGrants:
         role = await self._read(f"read role {name}", lambda client: client.auth.kubernetes.read_role(name))
         if role is None and (policy is None or not partly):
             return None
+        # the policy is written before the database engine's role and goes after it
+        asks = self._roles is not None and policy is not None and self._roles.path(name) in policy["policy"]
         return SecretAccess(
             role=name,
             policy=policy["policy"] if policy else "",
             namespaces=tuple(sorted(role["bound_service_account_namespaces"])) if role else (),
             service_accounts=tuple(role["bound_service_account_names"]) if role else (),
             policies=tuple(role["token_policies"]) if role else (),
+            database_role=await self._roles.find(tenant_id) if self._roles and asks else None,
         )
 
     async def _read(
@@ -61,9 +79,13 @@ class VaultGrants:
         except vault_errors.InvalidPath:
             return None
 
-    async def grant(self, tenant_id: str, *, namespaces: Sequence[str]) -> None:
+    async def grant(
+        self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
+    ) -> None:
         """Write both; the policy first, so that a role never points to nothing."""
-        name, wanted = names.vault_role(tenant_id), self.wanted(tenant_id, namespaces=namespaces)
+        name = names.vault_role(tenant_id)
+        wanted = self.wanted(tenant_id, namespaces=namespaces, dynamic=dynamic)
+        longest = max(TENANT_TOKEN_TTL_S, int(dynamic.ttl.total_seconds())) if dynamic else TENANT_TOKEN_TTL_S
         await self._session.call(
             f"write policy {name}",
             lambda client: client.sys.create_or_update_acl_policy(name, policy=wanted.policy),
@@ -76,10 +98,17 @@ class VaultGrants:
                 bound_service_account_namespaces=list(wanted.namespaces),
                 audience=names.VAULT_AUDIENCE,
                 ttl=TENANT_TOKEN_TTL_S,
-                max_ttl=TENANT_TOKEN_TTL_S,
+                max_ttl=longest,
                 policies=list(wanted.policies),
             ),
         )
+        if self._roles is not None and wanted.database_role is not None:
+            await self._roles.write(tenant_id, wanted.database_role)
+
+    async def withdraw_database_role(self, tenant_id: str) -> None:
+        """Remove the database engine's role."""
+        if self._roles is not None:
+            await self._roles.delete(tenant_id)
 
     async def revoke(self, tenant_id: str) -> None:
         """Remove the role first, so that nobody logs in any more, then the policy."""
@@ -87,6 +116,7 @@ class VaultGrants:
         await self._session.call(
             f"delete role {name}", lambda client: client.auth.kubernetes.delete_role(name)
         )
+        await self.withdraw_database_role(tenant_id)
         await self._session.call(f"delete policy {name}", lambda client: client.sys.delete_acl_policy(name))
 
 
