@@ -4,7 +4,7 @@ A login is a member of the tenant's group `pw_<id>_dynamic` and of nothing else.
 tenant's database, and may act as the owner of `app` without having its rights by itself: so whatever a login
 makes there is the owner's, and the login can be dropped. To close the database to all of them is one REVOKE.
 
-Vault splits a text at its semicolons, unless the word END stands in it between two spaces; double braces are
+Vault splits a text at its semicolons, unless the word END stands in it outside of quotes; double braces are
 its placeholders. https://developer.hashicorp.com/vault/docs/secrets/databases/postgresql
 """
 

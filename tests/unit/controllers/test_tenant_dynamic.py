@@ -152,7 +152,7 @@ def test_a_retained_database_is_shut_to_short_lived_logins_too() -> None:
 
 
 def test_vault_gets_statements_that_it_does_not_cut_in_pieces() -> None:
-    """It splits at semicolons, unless END stands between spaces."""
+    """It splits at semicolons, unless END stands outside of quotes."""
     made = dynamic.creation(ID, logins=4, connection_limit=20)
     for text in (*made, *dynamic.revocation()):
         assert "$$" not in text or " END " in text
