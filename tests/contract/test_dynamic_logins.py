@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -92,23 +93,15 @@ class Tenant:
         return database.dynamic
 
 
-async def _tenant(
-    server: Server, vault: Vault, identities: Path, connection: str, admin_dsn: str
-) -> AsyncIterator[Tenant]:
-    session = VaultSession(
-        address=vault.address,
-        role="pipewright-provisioner",
-        jwt_file=identities / "provisioner" / "vault.jwt",
-    )
+@asynccontextmanager
+async def _tenant(server: Server, grants: VaultGrants, **more: Any) -> AsyncIterator[Tenant]:
     made = Tenant(
         id=roles.new_id(),
         uid=str(uuid4()),
         databases=PostgresDatabases(server),
         logins=PostgresLogins(server),
-        grants=VaultGrants(session, mount="tenants", database="database"),
-        vault=vault,
-        admin_dsn=admin_dsn,
-        terms=DynamicTerms(server=connection, ttl=timedelta(minutes=10), logins=LOGINS, connection_limit=2),
+        grants=grants,
+        **more,
     )
     await made.databases.create(made.id, uid=made.uid, connection_limit=20)
     yield made
@@ -117,31 +110,36 @@ async def _tenant(
 
 
 @pytest.fixture
-async def tenant(
+async def two(
     tenant_server: Server,
     vault_server: Vault,
     vault_identities: Path,
     connection: str,
     postgres_server: parts.Database,
-) -> AsyncIterator[Tenant]:
-    async for made in _tenant(
-        tenant_server, vault_server, vault_identities, connection, postgres_server.admin_dsn
+) -> AsyncIterator[tuple[Tenant, Tenant]]:
+    session = VaultSession(
+        address=vault_server.address,
+        role="pipewright-provisioner",
+        jwt_file=vault_identities / "provisioner" / "vault.jwt",
+    )
+    grants = VaultGrants(session, mount="tenants", database="database")
+    terms = DynamicTerms(server=connection, ttl=timedelta(minutes=10), logins=LOGINS, connection_limit=2)
+    about = {"vault": vault_server, "admin_dsn": postgres_server.admin_dsn, "terms": terms}
+    async with (
+        _tenant(tenant_server, grants, **about) as one,
+        _tenant(tenant_server, grants, **about) as other,
     ):
-        yield made
+        yield one, other
 
 
 @pytest.fixture
-async def neighbour(
-    tenant_server: Server,
-    vault_server: Vault,
-    vault_identities: Path,
-    connection: str,
-    postgres_server: parts.Database,
-) -> AsyncIterator[Tenant]:
-    async for made in _tenant(
-        tenant_server, vault_server, vault_identities, connection, postgres_server.admin_dsn
-    ):
-        yield made
+def tenant(two: tuple[Tenant, Tenant]) -> Tenant:
+    return two[0]
+
+
+@pytest.fixture
+def neighbour(two: tuple[Tenant, Tenant]) -> Tenant:
+    return two[1]
 
 
 async def test_what_a_short_lived_login_makes_is_the_tenants(tenant: Tenant) -> None:
