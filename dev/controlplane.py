@@ -130,6 +130,8 @@ class ControlPlane:
             "cert-dir": private,
             "token-auth-file": private / "tokens.csv",
             "authorization-mode": "Node,RBAC",
+            # beside those that are on by default: the node selector of a tenant's namespaces counts
+            "enable-admission-plugins": "PodNodeSelector",
             "service-cluster-ip-range": "10.0.0.0/24",
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-key-file": private / "sa.pub",

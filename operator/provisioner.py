@@ -164,6 +164,7 @@ def _offered(settings: Settings) -> tuple[facts.Server, ...]:
             database_class=server.database_class,
             capacity=server.capacity,
             extensions=server.extensions,
+            node_selector=server.node_selector,
         )
         for server in settings.servers
     )

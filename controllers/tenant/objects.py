@@ -54,11 +54,17 @@ class Builder(Protocol):
         ...
 
 
-def namespace(tenant: Tenant, *, tenant_id: str, name: str, adopted: bool = False) -> Manifest:
-    """The namespace, with the Pod Security Standard that it enforces and whether it was there before."""
+def namespace(
+    tenant: Tenant, *, tenant_id: str, name: str, adopted: bool = False, nodes: str | None = None
+) -> Manifest:
+    """The namespace, with the Pod Security Standard that it enforces and whether it was there before.
+
+    `nodes` is the node selector of its pods, see `node_selector`; None for any node.
+    """
     spec = next((it for it in tenant.spec.named_namespaces(tenant.name) if it.name == name), None)
     labels, annotations = (spec.labels or {}, spec.annotations or {}) if spec else ({}, {})
     mark = {names.ADOPTED_ANNOTATION: "true"} if adopted else {}
+    placed = {names.NODE_SELECTOR_ANNOTATION: nodes} if nodes is not None else {}
     metadata = {
         "name": name,
         "labels": {
@@ -66,9 +72,15 @@ def namespace(tenant: Tenant, *, tenant_id: str, name: str, adopted: bool = Fals
             **_labels(tenant, tenant_id),
             **dict.fromkeys(POD_SECURITY, tenant.spec.pod_security),
         },
-        "annotations": {**annotations, **mark},
+        "annotations": {**annotations, **mark, **placed},
     }
     return stamped({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+def node_selector(labels: Mapping[str, str]) -> str | None:
+    """The labels as the namespace's annotation has them; None where there are none."""
+    # an empty text would say something: that the cluster's default selector does not count here
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or None
 
 
 def in_namespace(

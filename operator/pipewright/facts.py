@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -39,6 +39,8 @@ class Server:
     """How many tenants it takes; None for as many as come."""
     extensions: tuple[str, ...] = ()
     """Those that a Tenant may ask for."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that pods of its tenants run on; empty for any node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

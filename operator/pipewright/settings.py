@@ -53,6 +53,20 @@ Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-
 Extension = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
+NodeLabel = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+    ),
+]
+NodeLabelValue = Annotated[
+    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
+]
+
+
 class Server(_Part):
     """A server for tenants' databases. The logins are the provisioner's only."""
 
@@ -66,6 +80,11 @@ class Server(_Part):
     """How many tenants it takes, retained ones included; absent for as many as come."""
     extensions: Annotated[tuple[Extension, ...], Field(max_length=100)] = ()
     """PostgreSQL extensions that a Tenant may ask for; Pipewright itself makes trusted ones only."""
+    node_selector: Annotated[
+        dict[NodeLabel, NodeLabelValue],
+        Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+    ] = {}
+    """Labels of the nodes that pods of tenants on this server run on; needs admission by PodNodeSelector."""
     host: str
     """Where tenants and the other processes reach it."""
     port: Annotated[int, Field(ge=1, le=65535)]

@@ -6,6 +6,7 @@ or label that is nobody's: it must pass, so that RBAC and form are not what refu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ CONFINED = "pipewright-provisioner-stays-in-tenants"
 
 V1, NETWORKING, RBAC = "/api/v1", "/apis/networking.k8s.io/v1", "/apis/rbac.authorization.k8s.io/v1"
 LABEL = "pipewright.dev/tenant-uid"
+NODES = "scheduler.alpha.kubernetes.io/node-selector"
 
 
 def refuses(scene: Any, policy: str, answer: web.Answer, sentence: str) -> None:
@@ -38,6 +40,9 @@ STEALS = {
     "gives the namespace to another tenant": {"labels": {LABEL: "11111111-2222-3333-4444-555555555555"}},
     "changes the tenant's id": {"labels": {"pipewright.dev/tenant-id": "abcdefghjkmn"}},
     "adds a label of ours": {"labels": {"pipewright.dev/more": "x"}},
+    "sends its pods to other nodes": {"annotations": {NODES: "pool=theirs"}},
+    "lets its pods run on every node": {"annotations": {NODES: None}},
+    "lets its pods run on every node by an empty text": {"annotations": {NODES: ""}},
     "lowers Pod Security": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
     "adds an ownerReference, for the garbage collector to act on": {
         "ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": "gone", "uid": "no-such-uid"}]
@@ -45,10 +50,20 @@ STEALS = {
 }
 
 
+@pytest.fixture(scope="module")
+def placed(scene: Any) -> Iterator[None]:
+    """An administrator said where the pods in `ab` run, so that there is something to change."""
+    for nodes in ("pool=ab", None):
+        change = {"metadata": {"annotations": {NODES: nodes}}}
+        passes(scene.api.ask(scene.api.admin, "PATCH", f"{V1}/namespaces/ab", change, dry=False))
+        if nodes:
+            yield
+
+
 @pytest.mark.parametrize("subresource", ["", "/status", "/finalize"])
 @pytest.mark.parametrize("sentence", STEALS)
 def test_a_tenants_namespace_keeps_its_owner_through_every_door(
-    scene: Any, sentence: str, subresource: str
+    scene: Any, placed: None, sentence: str, subresource: str
 ) -> None:
     path, change = f"{V1}/namespaces/ab", STEALS[sentence]
     # /finalize takes whole objects only; what is sent is what the server has, with one change
@@ -57,13 +72,23 @@ def test_a_tenants_namespace_keeps_its_owner_through_every_door(
     def send(metadata: Any) -> web.Answer:
         if subresource != "/finalize":
             return scene.api.ask(scene.strong, "PATCH", path + subresource, {"metadata": metadata})
-        labels = {**whole["metadata"]["labels"], **metadata.get("labels", {})}
         merged = {**whole["metadata"], **metadata}
-        merged["labels"] = {key: value for key, value in labels.items() if value is not None}
+        for part in ("labels", "annotations"):
+            wanted = {**whole["metadata"][part], **metadata.get(part, {})}
+            merged[part] = {key: value for key, value in wanted.items() if value is not None}
         return scene.api.ask(scene.strong, "PUT", path + subresource, {**whole, "metadata": merged})
 
-    passes(send({"labels": {"somebody.example/colour": "blue"}}))
+    passes(send({part: {"somebody.example/colour": "blue"} for part in ("labels", "annotations")}))
     refuses(scene, OWNERSHIP, send(change), f"a namespace's owner {sentence} (namespaces{subresource})")
+
+
+@pytest.mark.parametrize("subresource", ["", "/status"])
+@pytest.mark.parametrize("nodes", ["pool=theirs", ""])
+def test_no_node_selector_is_set_where_there_is_none(scene: Any, nodes: str, subresource: str) -> None:
+    change = {"metadata": {"annotations": {NODES: nodes}}}
+    passes(scene.api.ask(scene.strong, "PATCH", f"{V1}/namespaces/attack-people{subresource}", change))
+    answer = scene.api.ask(scene.strong, "PATCH", f"{V1}/namespaces/a{subresource}", change)
+    refuses(scene, OWNERSHIP, answer, f"sets the node selector '{nodes}' (namespaces{subresource})")
 
 
 @pytest.mark.parametrize("name", ["kube-system", "default", "pipewright-system", "attack-people"])

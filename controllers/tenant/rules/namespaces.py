@@ -10,6 +10,7 @@ from controllers.tenant.observed import Observed, is_bound, is_going, is_ours, m
 from controllers.tenant.rules import adoption, quota
 from controllers.tenant.rules.words import ACCESS, NAMESPACES, NETWORK, SOON, Plan
 from pipewright import actions as act
+from pipewright import names
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.facts import Registration
@@ -23,16 +24,19 @@ def namespaces(tenant: Tenant, registration: Registration, observed: Observed) -
     """Each namespace of the spec that is there is bound to the tenant by its UID, and has its labels."""
     return merge(
         *(
-            _namespace(tenant, registration, name, found)
+            _namespace(tenant, registration, observed, name, found)
             for name in tenant.spec.namespace_names(tenant.name)
             if (found := observed.namespaces.get(name)) is not None
         )
     )
 
 
-def _namespace(tenant: Tenant, registration: Registration, name: str, found: Manifest) -> Plan:
+def _namespace(
+    tenant: Tenant, registration: Registration, observed: Observed, name: str, found: Manifest
+) -> Plan:
     adopted = adoption.wanted(tenant, name) or adoption.is_adopted(found)
-    wanted = objects.namespace(tenant, tenant_id=registration.id, name=name, adopted=adopted)
+    nodes = _nodes(registration, observed, found)
+    wanted = objects.namespace(tenant, tenant_id=registration.id, name=name, adopted=adopted, nodes=nodes)
     if not is_ours(tenant, registration, found):
         return adoption.adopt(tenant, registration, found, manifest=wanted)
     if is_going(found):
@@ -50,6 +54,15 @@ def _namespace(tenant: Tenant, registration: Registration, name: str, found: Man
         ),
         says(NAMESPACES, True, "NamespacesReady", THERE),
     )
+
+
+def _nodes(registration: Registration, observed: Observed, found: Manifest | None) -> str | None:
+    """The node selector of the tenant's server; what is there where the settings do not name that server."""
+    for server in observed.servers:
+        if server.name == registration.server:
+            return objects.node_selector(server.node_selector)
+    there = (found["metadata"].get("annotations") or {}) if found is not None else {}
+    return there.get(names.NODE_SELECTOR_ANNOTATION)
 
 
 def _no_longer_wanted(wanted: Manifest, found: Manifest) -> Iterable[ProvisionerAction]:
@@ -72,7 +85,7 @@ def in_namespaces(tenant: Tenant, registration: Registration, observed: Observed
     quotas = {name: observed.children.get(objects.quota_ref(name)) for name in spaces}
     division = quota.divide(tenant.spec.whole_quota, quotas)
     plans = (
-        _made(tenant, registration, name, aspect, build)
+        _made(tenant, registration, observed, name, aspect, build)
         if name in new
         else _aspect_of(tenant, registration, observed, name, aspect, build, said)
         for name in spaces
@@ -100,13 +113,21 @@ def _network_says(tenant: Tenant) -> str:
     return "all traffic is denied but DNS, the tenant's own and what the spec lists"
 
 
-def _made(tenant: Tenant, registration: Registration, name: str, aspect: str, build: objects.Builder) -> Plan:
+def _made(
+    tenant: Tenant,
+    registration: Registration,
+    observed: Observed,
+    name: str,
+    aspect: str,
+    build: objects.Builder,
+) -> Plan:
     """All of an aspect in a namespace that is created in the same look: only once it is bound."""
     manifests = build(tenant, tenant_id=registration.id, namespace=name)
     applies = (act.ApplyObject(manifest=manifest) for manifest in manifests)
     if aspect != NAMESPACES:
         return chain(aspect, *applies, after=(NAMESPACES,))
-    space = objects.namespace(tenant, tenant_id=registration.id, name=name)
+    nodes = _nodes(registration, observed, None)
+    space = objects.namespace(tenant, tenant_id=registration.id, name=name, nodes=nodes)
     create = act.CreateNamespace(tenant_id=registration.id, uid=tenant.uid, manifest=space)
     return chain(NAMESPACES, create, *applies)
 

@@ -11,8 +11,9 @@ from controllers.tenant import objects
 from controllers.tenant.observed import Observed
 from controllers.tenant.plan import plan_teardown
 from controllers.tenant.rules.words import Plan
+from pipewright.actions import CreateNamespace
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import Registration
+from pipewright.facts import Registration, Server
 from pipewright.plan import Ref
 from tests.unit.controllers.test_tenant_plan import plan_tenant
 
@@ -303,6 +304,102 @@ def test_who_changed_our_field_is_told_when_it_is_set_back() -> None:
     assert str(action) == (
         f"Namespace team-a: metadata.labels.{label} was changed by kubectl-label at 2026-01-01T10:20Z"
     )
+
+
+# -- nodes ---------------------------------------------------------------------------------------------------
+
+NODES = "scheduler.alpha.kubernetes.io/node-selector"
+OWN = Server(name="main", region="eu", database_class="standard", node_selector={"pool": "eu", "disk": ""})
+ANY = replace(OWN, node_selector={})
+OTHER = replace(OWN, name="other", node_selector={"pool": "us"})
+PLACED = "disk=,pool=eu"
+
+
+def placed(nodes: str | None) -> dict[str, Any]:
+    """A namespace as we made it with this node selector."""
+    made = objects.namespace(tenant(), tenant_id=ID, name="team-a", nodes=nodes)
+    return owned(made, by="pipewright") if nodes is not None else owned(made)
+
+
+def owned(manifest: dict[str, Any], *, by: str | None = None) -> dict[str, Any]:
+    """As it is stored, with who wrote the node selector."""
+    fields = {"f:metadata": {"f:annotations": {f"f:{NODES}": {}}}}
+    written = [{"manager": by, "time": "2026-01-01T10:20:30Z", "fieldsV1": fields}] if by else []
+    metadata = {**manifest["metadata"], "uid": "uid-of-team-a", "managedFields": written}
+    return {**manifest, "metadata": metadata}
+
+
+def changed(there: dict[str, Any], nodes: str | None) -> dict[str, Any]:
+    """The same one after somebody wrote the node selector, or removed it: then nobody owns it."""
+    annotations = {key: it for key, it in there["metadata"]["annotations"].items() if key != NODES}
+    annotations |= {NODES: nodes} if nodes is not None else {}
+    metadata = {**there["metadata"], "annotations": annotations}
+    return owned({**there, "metadata": metadata}, by="kubectl" if nodes is not None else None)
+
+
+APPLY = "apply Namespace team-a"
+PLACES: dict[str, tuple[dict[str, Any], tuple[Server, ...], list[str]]] = {
+    "as the server says": (placed(PLACED), (OTHER, OWN), []),
+    "any node, and no annotation": (placed(None), (OTHER, ANY), []),
+    "the server got a selector": (placed(None), (OWN,), [APPLY]),
+    "the server got another one": (placed("pool=us"), (OWN,), [APPLY]),
+    "the server has none any more": (
+        placed(PLACED),
+        (ANY,),
+        [APPLY, f"remove {NODES} from Namespace team-a"],
+    ),
+    "the settings no longer name the server": (placed(PLACED), (OTHER,), []),
+    "nor had they a selector when they did": (placed(None), (OTHER,), []),
+    "somebody changed it": (
+        changed(placed(PLACED), "pool=us"),
+        (OWN,),
+        [f"Namespace team-a: metadata.annotations.{NODES} was changed by kubectl at 2026-01-01T10:20Z"],
+    ),
+    "somebody removed it": (
+        changed(placed(PLACED), None),
+        (OWN,),
+        [f"Namespace team-a: metadata.annotations.{NODES} was changed"],
+    ),
+    "an administrator's own, where we have none": (changed(placed(None), "pool=us"), (ANY,), []),
+}
+
+
+@pytest.mark.parametrize(("there", "servers", "wanted"), PLACES.values(), ids=PLACES)
+def test_pods_run_on_the_nodes_of_the_tenants_server(
+    there: dict[str, Any], servers: tuple[Server, ...], wanted: list[str]
+) -> None:
+    assert done(plan_tenant(tenant(), seen(tenant(), there, bound=("team-a",), servers=servers))) == wanted
+
+
+@pytest.mark.parametrize(("server", "nodes"), [(OWN, PLACED), (ANY, None), (OTHER, None)])
+def test_a_namespace_is_created_with_its_node_selector(server: Server, nodes: str | None) -> None:
+    subject = tenant()
+    plan = plan_tenant(subject, seen(subject, servers=(server,), registration=registered()))
+    [create] = [it for it in plan if isinstance(it, CreateNamespace)]
+    assert create.manifest["metadata"]["annotations"].get(NODES) == nodes
+
+
+def test_an_adoption_tells_that_it_overwrites_a_node_selector() -> None:
+    there = stranger(annotations={NODES: "pool=us"})
+    _, message, _ = fact(
+        plan_tenant(ADOPTING, seen(ADOPTING, there, servers=(OWN,), registration=registered()))
+    )
+    assert message.endswith(f", overwrites metadata.annotations.{NODES}")
+    _, message, _ = fact(
+        plan_tenant(ADOPTING, seen(ADOPTING, there, servers=(ANY,), registration=registered()))
+    )
+    assert "overwrites" not in message
+
+
+def test_a_released_namespace_loses_its_node_selector() -> None:
+    subject = tenant(namespaces=[{"name": "shop"}])
+    observed = seen(
+        subject, namespace(subject, "shop"), placed(PLACED), bound=("shop", "team-a"), servers=(OWN,)
+    )
+    children = {ref: it for ref, it in observed.children.items() if ref.namespace == "shop"}
+    left = [it for it in done(plan_tenant(subject, replace(observed, children=children))) if "team-a" in it]
+    assert NODES in left[0]
+    assert left[1:] == ["release namespace team-a"]
 
 
 # -- quota and network ---------------------------------------------------------------------------------------

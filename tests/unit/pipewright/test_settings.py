@@ -38,6 +38,13 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["pool", "node-restriction.kubernetes.io/pool", "a.b/C_d.e"])
+def test_a_server_names_the_nodes_of_its_tenants(key: str, tmp_path: Path) -> None:
+    server = {**GOOD["servers"][0], "nodeSelector": {key: "eu-1", "gpu": ""}}
+    [found] = settings.read(written(tmp_path, servers=[server])).servers
+    assert found.node_selector == {key: "eu-1", "gpu": ""}
+
+
 def test_how_large_bodies_may_be_has_a_default(tmp_path: Path) -> None:
     found = settings.read(written(tmp_path, gateway={"baseUrl": "http://gateway"})).gateway
     assert found
@@ -71,6 +78,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a region that no Tenant can name": (
         {"servers": [{**GOOD["servers"][0], "region": "EU West"}]},
         r"servers\.0\.region",
+    ),
+    "a node label that is none": (
+        {"servers": [{**GOOD["servers"][0], "nodeSelector": {"EU pool": "a"}}]},
+        r"servers\.0\.nodeSelector",
+    ),
+    "two node labels in the place of one": (
+        {"servers": [{**GOOD["servers"][0], "nodeSelector": {"pool": "a,disk=ssd"}}]},
+        r"servers\.0\.nodeSelector\.pool",
+    ),
+    "more node labels than anybody needs": (
+        {"servers": [{**GOOD["servers"][0], "nodeSelector": {f"pool-{i}": "a" for i in range(17)}}]},
+        r"servers\.0\.nodeSelector",
     ),
     "a port that is none": ({"listen": {"port": 70000}}, r"listen\.port"),
     "a hook's body larger than providers send": (
