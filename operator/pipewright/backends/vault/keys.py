@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from hvac import exceptions as vault_errors
 
@@ -36,16 +38,8 @@ class VaultDataKeys:
 
     async def open(self, tenant_id: str, wrapped: str) -> Secret:
         """Unwrap."""
-        try:
-            answer = await self._session.call(
-                f"unwrap the data key of {tenant_id}",
-                lambda client: client.secrets.transit.decrypt_data(
-                    tenant_id, ciphertext=wrapped, mount_point=self._transit
-                ),
-            )
-        except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
-            raise _lost(tenant_id) from None
-        return Secret(answer["data"]["plaintext"])
+        found = await self._of_wrapped(tenant_id, wrapped, "unwrap", lambda transit: transit.decrypt_data)
+        return Secret(found["plaintext"])
 
     async def newest(self, tenant_id: str) -> WrappingKey | None:
         """The newest version of the tenant's transit key, and when it was made, by Vault's clock."""
@@ -72,16 +66,25 @@ class VaultDataKeys:
 
     async def rewrap(self, tenant_id: str, wrapped: str) -> str:
         """The same data key, wrapped by the newest version."""
+        found = await self._of_wrapped(tenant_id, wrapped, "rewrap", lambda transit: transit.rewrap_data)
+        return str(found["ciphertext"])
+
+    async def _of_wrapped(
+        self, tenant_id: str, wrapped: str, verb: str, method: Callable[[Any], Callable[..., Any]]
+    ) -> Mapping[str, str]:
+        """What the transit engine makes of the wrapped data key."""
         try:
             answer = await self._session.call(
-                f"rewrap the data key of {tenant_id}",
-                lambda client: client.secrets.transit.rewrap_data(
+                f"{verb} the data key of {tenant_id}",
+                lambda client: method(client.secrets.transit)(
                     tenant_id, ciphertext=wrapped, mount_point=self._transit
                 ),
             )
         except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
-            raise _lost(tenant_id) from None
-        return str(answer["data"]["ciphertext"])
+            message = f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key"
+            raise errors.Stalled("DataKeyLost", message) from None
+        found: Mapping[str, str] = answer["data"]
+        return found
 
     async def destroy(self, tenant_id: str) -> None:
         """Delete the tenant's transit key: what it wrapped is unreadable from then on."""
@@ -98,8 +101,3 @@ class VaultDataKeys:
             )
         except (vault_errors.InvalidRequest, vault_errors.InvalidPath):
             return  # there is none (any more)
-
-
-def _lost(tenant_id: str) -> errors.Stalled:
-    message = f"Vault cannot unwrap the data key of tenant id {tenant_id}: restore its transit key"
-    return errors.Stalled("DataKeyLost", message)
