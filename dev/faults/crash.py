@@ -37,9 +37,17 @@ class Crash:
 
     @property
     def id(self) -> str:
-        """Its name in reports and the state file."""
-        when = "before" if self.before else "after"
-        return f"crash {self.story.name} {when} #{self.write.number} {self.write.label}"
+        """Its name in reports."""
+        return f"crash {self.story.name} {self._when} #{self.write.number} {self.write.label}"
+
+    @property
+    def key(self) -> str:
+        """What it is known by in every learning: writes of different chains change places."""
+        return f"crash {self.story.name} {self._when} {self.write.label}, {self.write.occurrence}"
+
+    @property
+    def _when(self) -> str:
+        return "before" if self.before else "after"
 
     def run(self, judge: Judge) -> list[Broken]:
         """Play the story, let the operator die at the write, start it again, and judge."""

@@ -74,8 +74,10 @@ class Judge:
             first, writes, counts, trail = self._clean(story)
             second, again, _, _ = self._clean(story)
             # what serves different conditions is done side by side: the order may differ
-            if Counter(write.target for write in writes) != Counter(write.target for write in again):
-                raise AssertionError(f"{story.name}: two undisturbed runs do not write the same")
+            differing = {write.target for write in writes} ^ {write.target for write in again}
+            if differing:
+                told = ", ".join(f"{label} ({occurrence})" for label, occurrence in sorted(differing))
+                raise AssertionError(f"{story.name}: only one of two undisturbed runs writes {told}")
             made = oracles.reference(first, second, counts=counts, audit=trail)
             self._learned[story.name] = Learned(writes=writes, reference=made)
         return self._learned[story.name]
