@@ -123,8 +123,10 @@ class Judge:
             count = len(rig.switch.writes)
             rig.until(rig.idle, within=5, says="the operator is idle")
             return [len(rig.switch.writes) - count]
-        rig.until(lambda: story.done(rig, subject), within=within, says=f"{subject.name} is Ready")
-        return stories.settled(rig, subject)
+        rig.until(
+            lambda: story.done(rig, subject), within=within, says=f"{story.name} {subject.name} is done"
+        )
+        return stories.settled(rig, subject, story.goal)
 
     def play(
         self,
