@@ -13,6 +13,7 @@ from pipewright.facts import (
     Dump,
     Expired,
     Registration,
+    Rollout,
     SecretAccess,
     Server,
     Sweep,
@@ -375,6 +376,14 @@ class Sweeps(Protocol):
         ...
 
 
+class Rollouts(Protocol):
+    """What the metrics tell of the roll-out of this release's schema."""
+
+    def saw(self, server: str, rollout: Rollout | None) -> None:
+        """How far it has come on the server; None: it has not begun."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPorts:
     """One server for tenants' databases."""
@@ -405,7 +414,8 @@ class ProvisionerPorts:
     isolation: Isolation | None = None
     """None: the settings switch the proofs of isolation off."""
     sweeps: Sweeps | None = None
-    """None: nobody asks for metrics."""
+    rollouts: Rollouts | None = None
+    """Both None: nobody asks for metrics."""
 
     def at(self, server: str) -> ProvisionerPorts | None:
         """These ports with the databases and logins of this server; None when it is not served here."""
