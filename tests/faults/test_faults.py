@@ -17,7 +17,7 @@ from dev.faults.rig import rig
 from dev.faults.stories import CREATE, STORIES
 from dev.problem import Problem
 
-CRASHES = 7
+CRASHES = 6
 
 
 @pytest.fixture(scope="module")
