@@ -29,6 +29,7 @@ from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
 from pipewright.runtime.proofs import ProofBook
+from pipewright.runtime.rollouts import RolloutBook
 from pipewright.runtime.sweeps import SweepBook
 from pipewright.settings import Server, Settings, SettingsError, read_secret
 
@@ -107,6 +108,7 @@ async def _ports(
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
         isolation=isolation,
         sweeps=SweepBook(metrics),
+        rollouts=RolloutBook(metrics),
     )
 
 

@@ -39,6 +39,8 @@ async def reconcile(
     observed = await observe(tenant, ports=ports, servers=servers, wrapping_key_every=wrapping_key_every)
     now, look = clock.now(), isolation.Look()
     registration = observed.registration
+    if registration is not None and ports.rollouts is not None:
+        ports.rollouts.saw(registration.server, registration.rollout)
     # of a server that is not served nothing is known, so nothing is planned there
     own = (ports.at(registration.server) if registration else None) or ports
     if tenant.deleting:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from dev import files, places
-from dev.faults import crash, oracles, refusals, servers, stories, views
+from dev import places
+from dev.faults import crash, record, refusals, servers, stories, views
 from dev.faults.judge import Judge
 from dev.faults.kinds import KINDS
 from dev.faults.oracles import Broken
+from dev.faults.record import Record
 from dev.faults.rig import Rig, rig
 from dev.problem import Problem
 
@@ -30,6 +27,11 @@ class Case(Protocol):
     @property
     def id(self) -> str:
         """Its name."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """What it is known by in the record of what was tried."""
         ...
 
     def run(self, judge: Judge) -> list[Broken]:
@@ -68,34 +70,6 @@ def attempt(case: Case, judge: Judge) -> list[Broken]:
         return [Broken("O6", told)]
 
 
-@dataclass(slots=True)
-class Record:
-    """What was tried so far, in a file that outlives the process."""
-
-    path: Path
-    fingerprint: str
-    done: dict[str, list[dict[str, Any]]]
-
-    @classmethod
-    def load(cls, path: Path, fingerprint: str, *, resume: bool) -> Record:
-        """The record of an earlier run of the same faults, if it is to be continued."""
-        if resume and path.exists():
-            found = json.loads(path.read_text())
-            if found["fingerprint"] == fingerprint:
-                return cls(path, fingerprint, found["done"])
-        return cls(path, fingerprint, {})
-
-    def note(self, case: Case, broken: Sequence[Broken]) -> None:
-        """Remember one, on disk at once."""
-        self.done[case.id] = oracles.first(broken)
-        files.write(self.path, json.dumps({"fingerprint": self.fingerprint, "done": self.done}, indent=1))
-
-
-def fingerprint(cases: Sequence[Case]) -> str:
-    """Of the faults that there are: an operator that writes otherwise has others."""
-    return hashlib.sha256("\n".join(case.id for case in cases).encode()).hexdigest()[:16]
-
-
 def slice_of(cases: Sequence[Case], text: str | None) -> list[Case]:
     """Part `i/n`, dealt out so that each part has some of everything."""
     if text is None:
@@ -108,15 +82,22 @@ def slice_of(cases: Sequence[Case], text: str | None) -> list[Case]:
     return [case for number, case in enumerate(cases) if (number + number // count) % count == index - 1]
 
 
-def report(record: Record, chosen: Sequence[Case]) -> int:
-    """What is broken, then the line that counts; the exit code."""
-    tried = {case.id: record.done[case.id] for case in chosen if case.id in record.done}
+def report(kept: Record, chosen: Sequence[Case], cases: Sequence[Case]) -> int:
+    """What is broken, then the line that counts; the exit code. Both speak of what is chosen now.
+
+    cases: all that there are. What was tried before and is none of them is counted by itself.
+    """
+    tried = {case.id: kept.done[case.key] for case in chosen if case.key in kept.done}
     broken = {name: found for name, found in tried.items() if found}
-    for name, found in broken.items():
-        print(f"\n{name}")
+    past = {key: kept.done[key] for key in sorted(kept.done.keys() - {case.key for case in cases})}
+    for name, found in [*broken.items(), *((key, found) for key, found in past.items() if found)]:
+        print(f"\n{name}{' (not in this learning)' if name in past else ''}")
         for it in found:
             print(f"  {it['oracle']}: {it['how']}")
     count = sum(len({it["oracle"] for it in found}) for found in broken.values())
+    if past:
+        odd = sum(map(bool, past.values()))
+        print(f"\nearlier, and not in this learning: {len(past)} tried, {odd} broke an oracle")
     print(f"\nfaults: {len(tried)} tried, {count} oracles broken")
     return 1 if broken or len(tried) < len(chosen) else 0
 
@@ -145,7 +126,7 @@ def _run(made: Rig, arguments: argparse.Namespace) -> int:
     judge = Judge(made)
     cases = everything(judge, every=arguments.every_statement)
     path = places.cache() / "faults" / f"{places.ROOT.name}.json"
-    record = Record.load(path, fingerprint(cases), resume=arguments.resume)
+    kept = Record.load(path, record.fingerprint(places.ROOT), resume=arguments.resume)
     chosen = slice_of(cases, arguments.slice)
     chosen = [case for case in chosen if (arguments.only or "") in case.id]
     if arguments.list:
@@ -153,18 +134,18 @@ def _run(made: Rig, arguments: argparse.Namespace) -> int:
         return 0
     print(f"logs of servers and operator: {made.stack.folder / 'logs'}")
     for number, case in enumerate(chosen, start=1):
-        if case.id in record.done:
+        if case.key in kept.done:
             continue
         if arguments.minutes and time.monotonic() - begun > arguments.minutes * 60:
             break
         started = time.monotonic()
         broken = attempt(case, judge)
-        record.note(case, broken)
+        kept.note(case.key, broken)
         told = ", ".join(sorted({it.oracle for it in broken})) or "ok"
         print(
             f"{number:4}/{len(chosen)}  {time.monotonic() - started:5.1f} s  {told:<8}  {case.id}", flush=True
         )
-    return report(record, chosen)
+    return report(kept, chosen, cases)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
+
+from dev.faults import world
 from dev.faults.judge import Judge
+from dev.faults.kinds import kind
 from dev.faults.oracles import Broken
-from dev.faults.stories import Story
+from dev.faults.stories import SUSPEND, Story
 from dev.faults.writes import Call, Kill, Write, distinct
 
 
@@ -37,20 +41,29 @@ class Crash:
 
     @property
     def id(self) -> str:
-        """Its name in reports and the state file."""
-        when = "before" if self.before else "after"
-        return f"crash {self.story.name} {when} #{self.write.number} {self.write.label}"
+        """Its name in reports."""
+        return f"crash {self.story.name} {self._when} #{self.write.number} {self.write.label}"
+
+    @property
+    def key(self) -> str:
+        """What it is known by in every learning: writes of different chains change places."""
+        return f"crash {self.story.name} {self._when} {self.write.label}, {self.write.occurrence}"
+
+    @property
+    def _when(self) -> str:
+        return "before" if self.before else "after"
 
     def run(self, judge: Judge) -> list[Broken]:
         """Play the story, let the operator die at the write, start it again, and judge."""
         fault = CrashAt(self.write.target, self.before)
 
-        def wait(_: object) -> None:
-            judge.rig.until(judge.rig.switch.killed.is_set, within=20, says=f"{self.write.label} is reached")
-            judge.rig.until(lambda: not judge.rig.running(), within=10, says="the operator has died")
-            judge.rig.switch.fault = None
+        return judge.play(self.story, fault, meanwhile=lambda _: _died(judge, self.write))
 
-        return judge.play(self.story, fault, meanwhile=wait)
+
+def _died(judge: Judge, write: Write) -> None:
+    judge.rig.until(judge.rig.switch.killed.is_set, within=20, says=f"{write.label} is reached")
+    judge.rig.until(lambda: not judge.rig.running(), within=10, says="the operator has died")
+    judge.rig.switch.fault = None
 
 
 def sweep(judge: Judge, story: Story, *, every: bool = False) -> list[Crash]:
@@ -58,3 +71,27 @@ def sweep(judge: Judge, story: Story, *, every: bool = False) -> list[Crash]:
     writes: Sequence[Write] = judge.learn(story).writes
     chosen = writes if every else distinct(writes)
     return [Crash(story=story, write=write, before=before) for write in chosen for before in (True, False)]
+
+
+@kind("suspend: the operator dies before it ends a session", sampled=True)
+def open_session(judge: Judge) -> list[Broken]:
+    """The logins are shut by then, so nothing but what is noted on them says that sessions may be left."""
+    rig, learned = judge.rig, judge.learn(SUSPEND)
+    ends = next(write for write in learned.writes if "pg_terminate_backend" in write.label)
+    subject = judge.begin(SUSPEND)
+    kept = rig.vault.get(f"tenants/data/{subject.id}/platform/database")
+    with world.log_in(rig, subject, kept["data"]["app_a"]) as session:
+        rig.switch.fault = CrashAt(ends.target, before=True)
+        try:
+            SUSPEND.act(rig, subject)
+            _died(judge, ends)
+        finally:
+            rig.switch.fault = None
+        rig.revive()
+        broken = judge.verdict(SUSPEND, subject, learned.reference)
+        try:
+            session.execute("SELECT 1")
+            broken.append(Broken("O1", "a session of the suspended tenant goes on"))
+        except psycopg.OperationalError:
+            session.close()
+    return broken

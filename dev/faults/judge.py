@@ -74,8 +74,10 @@ class Judge:
             first, writes, counts, trail = self._clean(story)
             second, again, _, _ = self._clean(story)
             # what serves different conditions is done side by side: the order may differ
-            if Counter(write.target for write in writes) != Counter(write.target for write in again):
-                raise AssertionError(f"{story.name}: two undisturbed runs do not write the same")
+            differing = {write.target for write in writes} ^ {write.target for write in again}
+            if differing:
+                told = ", ".join(f"{label} ({occurrence})" for label, occurrence in sorted(differing))
+                raise AssertionError(f"{story.name}: only one of two undisturbed runs writes {told}")
             made = oracles.reference(first, second, counts=counts, audit=trail)
             self._learned[story.name] = Learned(writes=writes, reference=made)
         return self._learned[story.name]
@@ -121,8 +123,10 @@ class Judge:
             count = len(rig.switch.writes)
             rig.until(rig.idle, within=5, says="the operator is idle")
             return [len(rig.switch.writes) - count]
-        rig.until(lambda: story.done(rig, subject), within=within, says=f"{subject.name} is Ready")
-        return stories.settled(rig, subject)
+        rig.until(
+            lambda: story.done(rig, subject), within=within, says=f"{story.name} {subject.name} is done"
+        )
+        return stories.settled(rig, subject, story.goal)
 
     def play(
         self,

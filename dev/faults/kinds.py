@@ -28,6 +28,11 @@ class Kind:
     play: Play
     sampled: bool = False
 
+    @property
+    def key(self) -> str:
+        """What it is known by in every learning."""
+        return self.id
+
     def run(self, judge: Judge) -> list[Broken]:
         """Do it, and judge."""
         return self.play(judge)

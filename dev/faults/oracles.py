@@ -70,7 +70,7 @@ def orphans(now: Everybody) -> Iterator[Broken]:
         for tenant_id in sorted(ids - live - (set() if place in _LIVE_ONLY else retained)):
             yield Broken("O3", f"{place} have {tenant_id}, which no tenant is")
     for tenant_id, (uid, state) in now.registry.items():
-        if uid not in now.tenants and state in ("Active", "Deleting"):
+        if uid not in now.tenants and state not in ("Retained", "Deleted"):
             yield Broken("O3", f"the registry has {tenant_id} as {state}, and its Tenant is gone")
 
 

@@ -14,7 +14,7 @@ from dev.faults.judge import Judge
 from dev.faults.kinds import kind
 from dev.faults.oracles import Broken
 from dev.faults.rig import PROVISIONER, Rig
-from dev.faults.stories import CREATE, DELETE, Story
+from dev.faults.stories import CREATE, DELETE, RESUME, SUSPEND, Story
 from dev.faults.world import Subject
 from dev.faults.writes import Call, Treatment, Write
 
@@ -74,8 +74,9 @@ def _sealed(rig: Rig) -> None:
     rig.unseal()
 
 
-_MIDDLE = {"create": 20, "delete": 5}
-for _story in (CREATE, DELETE):
+_MIDDLE = {"create": 20, "suspend": 4, "resume": 3, "delete": 5}
+_VAULT = {"create": 7, "suspend": 1, "resume": 1, "delete": 3}
+for _story in (CREATE, SUSPEND, RESUME, DELETE):
     for _name in ("kube-apiserver", "etcd", "postgres"):
         _sampled = _story is CREATE and _name == "postgres"
         kind(f"{_story.name}: SIGSTOP {_name} for 3 s")(
@@ -85,7 +86,7 @@ for _story in (CREATE, DELETE):
             partial(_during, story=_story, at=_MIDDLE[_story.name], disturb=partial(_killed, _name))
         )
     kind(f"{_story.name}: Vault sealed for 2 s")(
-        partial(_during, story=_story, at={"create": 7, "delete": 3}[_story.name], disturb=_sealed)
+        partial(_during, story=_story, at=_VAULT[_story.name], disturb=_sealed)
     )
 
 

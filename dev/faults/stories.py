@@ -1,9 +1,9 @@
-"""What happens to a tenant while a fault happens to the operator: made, changed, deleted, retained."""
+"""What happens to a tenant while a fault happens to the operator: made, changed, suspended, deleted."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +29,40 @@ CHANGED: Mapping[str, Any] = {
 }
 
 
+def is_ready(found: Mapping[str, Any] | None) -> bool:
+    """Whether the Tenant is Ready for its generation."""
+    return _says(found, "Ready", "True")
+
+
+def is_suspended(found: Mapping[str, Any] | None) -> bool:
+    """Whether every part of it is stopped."""
+    return _says(found, "Suspended", "True", "Suspended")
+
+
+def is_at_work(found: Mapping[str, Any] | None) -> bool:
+    """Whether it is Ready, and no part of it is stopped any more."""
+    return is_ready(found) and _says(found, "Suspended", "False", "NotSuspended")
+
+
+def _says(found: Mapping[str, Any] | None, kind: str, *words: str) -> bool:
+    """Whether a condition has this status (and reason), for the generation that the Tenant has."""
+    for told in ((found or {}).get("status") or {}).get("conditions") or []:
+        if found and told["type"] == kind and (told["status"], told["reason"])[: len(words)] == words:
+            return bool(told["observedGeneration"] == found["metadata"]["generation"])
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """What is there before the fault, what the user does then, and when it has come about."""
 
     name: str
     spec: Mapping[str, Any]
+    suspended: bool = False
+    """Whether the Tenant is suspended before."""
     change: Mapping[str, Any] | None = None
     """A merge patch of the spec."""
+    goal: Callable[[Mapping[str, Any] | None], bool] = is_ready
     deletes: bool = False
 
     @property
@@ -50,6 +76,9 @@ class Story:
         if self.begins_ready:
             create(rig, subject, self.spec)
             settled(rig, subject)
+        if self.suspended:
+            rig.kubernetes.patch(f"{TENANTS}/{subject.name}", {"spec": {"suspended": True}})
+            settled(rig, subject, is_suspended)
         rig.switch.begin()
         return subject
 
@@ -67,7 +96,7 @@ class Story:
         found = world.find(rig, subject.name)
         if self.deletes:
             return found is None or found["metadata"]["uid"] != subject.uid
-        return is_ready(found)
+        return self.goal(found)
 
 
 def create(rig: Rig, subject: Subject, spec: Mapping[str, Any]) -> None:
@@ -81,22 +110,16 @@ def create(rig: Rig, subject: Subject, spec: Mapping[str, Any]) -> None:
     subject.uid = rig.kubernetes.send("POST", TENANTS, document)["metadata"]["uid"]
 
 
-def is_ready(found: Mapping[str, Any] | None) -> bool:
-    """Whether the Tenant is Ready for its generation."""
-    for told in ((found or {}).get("status") or {}).get("conditions") or []:
-        if found and told["type"] == "Ready" and told["status"] == "True":
-            return bool(told["observedGeneration"] == found["metadata"]["generation"])
-    return False
-
-
-def settled(rig: Rig, subject: Subject) -> list[int]:
-    """Wait until the Tenant is Ready and a look at it writes nothing; the writes of each look, the last two
-    of which ought to be none.
+def settled(
+    rig: Rig, subject: Subject, goal: Callable[[Mapping[str, Any] | None], bool] = is_ready
+) -> list[int]:
+    """Wait until the goal is reached and a look at the Tenant writes nothing; the writes of each look, the
+    last two of which ought to be none.
     """
     rig.until(
-        lambda: is_ready(world.find(rig, subject.name)),
+        lambda: goal(world.find(rig, subject.name)),
         within=READY_WITHIN,
-        says=f"{subject.name} is Ready",
+        says=f"{subject.name} {goal.__name__.replace('_', ' ')}",
     )
     looks = [rig.look(subject.name)]
     while looks[-1] and len(looks) < 4:
@@ -106,6 +129,8 @@ def settled(rig: Rig, subject: Subject) -> list[int]:
 
 CREATE = Story(name="create", spec=SPEC)
 CHANGE = Story(name="change", spec=SPEC, change=CHANGED)
+SUSPEND = Story(name="suspend", spec=SPEC, change={"suspended": True}, goal=is_suspended)
+RESUME = Story(name="resume", spec=SPEC, suspended=True, change={"suspended": False}, goal=is_at_work)
 DELETE = Story(name="delete", spec=SPEC, deletes=True)
 RETAIN = Story(name="retain", spec={**SPEC, "deletionPolicy": "Retain"}, deletes=True)
-STORIES = (CREATE, CHANGE, DELETE, RETAIN)
+STORIES = (CREATE, CHANGE, SUSPEND, RESUME, DELETE, RETAIN)

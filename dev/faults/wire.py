@@ -59,6 +59,8 @@ class _Session:
     server: tuple[asyncio.StreamReader, asyncio.StreamWriter]
     database: str = ""
     in_transaction: bool = False
+    transaction: int = 0
+    """The number of the open one, or of the last."""
     changed: list[Write] = field(default_factory=list)
     """Writes of the open transaction that succeeded."""
     deaf: bool = False
@@ -140,7 +142,8 @@ class _Session:
         ends = bool(_END.match(statement))
         writes = changes(statement) or (ends and bool(self.changed))
         call = Call(system="postgres", label=label_of(self.database, statement), writes=writes)
-        write, treatment = self.switch.arrive(call, inner=writes and self.in_transaction and not ends)
+        inner = writes and self.in_transaction and not ends
+        write, treatment = self.switch.arrive(call, transaction=self.transaction if inner else 0)
         match treatment:
             case Kill(before=True):
                 self._note(write, "lost")
@@ -163,6 +166,8 @@ class _Session:
             if exchange is not None:
                 self._hear(exchange, kind, payload)
             if kind == b"Z":
+                if payload == b"T" and not self.in_transaction:
+                    self.transaction = next(self.switch.begun)
                 self.in_transaction = payload == b"T"
                 if payload == b"E":
                     self._undo()

@@ -157,20 +157,24 @@ def _consistent(rig: Rig, subject: Subject) -> dict[str, Any]:
     if not kept or not shown:
         return {"passwords": _ABSENT}
     password = kept["data"]["app_a"]
-    login = f"pw_{subject.id}_app_a"
     try:
-        with psycopg.connect(
-            host=rig.database.host,
-            port=rig.database.port,
-            dbname=f"pw_{subject.id}",
-            user=login,
-            password=password,
-            connect_timeout=5,
-        ):
+        with log_in(rig, subject, password):
             answer = "let in"
     except psycopg.OperationalError as refused:
         answer = "refused" if "not permitted" in str(refused) else "not let in"
     return {"projected": shown["data"]["password"] == password, "login": answer}
+
+
+def log_in(rig: Rig, subject: Subject, password: str) -> psycopg.Connection[Any]:
+    """A session of the tenant's active login."""
+    return psycopg.connect(
+        host=rig.database.host,
+        port=rig.database.port,
+        dbname=f"pw_{subject.id}",
+        user=f"pw_{subject.id}_app_a",
+        password=password,
+        connect_timeout=5,
+    )
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,10 +6,11 @@ and values are masked, so the same write has the same label in every run, whatev
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,8 +63,8 @@ class Write:
     label: str
     occurrence: int
     """How many writes with this label there were, this one included."""
-    inner: bool = False
-    """In a transaction and not its end: a crash here leaves what was before the transaction."""
+    transaction: int = 0
+    """The transaction that it is in and does not end: a crash here leaves what was before that. 0: none."""
     outcome: str = "sent"
     """sent, applied, refused, lost (never forwarded), or rolled back."""
     tag: str = ""
@@ -73,6 +74,11 @@ class Write:
     def target(self) -> tuple[str, int]:
         """What this write is known by in every run."""
         return self.label, self.occurrence
+
+    @property
+    def inner(self) -> bool:
+        """Whether only a rollback can follow a crash here."""
+        return self.transaction > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +162,8 @@ class Switch:
     writes: list[Write] = field(default_factory=list)
     transactions: list[Transaction] = field(default_factory=list)
     killed: threading.Event = field(default_factory=threading.Event)
+    begun: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """Numbers for transactions, of all connections."""
     _seen: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -165,7 +173,7 @@ class Switch:
             self.writes, self.transactions, self._seen = [], [], Counter()
             self.killed.clear()
 
-    def arrive(self, call: Call, *, inner: bool = False) -> tuple[Write | None, Treatment | None]:
+    def arrive(self, call: Call, *, transaction: int = 0) -> tuple[Write | None, Treatment | None]:
         """Number the call if it writes, and ask the fault."""
         with self._lock:
             write = None
@@ -176,7 +184,7 @@ class Switch:
                     system=call.system,
                     label=call.label,
                     occurrence=self._seen[call.label],
-                    inner=inner,
+                    transaction=transaction,
                 )
                 self.writes.append(write)
             fault = self.fault
@@ -197,12 +205,13 @@ def distinct(writes: Sequence[Write]) -> list[Write]:
     """The writes at which a crash can leave something different.
 
     Of the statements inside a transaction only the first: whichever of them is the last, the server rolls all
-    back. The COMMIT is one of the writes and no inner one.
+    back. The COMMIT is one of the writes and no inner one. Other connections' writes come in between.
     """
     chosen: list[Write] = []
-    inside = False
+    entered = set[int]()
     for write in writes:
-        if not write.inner or not inside:
+        if write.transaction not in entered:
             chosen.append(write)
-        inside = write.inner
+        if write.inner:
+            entered.add(write.transaction)
     return chosen

@@ -27,6 +27,8 @@ from pipewright.backends.memory_postgres import (
 from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, PostgresRegistry, Server
 from pipewright.backends.sealing import HpkeSealer
 from pipewright.ports import LOGINS, Databases, Login, Logins, ProvisionerPorts, Secret
+from pipewright.runtime.metrics import Metrics
+from pipewright.runtime.rollouts import RolloutBook
 from pipewright.store import connect, migrations, roles, schema
 
 pytestmark = [
@@ -664,6 +666,10 @@ async def test_a_broken_upgrade_stops_the_next_tenant_and_goes_on_when_it_is_men
         assert told.rollout
         assert (told.rollout.state, told.rollout.name) == ("Failed", "a")
         assert "42P07" in told.rollout.reason
+        metrics = Metrics()
+        RolloutBook(metrics).saw(told.server, told.rollout)
+        alerted = f'pipewright_schema_rollout{{server="{place.name}",state="Failed"}} 1.0'
+        assert alerted in metrics.render().decode()
         await owner.execute("DROP VIEW history.run_steps")
     for row in (first, second):
         await perform(actions.MigrateDatabase(tenant_id=row.id), ports=ports)

@@ -64,6 +64,7 @@ def test_another_count_breaks_o2(found: dict[str, int]) -> None:
     ("planted", "says"),
     [
         ({"tenants": frozenset()}, "its Tenant is gone"),
+        ({"tenants": frozenset(), "registry": {ID: (UID, "Suspended")}}, "its Tenant is gone"),
         ({"places": {"databases": frozenset({ID, "zzzzzzzzzzzz"})}}, "databases have zzzzzzzzzzzz"),
         (
             {
@@ -74,7 +75,12 @@ def test_another_count_breaks_o2(found: dict[str, int]) -> None:
             "policies have",
         ),
     ],
-    ids=["the Tenant is gone", "a database of nobody", "a retained tenant's policy"],
+    ids=[
+        "the Tenant is gone",
+        "a suspended Tenant is gone",
+        "a database of nobody",
+        "a retained tenant's policy",
+    ],
 )
 def test_an_orphan_breaks_o3(planted: dict[str, Any], says: str) -> None:
     assert not list(oracles.orphans(everybody()))

@@ -77,10 +77,9 @@ def test_a_statement_has_a_name_without_its_literals(statement: str, label: str,
 
 
 def test_inside_a_transaction_only_the_first_write_and_the_commit_are_distinct() -> None:
-    inner = [False, True, True, False, True, False]
     made = [
-        Write(number=number, system="postgres", label=str(number), occurrence=1, inner=it)
-        for number, it in enumerate(inner, start=1)
+        Write(number=number, system="postgres", label=str(number), occurrence=1, transaction=it)
+        for number, it in enumerate([0, 1, 1, 0, 2, 0], start=1)
     ]
     assert [it.number for it in writes.distinct(made)] == [1, 2, 4, 5, 6]
 
@@ -237,6 +236,7 @@ async def test_statements_are_numbered_and_count_when_committed(relayed: Any) ->
         ("INSERT INTO one S", True, "refused"),
     ]
     assert [len(it.writes) for it in switch.transactions] == [1, 1]
+    assert [it.transaction for it in switch.writes] == [0, 1, 0, 2, 2]
     await conn.close()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dev.faults.__main__ import attempt, fingerprint, sample, slice_of
+from dev.faults.__main__ import attempt, sample, slice_of
 from dev.faults.judge import Judge
 from dev.faults.rig import rig
 from dev.faults.stories import CREATE, STORIES
@@ -75,6 +75,6 @@ def test_slices_are_disjoint_and_make_up_the_whole(judge: Judge) -> None:
     cases = sample(judge, crashes=CRASHES)
     parts = [slice_of(cases, f"{part}/3") for part in (1, 2, 3)]
     assert sorted(case.id for part in parts for case in part) == sorted(case.id for case in cases)
-    assert fingerprint(cases) == fingerprint(sample(judge, crashes=CRASHES))
+    assert [case.key for case in cases] == [case.key for case in sample(judge, crashes=CRASHES)]
     with pytest.raises(Problem, match="--slice 4/3"):
         slice_of(cases, "4/3")

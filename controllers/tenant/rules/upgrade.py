@@ -2,6 +2,8 @@
 
 A failure stops the roll-out on that server, because the next tenant would most likely fail the same way. It
 goes on when the one that failed was upgraded after all, when it is deleted, or with another release.
+
+Until its turn a tenant's database is not ready: that this release serves the schema of before is not shown.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pipewright.facts import (
     DynamicTerms,
     Expired,
     Registration,
+    Rollout,
     SecretAccess,
     Server,
     Sweep,
@@ -420,6 +421,14 @@ class Sweeps(Protocol):
         ...
 
 
+class Rollouts(Protocol):
+    """What the metrics tell of the roll-out of this release's schema."""
+
+    def saw(self, server: str, rollout: Rollout | None) -> None:
+        """How far it has come on the server; None: it has not begun."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPorts:
     """One server for tenants' databases."""
@@ -450,7 +459,8 @@ class ProvisionerPorts:
     isolation: Isolation | None = None
     """None: the settings switch the proofs of isolation off."""
     sweeps: Sweeps | None = None
-    """None: nobody asks for metrics."""
+    rollouts: Rollouts | None = None
+    """Both None: nobody asks for metrics."""
 
     def at(self, server: str) -> ProvisionerPorts | None:
         """These ports with the databases and logins of this server; None when it is not served here."""

@@ -131,6 +131,12 @@ class Metrics:
             ["which"],
             registry=own,
         )
+        self.schema_rollout = Gauge(
+            "pipewright_schema_rollout",
+            "1 for the state that the roll-out of this release's schema has on a server, 0 for the others.",
+            ["server", "state"],
+            registry=own,
+        )
         self.leader = Gauge("pipewright_leader", "1 while this process holds the Lease.", registry=own)
         ProcessCollector(registry=own)
         PlatformCollector(registry=own)

@@ -22,6 +22,8 @@ from pipewright.backends.memory_postgres import (
 )
 from pipewright.facts import Database, Registration, Rollout, Server
 from pipewright.ports import ProvisionerPorts, ServerPorts, SystemClock
+from pipewright.runtime.metrics import Metrics
+from pipewright.runtime.rollouts import RolloutBook
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SERVERS = (Server(name="main", region="local", database_class="standard"),)
@@ -115,6 +117,7 @@ class Fleet:
     """Three tenants of one server, whose schemas are of the release before."""
 
     def __init__(self) -> None:
+        self.metrics = Metrics()
         self.server, self.registry = MemoryServer(), MemoryRegistry()
         self.databases, self.trouble, self.upgraded = MemoryDatabases(self.server), dict[str, Exception](), []
         self._migrate = self.databases.migrate
@@ -131,7 +134,14 @@ class Fleet:
             sealer=Sealer(),
             dumps=dumps,
             servers={"main": ServerPorts(databases=self.databases, logins=logins, dumps=dumps)},
+            rollouts=RolloutBook(self.metrics),
         )
+
+    def told(self) -> list[str]:
+        """The states that the metrics tell of the server."""
+        samples = [it for family in self.metrics.schema_rollout.collect() for it in family.samples]
+        assert {it.labels["server"] for it in samples} <= {"main"}
+        return [it.labels["state"] for it in samples if it.value]
 
     async def migrate(self, tenant_id: str) -> None:
         name = next(row.name for row in self.registry._by_id.values() if row.id == tenant_id)
@@ -161,11 +171,13 @@ class Fleet:
 async def test_a_broken_upgrade_stops_at_the_first_tenant_and_goes_on_when_it_is_mended() -> None:
     fleet = Fleet()
     await fleet.made()
+    assert fleet.told() == []
     fleet.trouble["two"] = errors.BackendError("PostgreSQL: DuplicateTable (SQLSTATE 42P07)")
     outcome = await fleet.look("two")
     assert [str(failure.action) for failure in outcome.results.failures] == ["migrate the database"]
     assert await fleet.reason("two") == "UpgradeFailed"
     assert [await fleet.reason(name) for name in ("one", "three")] == ["UpgradeStopped"] * 2
+    assert fleet.told() == ["Failed"]
     assert fleet.upgraded == []
     del fleet.trouble["two"]
     assert await fleet.reason("two") == "UpgradeFailed"
@@ -174,6 +186,7 @@ async def test_a_broken_upgrade_stops_at_the_first_tenant_and_goes_on_when_it_is
     for name in ("one", "three"):
         await fleet.look(name)
         assert await fleet.reason(name) == "DatabaseReady"
+    assert fleet.told() == ["Rolling"]
     assert fleet.upgraded == ["two", "one", "three"]
 
 
@@ -183,7 +196,23 @@ async def test_a_server_that_does_not_answer_is_no_failed_upgrade() -> None:
     fleet.trouble["one"] = errors.Unreachable("PostgreSQL: a lock was not to be had in time")
     await fleet.look("one")
     assert await fleet.reason("three") == "UpgradeWaits"
+    assert fleet.told() == ["Canary"]
     del fleet.trouble["one"]
     await fleet.look("one")
     await fleet.look("three")
     assert fleet.upgraded == ["one", "three"]
+
+
+async def test_when_the_tenant_that_failed_is_deleted_the_metrics_tell_no_failure_any_more() -> None:
+    fleet = Fleet()
+    await fleet.made()
+    fleet.trouble["two"] = errors.BackendError("PostgreSQL: DuplicateTable (SQLSTATE 42P07)")
+    await fleet.look("two")
+    assert await fleet.reason("three") == "UpgradeStopped"
+    found = await fleet.registry.find(uid="uid-of-two")
+    assert found
+    await fleet.registry.mark(found.id, state="Deleting", uid="uid-of-two")
+    await fleet.look("three")
+    assert fleet.told() == []
+    await fleet.look("three")
+    assert fleet.told() == ["Rolling"]

@@ -1,0 +1,56 @@
+"""When a story has come about: a condition counts only for the generation that the Tenant has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dev.faults import servers, stories
+from dev.faults.kinds import KINDS
+from dev.faults.stories import STORIES
+
+
+def tenant(*told: tuple[str, str, str], generation: int = 2) -> dict[str, Any]:
+    conditions = [
+        {"type": kind, "status": status, "reason": reason, "observedGeneration": generation}
+        for kind, status, reason in told
+    ]
+    return {"metadata": {"generation": 2}, "status": {"conditions": conditions}}
+
+
+WORKS = (("Ready", "True", "Ready"), ("Suspended", "False", "NotSuspended"))
+ENTERING = (("Ready", "False", "Suspending"), ("Suspended", "False", "Suspending"))
+STOPPED = (("Ready", "False", "Suspended"), ("Suspended", "True", "Suspended"))
+LEAVING = (("Ready", "False", "Resuming"), ("Suspended", "True", "Resuming"))
+
+
+@pytest.mark.parametrize(
+    ("told", "suspended", "at_work"),
+    [
+        (WORKS, False, True),
+        (ENTERING, False, False),
+        (STOPPED, True, False),
+        (LEAVING, False, False),
+        ((), False, False),
+    ],
+    ids=["at work", "suspending", "suspended", "resuming", "nothing is told"],
+)
+def test_a_tenant_is_suspended_when_all_of_it_is_and_at_work_when_nothing_is(
+    told: tuple[tuple[str, str, str], ...], suspended: bool, at_work: bool
+) -> None:
+    assert (stories.is_suspended(tenant(*told)), stories.is_at_work(tenant(*told))) == (suspended, at_work)
+    assert stories.is_ready(tenant(*told)) is at_work
+
+
+def test_what_was_said_of_an_earlier_generation_is_no_goal() -> None:
+    assert not stories.is_suspended(tenant(*STOPPED, generation=1))
+    assert not stories.is_at_work(tenant(*WORKS, generation=1))
+    assert not stories.is_ready(None)
+
+
+def test_each_story_has_a_name_of_its_own_and_each_fault_too() -> None:
+    assert servers.SECOND, "the module whose faults register themselves is there"
+    assert len({story.name for story in STORIES}) == len(STORIES)
+    assert len({kind.id for kind in KINDS}) == len(KINDS)
+    assert {"suspend", "resume"} < {story.name for story in STORIES}
