@@ -17,7 +17,7 @@ from dev.faults.writes import Transaction
 ORACLES = ("O1", "O2", "O3", "O4", "O5", "O6", "O7", "O8")
 _MISSING = "(absent)"
 
-_LIVE_ONLY = ("policies", "Vault roles")
+_LIVE_ONLY = ("policies", "Vault roles", "database roles")
 """What a retained tenant has not any more."""
 
 

@@ -42,6 +42,7 @@ class Rig:
         parts.platform()
         self.database = parts.database()
         parts.identities()
+        parts.database_engine()
         self.switch = Switch(kill=self._strike)
         self.proxies = Proxies(
             stack.folder / "fault-proxies",

@@ -18,14 +18,14 @@ READY_WITHIN = 30.0
 SPEC: Mapping[str, Any] = {
     "quota": {"pods": "3"},
     "access": {"viewers": [{"kind": "User", "name": "ada"}]},
-    "database": {"connectionLimit": 7},
+    "database": {"connectionLimit": 7, "dynamicCredentials": {"ttl": "10m"}},
     "deletionPolicy": "Delete",
 }
 CHANGED: Mapping[str, Any] = {
     "quota": None,
     "limits": {"default": {"cpu": "1"}},
     "access": {"viewers": None, "owners": [{"kind": "User", "name": "bob"}]},
-    "database": {"connectionLimit": 9},
+    "database": {"connectionLimit": 9, "dynamicCredentials": None},
 }
 
 

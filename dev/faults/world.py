@@ -141,6 +141,7 @@ def _vault(rig: Rig, subject: Subject) -> dict[str, Any]:
     return {
         "policy": rig.vault.get(f"sys/policies/acl/{role}"),
         "role": rig.vault.get(f"auth/kubernetes/role/{role}"),
+        "database role": rig.vault.get(f"database/roles/{role}"),
         # another version of the passwords would mean that they were made twice; a projection may be repeated
         "passwords": platform and [platform["current_version"], platform["custom_metadata"]],
         "projection": user and bool(user["current_version"]),
@@ -224,6 +225,7 @@ def everybody(rig: Rig) -> Everybody:
         "namespaces": {it["metadata"]["labels"]["pipewright.dev/tenant-id"] for it in spaces},
         "policies": _ids(rig.vault.list("sys/policies/acl"), policy),
         "Vault roles": _ids(rig.vault.list("auth/kubernetes/role"), policy),
+        "database roles": _ids(rig.vault.list("database/roles"), policy),
         "secrets": {key.rstrip("/") for key in rig.vault.list("tenants/metadata")},
         "transit keys": set(rig.vault.list("transit/keys")),
     }
