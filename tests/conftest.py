@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -15,6 +16,12 @@ from psycopg import sql
 from dev import files, logins, parts, places, ports, postgres, process, throwaway
 from dev.stack import Stack
 from dev.vault import Vault
+
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile(
+    "pipewright", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("pipewright")
 
 OLDER = throwaway.OLDER
 """Parameter of `postgres_server` in modules that run on the older server, too."""
