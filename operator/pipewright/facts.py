@@ -284,5 +284,7 @@ class SecretAccess:
     namespaces: tuple[str, ...]
     service_accounts: tuple[str, ...]
     policies: tuple[str, ...]
+    longest: timedelta = timedelta()
+    """For how long a token of it may be renewed."""
     database_role: DatabaseRole | None = None
     """None: Vault makes no logins for this tenant."""

@@ -62,6 +62,7 @@ class Tenant:
     async def open(self) -> None:
         """Vault makes logins, the database lets them in."""
         await self.grants.grant(self.id, namespaces=["a"], dynamic=self.terms)
+        await self.grants.grant_database_role(self.id, self.terms)
         await self.logins.open_dynamic(self.id, uid=self.uid)
 
     def lend(self) -> dict[str, Any]:

@@ -172,6 +172,8 @@ async def test_short_lived_logins_are_granted_on_terms_and_withdrawn(
         assert not grants.dynamic
         await grants.grant(tenant_id, namespaces=["a"], dynamic=TERMS)
         assert grants.wanted(tenant_id, namespaces=["a"], dynamic=TERMS) is None
+        with pytest.raises(errors.BackendError, match="without Vault"):
+            await grants.grant_database_role(tenant_id, TERMS)
         await grants.withdraw_database_role(tenant_id)
         return
     if isinstance(grants, vault.VaultGrants):
@@ -179,12 +181,15 @@ async def test_short_lived_logins_are_granted_on_terms_and_withdrawn(
         server.connect(TERMS.server, host="postgres.invalid", port=5432, user="nobody", password="x")
     assert grants.dynamic
     await grants.grant(tenant_id, namespaces=["a"], dynamic=TERMS)
+    await grants.grant_database_role(tenant_id, TERMS)
     wanted = grants.wanted(tenant_id, namespaces=["a"], dynamic=TERMS)
     assert wanted
     assert wanted.database_role
     assert wanted.database_role.path == f"database/creds/{names.vault_role(tenant_id)}"
     assert await grants.find(tenant_id) == wanted
     longer = replace(TERMS, ttl=timedelta(hours=2), logins=4)
+    await grants.grant_database_role(tenant_id, longer)
+    assert await grants.find(tenant_id) != grants.wanted(tenant_id, namespaces=["a"], dynamic=longer)
     await grants.grant(tenant_id, namespaces=["a"], dynamic=longer)
     assert await grants.find(tenant_id) == grants.wanted(tenant_id, namespaces=["a"], dynamic=longer)
     for _ in range(2):
@@ -195,6 +200,7 @@ async def test_short_lived_logins_are_granted_on_terms_and_withdrawn(
     await grants.grant(tenant_id, namespaces=["a"])
     assert await grants.find(tenant_id) == grants.wanted(tenant_id, namespaces=["a"])
     await grants.grant(tenant_id, namespaces=["a"], dynamic=TERMS)
+    await grants.grant_database_role(tenant_id, TERMS)
     await grants.revoke(tenant_id)
     assert await grants.find(tenant_id, partly=True) is None
 
@@ -204,8 +210,9 @@ async def test_a_server_that_vault_has_no_connection_to_is_waited_for(
 ) -> None:
     backend = real(vault_server, vault_identities)
     terms = replace(TERMS, server="not-connected")
+    await backend.grants.grant(tenant_id, namespaces=["a"], dynamic=terms)
     with pytest.raises(errors.Waiting, match="database/config/not-connected"):
-        await backend.grants.grant(tenant_id, namespaces=["a"], dynamic=terms)
+        await backend.grants.grant_database_role(tenant_id, terms)
     found = await backend.grants.find(tenant_id)
     assert found
     assert found.namespaces == ("a",)

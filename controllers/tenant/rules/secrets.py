@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controllers.tenant.observed import Observed, Unknown, credentials_to_be, missing_namespaces
+from controllers.tenant.rules import dynamic
 from controllers.tenant.rules.database import are_set
-from controllers.tenant.rules.dynamic import terms
 from controllers.tenant.rules.rotation import noted_version
 from controllers.tenant.rules.words import ACCESS, DATABASE, NAMESPACES, SECRETS, Plan, unknown
 from pipewright import actions as act
 from pipewright import names
 from pipewright.actions import ProvisionerAction
 from pipewright.api.v1alpha1 import Tenant
-from pipewright.facts import Database, Registration, SecretAccess
+from pipewright.facts import Database, Registration
 from pipewright.plan import chain, merge, says
 
 THERE = "the tenant's Vault path and connection Secret are there"
@@ -26,13 +26,15 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
     for part in (access, version, observed.database, *observed.connections.values()):
         if isinstance(part, Unknown):
             return unknown(SECRETS, part)
-    if wanted is None or access == wanted or tenant.spec.suspended:
+    if (
+        wanted is None
+        or tenant.spec.suspended
+        or dynamic.without_role(access) == dynamic.without_role(wanted)
+    ):
         grant: tuple[ProvisionerAction, ...] = ()
     else:
-        lent = isinstance(access, SecretAccess) and access.database_role is not None
-        ends = lent and wanted.database_role is None
-        # before the policy, which says whether there is such a role to look for
-        withdraw = (act.WithdrawDatabaseRole(tenant_id=registration.id),) if ends else ()
+        # a role that goes does so before the policy, which says whether there is one to look for
+        withdraw = dynamic.withdrawal(registration, access, wanted)
         grant = (*withdraw, _grant(tenant, registration, observed, wanted.namespaces))
     # a rotation reaches the bundle, then the database, then what clients read: each finds the door open
     rotating = isinstance(version, int) and (
@@ -42,7 +44,10 @@ def secrets(tenant: Tenant, registration: Registration, observed: Observed) -> P
             and not (isinstance(observed.database, Database) and are_set(observed.database, version))
         )
     )
-    new = Plan() if rotating else _in_new_namespaces(tenant, registration, observed)
+    new = merge(
+        Plan() if rotating else _in_new_namespaces(tenant, registration, observed),
+        dynamic.role(tenant, registration, observed),
+    )
     if not isinstance(version, int) or not observed.connections:
         waits = says(SECRETS, False, "Progressing", "comes when the namespaces and the credentials are there")
         return merge(chain(SECRETS, *grant), new, waits)
@@ -92,7 +97,7 @@ def _grant(
     return act.GrantSecretAccess(
         tenant_id=registration.id,
         namespaces=namespaces,
-        dynamic=terms(tenant, registration, available=observed.dynamic),
+        dynamic=dynamic.terms(tenant, registration, available=observed.dynamic),
     )
 
 

@@ -192,7 +192,7 @@ class ProjectConnection:
 class GrantSecretAccess:
     """Write the tenant's Vault policy and its Kubernetes-auth role for these namespaces.
 
-    With `dynamic` also the role of Vault's database engine that makes logins on these terms.
+    With `dynamic` the policy lets the tenant ask for short-lived logins.
     """
 
     tenant_id: str
@@ -201,6 +201,17 @@ class GrantSecretAccess:
 
     def __str__(self) -> str:
         return "grant access to the tenant's Vault path"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantDatabaseRole:
+    """Write the role of Vault's database engine that makes short-lived logins on these terms."""
+
+    tenant_id: str
+    terms: DynamicTerms
+
+    def __str__(self) -> str:
+        return "begin short-lived logins in Vault"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,6 +474,7 @@ TenantAction = (
     | RetireLogin
     | ProjectConnection
     | GrantSecretAccess
+    | GrantDatabaseRole
     | WithdrawDatabaseRole
     | OpenDynamicLogins
     | CloseDynamicLogins

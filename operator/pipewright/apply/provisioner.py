@@ -78,6 +78,8 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
             await _project_connection(action, ports)
         case tenant.GrantSecretAccess():
             await ports.grants.grant(action.tenant_id, namespaces=action.namespaces, dynamic=action.dynamic)
+        case tenant.GrantDatabaseRole():
+            await ports.grants.grant_database_role(action.tenant_id, action.terms)
         case tenant.WithdrawDatabaseRole():
             await ports.grants.withdraw_database_role(action.tenant_id)
         case tenant.OpenDynamicLogins():

@@ -228,6 +228,10 @@ class NoGrants:
     ) -> None:
         """There is nothing to grant."""
 
+    async def grant_database_role(self, tenant_id: str, terms: DynamicTerms) -> None:
+        """Nobody makes logins."""
+        raise errors.BackendError("without Vault there are no short-lived logins")
+
     async def withdraw_database_role(self, tenant_id: str) -> None:
         """There is none."""
 

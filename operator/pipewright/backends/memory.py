@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipewright import errors, names
@@ -233,10 +233,11 @@ class MemoryGrants:
         """What policy and role ought to be."""
         return SecretAccess(
             role=names.vault_role(tenant_id),
-            policy=f"{tenant_id}/user/*",
+            policy=f"{tenant_id}/user/*{' and logins' if dynamic else ''}",
             namespaces=tuple(sorted(namespaces)),
             service_accounts=(names.TENANT_SERVICE_ACCOUNT,),
             policies=(names.vault_role(tenant_id),),
+            longest=dynamic.ttl if dynamic else timedelta(),
             database_role=_database_role(tenant_id, dynamic) if dynamic else None,
         )
 
@@ -248,7 +249,17 @@ class MemoryGrants:
         self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
     ) -> None:
         """Write both."""
-        self._granted[tenant_id] = self.wanted(tenant_id, namespaces=namespaces, dynamic=dynamic)
+        before, wanted = (
+            self._granted.get(tenant_id),
+            self.wanted(tenant_id, namespaces=namespaces, dynamic=dynamic),
+        )
+        kept = before.database_role if before and dynamic else None
+        self._granted[tenant_id] = replace(wanted, database_role=kept)
+
+    async def grant_database_role(self, tenant_id: str, terms: DynamicTerms) -> None:
+        """Note the database engine's role."""
+        found = self._granted[tenant_id]
+        self._granted[tenant_id] = replace(found, database_role=_database_role(tenant_id, terms))
 
     async def withdraw_database_role(self, tenant_id: str) -> None:
         """Forget the database engine's role."""

@@ -360,7 +360,14 @@ class SecretGrants(Protocol):
     async def grant(
         self, tenant_id: str, *, namespaces: Sequence[str], dynamic: DynamicTerms | None = None
     ) -> None:
-        """Write both as `wanted` says, and with `dynamic` the database engine's role.
+        """Write both as `wanted` says; with `dynamic` they let the tenant use the database engine's role.
+
+        That one is written apart; `find` sees it once these are there.
+        """
+        ...
+
+    async def grant_database_role(self, tenant_id: str, terms: DynamicTerms) -> None:
+        """Write the database engine's role.
 
         Raises:
             Waiting: the database engine has no connection to the tenant's server.

@@ -29,13 +29,14 @@ from tests.unit.controllers.test_tenant_plan import (
     sentences,
     tenant,
 )
-from tests.unit.controllers.test_tenant_suspension import STOPPED
+from tests.unit.controllers.test_tenant_suspension import SILENT, STOPPED
 
 ASKS = tenant(database={"dynamicCredentials": {"ttl": "15m", "maxLogins": 4}, "connectionLimit": 20})
 STOPS = tenant(database={"dynamicCredentials": {}}, suspended=True)
 LEAVES = tenant(database={"dynamicCredentials": {}}, deleting=True)
+ASKING = replace(ACCESS, policy="… and logins")
 LENT = replace(
-    ACCESS,
+    ASKING,
     database_role=DatabaseRole(
         path=f"database/creds/pipewright-tenant-{ID}",
         connection="main",
@@ -47,6 +48,9 @@ LENT = replace(
 OPEN, SHUT = DynamicLogins(open=True, ended=0), DynamicLogins(open=False, ended=0)
 ABLE = replace(COMPLETE, dynamic=True)
 LENDING = replace(ABLE, database=replace(DATABASE, dynamic=OPEN), secret_access=LENT, wanted_access=LENT)
+assert LENT.database_role
+OTHERWISE = replace(LENT, database_role=replace(LENT.database_role, ttl=timedelta(minutes=1)))
+BEGIN = "begin short-lived logins in Vault"
 GRANT, WITHDRAW = "grant access to the tenant's Vault path", "end short-lived logins in Vault"
 LET, CLOSE = "open the database to short-lived logins", "close the database to short-lived logins"
 
@@ -54,11 +58,18 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
     "nobody asks": (PLAIN, ABLE, []),
     "asked for, both doors open": (ASKS, replace(ABLE, wanted_access=LENT), [GRANT, LET]),
     "at rest": (ASKS, LENDING, []),
-    "Vault lacks its role": (ASKS, replace(LENDING, secret_access=ACCESS), [GRANT]),
-    "Vault's role has other terms": (
+    "the policy goes before the role": (ASKS, replace(LENDING, secret_access=ACCESS), [GRANT]),
+    "Vault lacks its role": (ASKS, replace(LENDING, secret_access=ASKING), [BEGIN]),
+    "Vault's role has other terms": (ASKS, replace(LENDING, secret_access=OTHERWISE), [BEGIN]),
+    "a token may be renewed for another time": (
         ASKS,
-        replace(LENDING, wanted_access=replace(LENT, database_role=None)),
-        [WITHDRAW, GRANT],
+        replace(LENDING, secret_access=replace(LENT, longest=timedelta(1))),
+        [GRANT],
+    ),
+    "a Vault that does not answer holds the database not up": (
+        ASKS,
+        replace(ABLE, wanted_access=LENT, secret_access=SILENT),
+        [LET],
     ),
     "closed by hand": (ASKS, replace(LENDING, database=replace(DATABASE, dynamic=SHUT)), [LET]),
     "taken out of the spec": (PLAIN, replace(LENDING, wanted_access=ACCESS), [WITHDRAW, GRANT, CLOSE]),
@@ -83,6 +94,11 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
         ),
         [],
     ),
+    "resumed, the policy comes first": (
+        ASKS,
+        replace(ABLE, database=LENDING.database, secret_access=None, wanted_access=LENT),
+        [GRANT],
+    ),
     "the settings lost the engine": (
         ASKS,
         replace(LENDING, dynamic=False, wanted_access=ACCESS),
@@ -95,6 +111,13 @@ PLANS: dict[str, tuple[Tenant, Observed, list[str]]] = {
 def test_plan(sentence: str) -> None:
     subject, observed, expected = PLANS[sentence]
     assert sorted(sentences(plan_tenant(subject, observed, NOW))) == sorted(expected)
+
+
+def test_a_vault_without_a_connection_to_the_server_holds_nothing_else_up() -> None:
+    observed = replace(LENDING, secret_access=ASKING, gateway_key="another")
+    links = [list(map(str, link.actions)) for link in plan_tenant(ASKS, observed, NOW).chains]
+    assert [BEGIN] in links
+    assert len(links) > 1
 
 
 def test_the_role_goes_before_the_policy_that_says_whether_to_look_for_it() -> None:

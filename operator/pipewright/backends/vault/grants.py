@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import hvac
 from hvac import exceptions as vault_errors
 
-from pipewright import names
+from pipewright import errors, names
 from pipewright.backends.vault.roles import DatabaseRoles
 from pipewright.backends.vault.session import VaultSession
 from pipewright.facts import DynamicTerms
 from pipewright.ports import SecretAccess
 
-TENANT_TOKEN_TTL_S = 900
+TENANT_TOKEN_TTL = timedelta(minutes=15)
 """Of a tenant's token, unless it is renewed. What it was given ends with it, short-lived logins among it."""
 
 
@@ -46,6 +47,7 @@ class VaultGrants:
             namespaces=tuple(sorted(namespaces)),
             service_accounts=(names.TENANT_SERVICE_ACCOUNT,),
             policies=(names.vault_role(tenant_id),),
+            longest=max(TENANT_TOKEN_TTL, lent.ttl) if lent else TENANT_TOKEN_TTL,
             database_role=lent,
         )
 
@@ -68,6 +70,7 @@ class VaultGrants:
             namespaces=tuple(sorted(role["bound_service_account_namespaces"])) if role else (),
             service_accounts=tuple(role["bound_service_account_names"]) if role else (),
             policies=tuple(role["token_policies"]) if role else (),
+            longest=timedelta(seconds=int(role["token_max_ttl"])) if role else timedelta(),
             database_role=await self._roles.find(tenant_id) if self._roles and asks else None,
         )
 
@@ -85,7 +88,6 @@ class VaultGrants:
         """Write both; the policy first, so that a role never points to nothing."""
         name = names.vault_role(tenant_id)
         wanted = self.wanted(tenant_id, namespaces=namespaces, dynamic=dynamic)
-        longest = max(TENANT_TOKEN_TTL_S, int(dynamic.ttl.total_seconds())) if dynamic else TENANT_TOKEN_TTL_S
         await self._session.call(
             f"write policy {name}",
             lambda client: client.sys.create_or_update_acl_policy(name, policy=wanted.policy),
@@ -97,13 +99,17 @@ class VaultGrants:
                 bound_service_account_names=list(wanted.service_accounts),
                 bound_service_account_namespaces=list(wanted.namespaces),
                 audience=names.VAULT_AUDIENCE,
-                ttl=TENANT_TOKEN_TTL_S,
-                max_ttl=longest,
+                ttl=f"{TENANT_TOKEN_TTL.total_seconds():.0f}s",
+                max_ttl=f"{wanted.longest.total_seconds():.0f}s",
                 policies=list(wanted.policies),
             ),
         )
-        if self._roles is not None and wanted.database_role is not None:
-            await self._roles.write(tenant_id, wanted.database_role)
+
+    async def grant_database_role(self, tenant_id: str, terms: DynamicTerms) -> None:
+        """Write the database engine's role."""
+        if self._roles is None:
+            raise errors.BackendError("the settings name no database engine of Vault")
+        await self._roles.write(tenant_id, terms)
 
     async def withdraw_database_role(self, tenant_id: str) -> None:
         """Remove the database engine's role."""

@@ -56,13 +56,13 @@ class DatabaseRoles:
             ttl=timedelta(seconds=int(found["default_ttl"])),
         )
 
-    async def write(self, tenant_id: str, role: DatabaseRole) -> None:
+    async def write(self, tenant_id: str, terms: DynamicTerms) -> None:
         """Write it, if Vault has a connection to the server: else every read of it would fail.
 
         Raises:
             Waiting: it has none.
         """
-        name = names.vault_role(tenant_id)
+        name, role = names.vault_role(tenant_id), self.wanted(tenant_id, terms)
         try:
             await self._session.call(
                 f"look for Vault's connection {role.connection}",
