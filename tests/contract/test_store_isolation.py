@@ -244,9 +244,11 @@ async def test_no_login_of_ours_is_a_superuser(admin: psycopg.AsyncConnection) -
     assert await cursor.fetchall() == []
     cursor = await admin.execute(
         "SELECT rolname FROM pg_roles WHERE rolname LIKE ANY (ARRAY['pipewright%', 'pw%'])"
-        " AND (rolcreaterole OR rolcreatedb)"
+        " AND (rolcreaterole OR rolcreatedb) ORDER BY rolname"
     )
-    assert await cursor.fetchall() == [("pipewright_provisioner",)]
+    assert await cursor.fetchall() == [("pipewright_provisioner",), ("pipewright_vault",)]
+    cursor = await admin.execute("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'pipewright_vault'")
+    assert await cursor.fetchone() == (False,)
 
 
 async def test_the_migrator_owns_nothing_and_without_its_role_reads_nothing(
