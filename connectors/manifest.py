@@ -17,6 +17,8 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
+from connectors import verify
+from connectors.verify import AnyVerifier
 from pipewright import expressions
 from pipewright.expressions import Condition, ExpressionError, Program, Template
 
@@ -68,15 +70,6 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verify:
-    """How a delivery proves where it comes from."""
-
-    kind: str
-    header: str
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule:
     """What one kind of delivery says about a run or a job."""
 
@@ -90,7 +83,7 @@ class EventRule:
 class Webhook:
     """How deliveries are verified, told apart and mapped."""
 
-    verify: Verify
+    verify: AnyVerifier
     delivery_header: str
     event_header: str
     lookup: Mapping[str, Mapping[str, str]]
@@ -154,12 +147,16 @@ class Manifest:
         Raises:
             ConfigError: names each setting that is wrong, never its value.
         """
+        return _checked(self.completed(config), self.config, what=f"the config of connector {self.name}")
+
+    def completed(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings with the defaults filled in, unchecked."""
         defaults = {
             name: schema["default"]
             for name, schema in self.config["properties"].items()
             if "default" in schema
         }
-        return _checked({**defaults, **config}, self.config, what=f"the config of connector {self.name}")
+        return {**defaults, **config}
 
 
 def parse(text: str, *, where: str) -> Manifest:
@@ -230,17 +227,22 @@ class _Reader:
         rules: dict[str, tuple[EventRule, ...]] = {}
         for at, event in enumerate(data["events"]):
             rules[event["name"]] = (*rules.get(event["name"], ()), self._rule(event, f"webhook.events[{at}]"))
-        verify = data["verify"]
         return Webhook(
-            verify=Verify(
-                kind=verify["kind"], header=verify["header"].lower(), prefix=verify.get("prefix", "")
-            ),
+            verify=self._verify(data["verify"]),
             delivery_header=data["deliveryHeader"].lower(),
             event_header=data["eventHeader"].lower(),
             lookup=data.get("lookup", {}),
             rules=rules,
             reads={name: _reads(found) for name, found in rules.items()},
         )
+
+    def _verify(self, data: Mapping[str, Any]) -> AnyVerifier:
+        try:
+            return verify.KINDS[data["kind"]](data, lambda source: self._template(source, "webhook.verify"))
+        except ManifestError:
+            raise
+        except ValueError as error:
+            raise ManifestError(f"{self._where}: webhook.verify: {error}") from None
 
     def _rule(self, data: Mapping[str, Any], at: str) -> EventRule:
         environment = expressions.payloads()

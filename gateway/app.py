@@ -85,6 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         await parts.models.close()
         await parts.connections.close()
+        await parts.outbound.close()
 
 
 async def _forever(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from connectors import mapping, verify
 from connectors.manifest import Manifest, Webhook
 from connectors.mapping import Ignored, MappingError
+from connectors.verify import Claim, KeySource, SignatureRefused
 from gateway import bodies, ingest, parking, problems, reading
 from gateway.databases import Databases, serving
 from gateway.directory import Directory
@@ -67,6 +68,14 @@ def _outcome(answer: Answer) -> str:
     return "ignored" if answer.ignored else "parked" if answer.parked else "stored"
 
 
+def _headers(request: Request) -> Mapping[str, str]:
+    """By lower-case names. One that came twice is one (RFC 9110 §5.3): nobody hides a second value."""
+    found: dict[str, str] = {}
+    for name, value in request.headers.items():
+        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
     """Takes deliveries."""
@@ -74,6 +83,7 @@ class Hooks:
     directory: Directory
     databases: Databases
     keys: Keys
+    provider_keys: KeySource
     catalogue: Mapping[str, Manifest]
     models: Models
     dispatcher: Dispatcher
@@ -112,8 +122,9 @@ class Hooks:
         reading.check_length(request, limit=self.max_body)
         async with self.lanes.enter(route.tenant_id):
             body = await reading.whole(request, limit=self.max_body)
-            headers = {name.lower(): value for name, value in request.headers.items()}
-            identity = self._verified(route, manifest.webhook, headers=headers, body=body)
+            headers = _headers(request)
+            source = request.client.host if request.client is not None else ""
+            identity = await self._verified(route, manifest, headers=headers, body=body, source=source)
             said = self._mapped(route, manifest, headers=headers, body=body)
             if tenant.state == SUSPENDED and not isinstance(said, Ignored):
                 async with self.lanes.work(route.tenant_id):
@@ -190,14 +201,23 @@ class Hooks:
         """The model that serves where the delivery arrived."""
         return await self.models.get(self.directory.view.default_model((route.tenant_id, route.namespace)))
 
-    def _verified(
-        self, route: Route, webhook: Webhook, *, headers: Mapping[str, str], body: bytes
+    async def _verified(
+        self, route: Route, manifest: Manifest, *, headers: Mapping[str, str], body: bytes, source: str
     ) -> mapping.Delivery:
         """The delivery's identity, after its signature: an unsigned one learns nothing of what we expect."""
+        webhook = manifest.webhook
+        assert webhook is not None, "there is no route to a connector without webhooks"
+        claim = Claim(
+            headers=headers,
+            body=body,
+            secrets=self.keys.webhook_secrets(route),
+            now=self.clock.now(),
+            config=manifest.completed(route.config),
+            source=source,
+        )
         try:
-            secrets = self.keys.webhook_secrets(route)
-            verify.verify(webhook.verify, headers=headers, body=body, secrets=secrets)
-        except verify.SignatureRefused as refused:
+            await verify.verify(webhook.verify, claim, keys=self.provider_keys)
+        except SignatureRefused as refused:
             raise Problem(401, "SignatureRefused", str(refused)) from None
         try:
             return mapping.identify(webhook, headers)

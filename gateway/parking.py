@@ -73,7 +73,7 @@ def pack(
     delivery_id: str,
 ) -> bytes:
     """Headers and body, sealed; neither the signature nor any credential is kept."""
-    without = SECRET_HEADERS | {webhook.verify.header}
+    without = SECRET_HEADERS | webhook.verify.proofs
     kept = {name: value for name, value in headers.items() if name not in without}
     head = json.dumps(kept, separators=(",", ":")).encode()
     return bodies.seal(head + b"\n" + body, key=key, integration=integration, delivery_id=delivery_id)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from connectors.manifest import Manifest
+from connectors.outbound import Outbound
+from connectors.provider_keys import ProviderKeys, through
 from gateway import artifacts
 from gateway.auth import Authorizer, Reviews
 from gateway.databases import Databases
@@ -68,6 +70,8 @@ class Parts:
     authorizer: Authorizer
     calls: Lanes
     connections: pools.Pools
+    outbound: Outbound
+    """For public keys of providers, by the few connectors whose deliveries are signed with one."""
     metrics: Metrics
     clock: Clock
     limits: Limits
@@ -102,6 +106,7 @@ def build(
     )
     directory.on_change(models.follow)
     directory.on_change(lambda _view: dispatcher.meet())
+    outbound = Outbound(allow=settings.outbound.allow)
     parked = Spool(
         connections=connections,
         dsn=dsn,
@@ -111,6 +116,7 @@ def build(
         directory=directory,
         databases=databases,
         keys=keys,
+        provider_keys=ProviderKeys(through(outbound), clock=clock),
         catalogue=catalogue,
         models=models,
         dispatcher=dispatcher,
@@ -140,6 +146,7 @@ def build(
         authorizer=Authorizer(cluster=cluster, audience=gateway.audience, metrics=metrics),
         calls=Lanes(places=limits.tenant_calls, working=limits.tenant_calls_working),
         connections=connections,
+        outbound=outbound,
         metrics=metrics,
         clock=clock,
         limits=limits,

@@ -18,6 +18,7 @@ from aiohttp import web
 from connectors import actions, catalogue, mapping, verify
 from connectors.actions import Account, OutcomeUnknown
 from connectors.outbound import Outbound
+from connectors.verify import Claim
 from dev import places
 from dev.simulator import story
 from dev.web import demand
@@ -360,7 +361,8 @@ async def receiver() -> AsyncIterator[Receiver]:
 
     async def take(request: web.Request) -> web.Response:
         raw, headers = await request.read(), {name.lower(): value for name, value in request.headers.items()}
-        verify.verify(webhook.verify, headers=headers, body=raw, secrets=[Secret(HOOK_SECRET)])
+        claim = Claim(headers=headers, body=raw, secrets=[Secret(HOOK_SECRET)], now=datetime.now(UTC))
+        await verify.verify(webhook.verify, claim)
         hook.ids.append(mapping.identify(webhook, headers).id)
         if hook.codes:
             return web.Response(status=hook.codes.pop(0))

@@ -12,6 +12,8 @@ import yaml
 
 from connectors import catalogue, manifest, verify
 from connectors.manifest import ConfigError, ManifestError
+from connectors.verify.unsigned import Unsigned
+from pipewright.expressions import Template, inputs
 
 FOLDER = Path(str(resources.files("connectors")))
 FILES = sorted((FOLDER / "catalogue").glob("*.yaml"))
@@ -23,8 +25,86 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_every_verification_that_the_schema_offers_is_implemented() -> None:
-    kinds = SCHEMA["properties"]["webhook"]["properties"]["verify"]["properties"]["kind"]["enum"]
-    assert sorted(kinds) == sorted(verify.SCHEMES)
+    schema = SCHEMA["properties"]["webhook"]["properties"]["verify"]
+    assert schema["properties"]["kind"]["enum"] == list(verify.KINDS)
+    assert [rule["if"]["properties"]["kind"]["const"] for rule in schema["allOf"]] == list(verify.KINDS)
+
+
+VERIFICATIONS: dict[str, dict[str, Any]] = {
+    "GitHub": {"kind": "hmac", "header": "X-Hub-Signature-256", "prefix": "sha256="},
+    "CircleCI": {"kind": "hmac", "header": "circleci-signature", "prefix": "v1=", "separator": ","},
+    "Slack": {
+        "kind": "hmac-timestamped",
+        "header": "X-Slack-Signature",
+        "prefix": "v0=",
+        "signed": "v0:{timestamp}:{body}",
+        "timestampHeader": "X-Slack-Request-Timestamp",
+        "toleranceSeconds": 300,
+    },
+    "Buildkite": {
+        "kind": "hmac-timestamped",
+        "header": "X-Buildkite-Signature",
+        "signed": "{timestamp}.{body}",
+        "timestampField": "timestamp",
+        "signatureField": "signature",
+        "toleranceSeconds": 300,
+    },
+    "Standard Webhooks": {
+        "kind": "hmac-timestamped",
+        "header": "webhook-signature",
+        "prefix": "v1,",
+        "separator": " ",
+        "signed": "{id}.{timestamp}.{body}",
+        "timestampHeader": "webhook-timestamp",
+        "idHeader": "webhook-id",
+        "encoding": "base64",
+        "keyEncoding": "base64",
+        "toleranceSeconds": 300,
+    },
+    "GitLab": {"kind": "token", "header": "X-Gitlab-Token"},
+    "Azure DevOps": {"kind": "basic", "username": "pipewright"},
+    "Travis": {
+        "kind": "rsa",
+        "header": "Signature",
+        "algorithm": "sha1",
+        "keyUrl": "${{ config.baseUrl }}/config",
+        "keyField": "config.notifications.webhook.public_key",
+        "formField": "payload",
+    },
+    "Drone": {"kind": "http-signature", "keyEncoding": "base64", "toleranceSeconds": 300},
+    "Pub/Sub": {
+        "kind": "oidc",
+        "issuers": ["https://accounts.google.com"],
+        "jwksUrl": "https://www.googleapis.com/oauth2/v3/certs",
+        "audience": "${{ config.audience }}",
+        "email": "${{ config.serviceAccount }}",
+    },
+    "ECR": {"kind": "sns", "topicArn": "${{ config.topicArn }}", "toleranceSeconds": 3600},
+    "Docker Hub": {"kind": "none", "networks": ["192.0.2.0/24", "2001:db8::/32"]},
+}
+
+
+@pytest.mark.parametrize("options", VERIFICATIONS.values(), ids=VERIFICATIONS.keys())
+def test_each_providers_verification_can_be_written(options: dict[str, Any]) -> None:
+    data = github()
+    data["webhook"]["verify"] = options
+    found = manifest.parse(yaml.safe_dump(data), where="x").webhook
+    assert found is not None
+    assert isinstance(
+        found.verify, type(verify.KINDS[options["kind"]](options, lambda _: Template("", inputs())))
+    )
+    data["webhook"]["verify"] = {**options, "colour": "red"}
+    with pytest.raises(ManifestError, match="'colour'"):
+        manifest.parse(yaml.safe_dump(data), where="x")
+
+
+def test_the_verifications_that_are_written_are_of_all_kinds() -> None:
+    assert {options["kind"] for options in VERIFICATIONS.values()} == set(verify.KINDS)
+
+
+def test_no_connector_that_we_ship_takes_what_nobody_signed() -> None:
+    kinds = {type(found.webhook.verify) for found in catalogue.load().values() if found.webhook is not None}
+    assert Unsigned not in kinds
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -55,7 +135,34 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "another version": (change("apiVersion", to="connector/v2"), "$.apiVersion"),
     "an unknown field": (change("colour", to="red"), "'colour'"),
     "no check": (change("check", to=None), "'check' is a required property"),
-    "an unknown verification": (change("webhook", "verify", "kind", to="none"), "$.webhook.verify.kind"),
+    "an unknown verification": (change("webhook", "verify", "kind", to="md5"), "$.webhook.verify.kind"),
+    "an option of another kind": (change("webhook", "verify", "signed", to="{body}"), "'signed'"),
+    "a weak algorithm": (change("webhook", "verify", "algorithm", to="md5"), "$.webhook.verify.algorithm"),
+    "a network that is none": (
+        change("webhook", "verify", to={"kind": "none", "networks": ["192.0.2.7/24"]}),
+        "webhook.verify: 192.0.2.7/24 has host bits set",
+    ),
+    "times that are not told": (
+        change(
+            "webhook",
+            "verify",
+            to={
+                "kind": "hmac-timestamped",
+                "header": "S",
+                "signed": "{timestamp}.{body}",
+                "toleranceSeconds": 300,
+            },
+        ),
+        "webhook.verify: the time is in timestampHeader or in timestampField",
+    ),
+    "a topic of something unknown": (
+        change(
+            "webhook",
+            "verify",
+            to={"kind": "sns", "topicArn": "${{ secret.topic }}", "toleranceSeconds": 300},
+        ),
+        "webhook.verify: line 1, column 11: nothing is called 'secret.topic'",
+    ),
     "a header that is none": (change("webhook", "deliveryHeader", to="X Y"), "$.webhook.deliveryHeader"),
     "a path that is none": (change("check", "get", to="rate_limit"), "$.check.get"),
     "a path with a query": (change("check", "get", to="/rate_limit?x=1"), "$.check.get"),
