@@ -109,14 +109,25 @@ def kopfs_writes(audit_log: Path) -> list[str]:
     return found
 
 
-async def test_what_is_there_at_the_start_is_added_with_low_priority(control_plane, name) -> None:
-    there = name("there")
-    await asyncio.to_thread(control_plane.kubectl.apply, tenant(there))
+async def looked_at(control_plane, tenant: str) -> None:
+    """Its status speaks of the generation that it has."""
+    status = '{"status": {"observedGeneration": 1}}'
+    await kubectl(
+        control_plane, "patch", "tenant", tenant, "--subresource=status", "--type=merge", "-p", status
+    )
+
+
+async def test_what_was_looked_at_before_the_start_is_added_with_low_priority(control_plane, name) -> None:
+    there, new = name("there"), name("new")
+    await asyncio.to_thread(control_plane.kubectl.apply, tenant(there), tenant(new))
+    await looked_at(control_plane, there)
     queue = Seen()
     async with watching(control_plane, queue) as streams:
         await queue.has(Key("Tenant", there), low=True)
+        await queue.has(Key("Tenant", new), low=False)
         await listed(streams)
     assert (Key("Tenant", there), False) not in queue.adds
+    assert (Key("Tenant", new), True) not in queue.adds
 
 
 async def test_what_changes_later_is_added_with_normal_priority(control_plane, name) -> None:
@@ -133,6 +144,7 @@ async def test_what_changes_later_is_added_with_normal_priority(control_plane, n
 async def test_a_change_of_the_status_alone_is_passed_over(control_plane, name) -> None:
     queue, acme = Seen(), name("acme")
     await asyncio.to_thread(control_plane.kubectl.apply, tenant(acme))
+    await looked_at(control_plane, acme)
     async with watching(control_plane, queue) as streams:
         await listed(streams)
         await queue.has(Key("Tenant", acme), low=True)
@@ -177,6 +189,7 @@ async def test_kopf_writes_nothing_even_to_an_object_that_wears_its_own_marks(
         },
     }
     await asyncio.to_thread(control_plane.kubectl.apply, tenant(marked, **marks))
+    await looked_at(control_plane, marked)
     async with watching(control_plane, queue):
         await queue.has(Key("Tenant", marked), low=True)
         await kubectl(control_plane, "label", "tenant", marked, "color=red")

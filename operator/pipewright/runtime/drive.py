@@ -234,7 +234,9 @@ class Driver:
         resync = controller.resync.total_seconds()
         self._queue.add(key, after=self._uniform(0.9, 1.1) * resync, low=True)
         if ending.next_look is not None:
-            self._queue.add(key, after=max(1.0, ending.next_look.total_seconds()))
+            # of an object at rest it is upkeep: what somebody waits for goes first
+            upkeep = result is Result.STEADY
+            self._queue.add(key, after=max(1.0, ending.next_look.total_seconds()), low=upkeep)
         match again:
             case verdict.AtOnce():
                 self._queue.go_on(key)

@@ -88,7 +88,8 @@ class WorkQueue:
     def add(self, key: Key, *, after: float = 0.0, low: bool = False) -> None:
         """Ask for a look at the key's object, `after` seconds from now; of several delays the soonest counts.
 
-        `low` is for the initial list and periodic checks: everything else goes first. Never fails.
+        `low` is for periodic checks, upkeep of what is at rest, and what the initial list has that was looked
+        at before: everything else goes first. Never fails.
         """
         now = self._timer.time()
         if after <= 0.0:

@@ -53,6 +53,7 @@ def watch(registry: kopf.OperatorRegistry, queue: WorkQueue, kind: type[Resource
         namespace: str | None,
         type: str | None,  # noqa: A002 - kopf passes by name
         meta: Mapping[str, Any],
+        status: Mapping[str, Any],
         **_: object,
     ) -> None:
         uid, wish = str(meta.get("uid")), _wish(meta)
@@ -62,7 +63,9 @@ def watch(registry: kopf.OperatorRegistry, queue: WorkQueue, kind: type[Resource
             return
         else:
             seen[uid] = wish
-        queue.add(Key(kind.kind, name, namespace), low=type is None)
+        # what was made or changed while nobody watched goes before all that is only verified after a start
+        seen_before = status.get("observedGeneration") == meta.get("generation")
+        queue.add(Key(kind.kind, name, namespace), low=type is None and seen_before)
 
 
 def _wish(metadata: Mapping[str, Any]) -> int:

@@ -439,12 +439,12 @@ QUEUE = {
     "nothing to do: the periodic check": (Outcome(status=ready()), ["low 3600", "forget"], "steady"),
     "the plan knows a time": (
         Outcome(status=ready(), next_look=timedelta(seconds=90)),
-        ["low 3600", "90", "forget"],
+        ["low 3600", "low 90", "forget"],
         "steady",
     ),
     "a time that has passed does not spin": (
         Outcome(status=ready(), next_look=timedelta(0)),
-        ["low 3600", "1", "forget"],
+        ["low 3600", "low 1", "forget"],
         "steady",
     ),
     "something was done: again at once": (failing(done=STEP), ["low 3600", "on", "forget"], "changed"),
