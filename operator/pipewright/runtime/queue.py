@@ -58,6 +58,7 @@ class WorkQueue:
         base: float = 0.5,
         cap: float = 300.0,
         lane_share: float = 0.75,
+        low_share: float = 0.25,
         breath: float = 1.0,
         timer: Timer | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -67,10 +68,13 @@ class WorkQueue:
 
         base, cap: the first and the longest backoff, in seconds, before jitter.
         lane_share: the part of the workers that one lane may occupy; the rest stays free for the others.
+        low_share: the part of them that what has low priority may occupy: it is never urgent, and the looks
+            that are share the processor with it.
         breath: so many seconds after trouble a key is looked at again at the earliest, whoever asks.
         """
         self._schedule = Schedule(lane_of=lane_of)
         self._base, self._cap, self._lane_share, self._breath = base, cap, lane_share, breath
+        self._low_share = low_share
         self._timer: Timer = timer or LoopTimer()
         self._uniform = uniform
         self._metrics = metrics or Metrics()
@@ -142,6 +146,7 @@ class WorkQueue:
         itself is cancelled, is cancelled. Returns when no worker runs any more.
         """
         self._schedule.lane_limit = max(1, int(concurrency * self._lane_share))
+        self._schedule.low_limit = max(1, int(concurrency * self._low_share))
         try:
             while not self._stopping:
                 self._changed.clear()

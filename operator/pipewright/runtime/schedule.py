@@ -92,10 +92,13 @@ class Schedule:
     def __init__(self, *, lane_of: Callable[[Key], str] = lane_of) -> None:
         self.lane_limit: int | None = None
         """So many keys of one lane may be active at a time; None: any number."""
+        self.low_limit: int | None = None
+        """So many of low priority may be: what is new finds the process free to work on it."""
         self._lane_of = lane_of
         self._normal, self._low = Lanes(), Lanes()
         self._overtaken = 0
         self._active: dict[Key, float] = {}
+        self._active_low: set[Key] = set()
         self._active_in: Counter[str] = Counter()
         self._again: dict[Key, bool] = {}
         self._onward: set[Key] = set()
@@ -168,12 +171,16 @@ class Schedule:
         self.release(now=now)
         low_first = self._overtaken >= PATIENCE
         for lanes in (self._low, self._normal) if low_first else (self._normal, self._low):
+            if lanes is self._low and len(self._active_low) == self.low_limit:
+                continue
             if found := lanes.pop(self._has_room):
                 key, since = found
                 overtakes = lanes is self._normal and len(self._low) > 0
                 self._overtaken = self._overtaken + 1 if overtakes else 0
                 self._active[key] = now
                 self._active_in[self._lane_of(key)] += 1
+                if lanes is self._low:
+                    self._active_low.add(key)
                 return Taken(key=key, waited=now - since)
         return None
 
@@ -187,6 +194,7 @@ class Schedule:
         if not self._active_in[lane]:
             del self._active_in[lane]
         started = self._active.pop(key)
+        self._active_low.discard(key)
         if (low := self._again.pop(key, None)) is not None:
             self._delayed.pop(key, None)
             self._make_ready(key, since=now, low=low, first=key in self._onward)

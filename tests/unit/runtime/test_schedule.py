@@ -147,6 +147,27 @@ def test_one_lane_may_not_occupy_every_worker() -> None:
     assert schedule.take(now=0) is not None
 
 
+def test_low_priority_leaves_workers_to_what_comes_later() -> None:
+    schedule = Schedule()
+    schedule.low_limit = 2
+    keys = [Key("Tenant", f"old-{number}") for number in range(4)]
+    for key in keys:
+        schedule.add(key, now=0.0, low=True)
+    taken = [schedule.take(now=0.0), schedule.take(now=0.0)]
+    assert [it.key for it in taken if it] == keys[:2]
+    assert schedule.take(now=0.0) is None
+    new = Key("Tenant", "new")
+    schedule.add(new, now=1.0)
+    assert (found := schedule.take(now=1.0))
+    assert found.key == new
+    assert schedule.take(now=1.0) is None
+    schedule.finish(new, now=2.0)
+    assert schedule.take(now=2.0) is None
+    schedule.finish(keys[0], now=3.0)
+    assert (found := schedule.take(now=3.0))
+    assert found.key == keys[2]
+
+
 def test_low_priority_has_its_turn_under_lasting_load() -> None:
     schedule = Schedule()
     schedule.add(C, now=0, low=True)
