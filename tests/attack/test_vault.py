@@ -30,6 +30,7 @@ def canaries(scene: Any) -> None:
     own, victim = scene.a.id, scene.victim.id
     for path in (f"{own}x/user/x", f"{own[:-1]}/user/x", "+/user/x", "*/user/x", f"{victim}/user/x"):
         scene.vault.call("POST", f"tenants/data/{path}", {"data": {"value": CANARY}})
+    scene.vault.call("GET", scene.a.status["vault"]["credentials"])  # a lease to list
 
 
 def ask(vault: Vault, token: str, method: str, path: str, body: object = None) -> web.Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tests.bench.tenants.servers import PROVISIONER, Servers
 
 _LOOKS = re.compile(r'^pipewright_reconcile_total{.*result="(\w+)"} (\S+)$', re.MULTILINE)
 _CALLS = re.compile(
-    r'^pipewright_port_call_seconds_count{.*method="(\w+)",port="(\w+)".*} (\S+)$', re.MULTILINE
+    r'^pipewright_port_call_seconds_(count|sum){.*method="(\w+)",port="(\w+)".*} (\S+)$', re.MULTILINE
 )
 
 FLUSH_SECONDS = 12.0
@@ -66,8 +66,18 @@ async def count(servers: Servers) -> Counts:
 def looks(metrics: str) -> Counter[str]:
     """The provisioner's looks by how they ended, and its calls by port and method, as its metrics say."""
     found = Counter({f"look: {result}": int(float(value)) for result, value in _LOOKS.findall(metrics)})
-    for method, port, value in _CALLS.findall(metrics):
-        found[f"{port}.{method}"] += int(float(value))
+    for what, method, port, value in _CALLS.findall(metrics):
+        if what == "count":
+            found[f"{port}.{method}"] += int(float(value))
+    return found
+
+
+def seconds(metrics: str) -> dict[str, float]:
+    """How long its calls took in all, by port and method; many wait at the same time."""
+    found = defaultdict[str, float](float)
+    for what, method, port, value in _CALLS.findall(metrics):
+        if what == "sum":
+            found[f"{port}.{method}"] += float(value)
     return found
 
 
