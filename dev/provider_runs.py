@@ -37,6 +37,9 @@ class Delivery:
     event: str
     action: str
     project: str
+    run: str
+    """The run's id and attempt that a `workflow_run` is about; empty and 0 for others."""
+    attempt: int
     body: bytes = field(repr=False)
     hook: Hook
     codes: list[int] = field(default_factory=list)
@@ -60,6 +63,8 @@ class Deliveries:
                 "event": sent.event,
                 "action": sent.action,
                 "project": sent.project,
+                "run": sent.run,
+                "attempt": sent.attempt,
                 "url": sent.hook.url,
                 "codes": sent.codes,
             }
@@ -73,6 +78,7 @@ class Deliveries:
     async def send(self, event: str, payload: Record) -> list[int]:
         """Deliver a payload to every hook of its project; gives the receivers' answers."""
         project = payload.get("repository", {}).get("full_name", "")
+        run = payload.get("workflow_run", {})
         body = json.dumps(payload, separators=(",", ":")).encode()
         hooks = [hook for hook in self._hooks.values() if hook.project in ("", project)]
         return [
@@ -82,6 +88,8 @@ class Deliveries:
                     event=event,
                     action=payload.get("action", ""),
                     project=project,
+                    run=str(run.get("id", "")),
+                    attempt=run.get("run_attempt", 0),
                     body=body,
                     hook=hook,
                 )

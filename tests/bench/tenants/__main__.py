@@ -25,6 +25,7 @@ from dev import places, process, product, throwaway
 from dev.stack import Stack
 from pipewright.store import roles
 from tests.bench.tenants import bare, counts
+from tests.bench.tenants.profile import PARTS, Profile, cpu
 from tests.bench.tenants.servers import TENANTS, Servers
 
 N = int(os.environ.get("N", "60"))
@@ -88,31 +89,27 @@ class Bench:
         ours, raw = list[float](), list[float]()
         for number in range(ROUNDS):
             self.stop()
+            used = cpu(self.stack.folder)
             seconds, made = await bare.loop(self.servers, N, kubernetes_only=entry is not None)
             raw.append(N / seconds)
+            spent = {name: round(1000 * (it - used[name]) / N) for name, it in cpu(self.stack.folder).items()}
+            say(f"bare loop: {raw[-1]:.2f}/s, {spent} ms of CPU for a tenant")
             await bare.clear(self.servers, made, kubernetes_only=entry is not None)
             self.start(entry)
             await self.servers.at_rest()
-            writes, cpu, before = self.servers.written(), self.cpu(), await self.metrics()
-            ready = await self.servers.until_ready(N)
+            writes, busy, before = self.servers.written(), self.cpu(), await self.metrics()
+            ready = await self.profiled()
             ours.append(N / max(ready.values()))
-            cpu = self.cpu() - cpu
+            busy = self.cpu() - busy
             await self.servers.at_rest()
             each = (self.servers.written() - writes) / N
             after = await self.metrics()
             calls = counts.looks(after) - counts.looks(before)
-            past, took = counts.seconds(before), counts.seconds(after)
-            slow = sorted(took, key=lambda what: took[what] - past.get(what, 0.0), reverse=True)[:10]
             waits = sorted(ready.values())
             say(
                 f"{name} {number + 1}/{ROUNDS}: ours {ours[-1]:.2f}/s, bare {raw[-1]:.2f}/s; CPU"
-                f" {cpu / N:.3f} s and {each:.1f} API writes a tenant; p50 {waits[N // 2]:.1f} s,"
+                f" {busy / N:.3f} s and {each:.1f} API writes a tenant; p50 {waits[N // 2]:.1f} s,"
                 f" max {waits[-1]:.1f} s; { ({what: round(it / N, 1) for what, it in calls.items()}) }"
-            )
-            say(
-                "longest in"
-                f" { ({what: f'{1000 * (took[what] - past.get(what, 0.0)) / N:.0f} ms' for what in slow}) }"
-                " for a tenant"
             )
             if entry is None:
                 self.made += N
@@ -120,6 +117,21 @@ class Bench:
                 await self.forget(list(ready))
         value, limit = statistics.median(ours), statistics.median(raw)
         return figure(name, value, "tenants/s", limit, value / limit)
+
+    async def profiled(self) -> dict[str, float]:
+        """Make N Tenants, and say what each fifth of them cost."""
+        taken = Profile(self.stack.folder, self.metrics)
+        await taken.note(0)
+        async with asyncio.TaskGroup() as noting:
+
+            def note(ready: int) -> None:
+                if ready % max(1, N // PARTS) == 0:
+                    noting.create_task(taken.note(ready))
+
+            ready = await self.servers.until_ready(N, note=note)
+        for line in taken.told():
+            say(line)
+        return ready
 
     async def metrics(self) -> str:
         """The provisioner's metrics since its start."""
@@ -181,9 +193,9 @@ class Bench:
             f" {self.cpu():.1f} s CPU in {time.monotonic() - begun:.0f} s"
         )
         verified = self.cpu()
-        writes, cpu = self.servers.written(), self.cpu()
+        writes, begun_with = self.servers.written(), self.cpu()
         await asyncio.sleep(IDLE_SECONDS)
-        share = 100 * (self.cpu() - cpu) / IDLE_SECONDS
+        share = 100 * (self.cpu() - begun_with) / IDLE_SECONDS
         return [
             figure(
                 "idle_writes", self.servers.written() - writes, f"writes in {IDLE_SECONDS:.0f} s", 0, None

@@ -109,8 +109,13 @@ class Servers:
         document = {"apiVersion": "pipewright.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": name}}
         return await self.kubernetes("POST", TENANTS, {**document, "spec": SPEC})
 
-    async def until_ready(self, count: int, *, within: float = 1800.0) -> dict[str, float]:
-        """Create so many Tenants at once; for each, the seconds from its create to Ready."""
+    async def until_ready(
+        self, count: int, *, within: float = 1800.0, note: Callable[[int], None] = lambda _: None
+    ) -> dict[str, float]:
+        """Create so many Tenants at once; for each, the seconds from its create to Ready.
+
+        `note` hears how many are ready each time that one more is.
+        """
         wanted = [f"b-{uuid.uuid4().hex[:10]}" for _ in range(count)]
         listed = await self.kubernetes("GET", f"{TENANTS}?limit=1")
         began: dict[str, float] = {}
@@ -121,6 +126,7 @@ class Servers:
             name = found["metadata"]["name"]
             if name in began and name not in ready and is_ready(found):
                 ready[name] = time.perf_counter() - began[name]
+                note(len(ready))
             return len(ready) == count
 
         async def create(name: str) -> None:
