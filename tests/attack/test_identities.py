@@ -6,6 +6,7 @@ A file is written anew by PIPEWRIGHT_GOLDEN=write; the diff is then for people t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from dev import web
 from pipewright.ports import LOGINS
+from pipewright.store import roles
 
 GOLDEN = Path(__file__).parent / "golden"
 COMPONENTS = ("provisioner", "runner", "gateway")
@@ -146,6 +148,7 @@ def test_postgres_grants_each_login_what_the_golden_file_says(scene: Any) -> Non
     dsn = scene.stack.parts.database().admin_dsn
     own, other = f"pw_{scene.a.id}", f"pw_{scene.victim.id}"
     logins = {f"pipewright_{name}": f"pipewright_{name}" for name in (*COMPONENTS, "migrator", "vault")}
+    logins[MAKER] = roles.maker(scene.a.id)
     logins |= {f"pw_<id>_{purpose}": f"{own}_{purpose}" for purpose in LOGINS}
     logins |= {f"pw_<id>_{name}": f"{own}_{name}" for name in ("app", "dynamic")}
     found: dict[str, dict[str, str]] = {}
@@ -183,7 +186,11 @@ def _acts_as(admin: psycopg.Connection[Any], login: str, own: str) -> str:
         "SELECT rolname FROM pg_roles WHERE pg_has_role(%s, oid, %s) AND rolname <> %s ORDER BY 1",
         [login, privilege, login],
     )
-    return " ".join(row[0].replace(own, "pw_<id>") for row in rows)
+    found = (re.sub("^pipewright_maker_.$", MAKER, row[0].replace(own, "pw_<id>")) for row in rows)
+    return " ".join(dict.fromkeys(found))
+
+
+MAKER = "pipewright_maker_<letter>"
 
 
 # --- nothing secret anywhere ----------------------------------------------------------------------------

@@ -35,6 +35,7 @@ STATEMENTS = {
     "acts as the neighbour's owner, quoted": 'SET ROLE "{victim}_app"',
     "acts as the platform's owner": "SET ROLE pipewright_owner",
     "acts as the provisioner": "SET ROLE pipewright_provisioner",
+    "acts as a maker of roles": "SET ROLE pipewright_maker_a",
     "acts as the migrator": "SET SESSION AUTHORIZATION pipewright_migrator",
     "acts as its own runner login": "SET ROLE {own}_runner",
     "acts as its own ingest login": "SET ROLE {own}_ingest",

@@ -381,9 +381,16 @@ CRASHES = {
     "after CREATE DATABASE, open to all": ["CREATE DATABASE {db} TEMPLATE pipewright_template"],
     "after a role": [
         "CREATE DATABASE {db} TEMPLATE pipewright_template ALLOW_CONNECTIONS false",
+        "SET ROLE {maker}",
         "CREATE ROLE {db}_app NOLOGIN",
+        "RESET ROLE",
     ],
-    "before the database": ["CREATE ROLE {db}_app NOLOGIN", "CREATE ROLE {db}_app_a NOLOGIN"],
+    "before the database": [
+        "SET ROLE {maker}",
+        "CREATE ROLE {db}_app NOLOGIN",
+        "CREATE ROLE {db}_app_a NOLOGIN",
+        "RESET ROLE",
+    ],
 }
 
 
@@ -393,7 +400,7 @@ async def test_a_half_done_creation_shows_and_is_finished(
 ) -> None:
     async with tenant_server.provisioner() as provisioner:
         for statement in statements:
-            await provisioner.execute(statement.format(db=f"pw_{real.id}"))
+            await provisioner.execute(statement.format(db=f"pw_{real.id}", maker=roles.maker(real.id)))
     half = await real.databases.find(real.id)
     assert half is None or half.owner_uid is None
     await real.create()

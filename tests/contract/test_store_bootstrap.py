@@ -1,12 +1,15 @@
 """An empty server becomes Pipewright's, once or again, and its schemas migrate."""
 
 from collections.abc import Mapping
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from dev import parts
 from pipewright import errors
+from pipewright.backends.postgres import PostgresDatabases, PostgresLogins, Server
+from pipewright.ports import LOGINS, Secret
 from pipewright.store import bootstrap, roles, schema
 
 _STATE = """
@@ -40,6 +43,48 @@ def test_running_it_again_changes_nothing(
     before = _state(postgres_server.admin_dsn)
     bootstrap.bootstrap(postgres_server.admin_dsn, passwords=_passwords(platform_logins))
     assert _state(postgres_server.admin_dsn) == before
+
+
+async def test_what_the_provisioner_made_becomes_the_makers(
+    tenant_server: Server, postgres_server: parts.Database, platform_logins: Mapping[str, str]
+) -> None:
+    """As releases before the makers left it: the provisioner has ADMIN of the roles and granted the rest."""
+    tenant_id, uid = roles.new_id(), str(uuid4())
+    databases, logins = PostgresDatabases(tenant_server), PostgresLogins(tenant_server)
+    await databases.create(tenant_id, uid=uid, connection_limit=20)
+    await logins.set(tenant_id, passwords={purpose: Secret(purpose) for purpose in LOGINS}, version=1)
+    maker, app = roles.maker(tenant_id), roles.app_owner(tenant_id)
+    with psycopg.connect(postgres_server.admin_dsn, autocommit=True) as admin:
+        if admin.info.server_version < 160000:
+            pytest.skip("15 keeps no books of who granted a membership")
+        for group in roles.GROUPS:
+            admin.execute(f"GRANT {group} TO {roles.PROVISIONER} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+        before = admin.execute(_GRANTED, [f"pw_{tenant_id}%", f"pw_{tenant_id}%"]).fetchall()
+        for role in roles.all_roles(tenant_id):
+            admin.execute(f"GRANT {role} TO {roles.PROVISIONER} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+        for role, member in before:
+            admin.execute(f"GRANT {role} TO {member} GRANTED BY {roles.PROVISIONER}")
+            admin.execute(f"REVOKE {role} FROM {member} GRANTED BY {maker}")
+        for role in roles.all_roles(tenant_id):
+            admin.execute(f"REVOKE {role} FROM {maker}")
+        bootstrap.bootstrap(postgres_server.admin_dsn, passwords=_passwords(platform_logins))
+        after = admin.execute(_GRANTED, [f"pw_{tenant_id}%", f"pw_{tenant_id}%"]).fetchall()
+        held = admin.execute(
+            "SELECT count(*) FROM pg_auth_members WHERE member = %s::regrole AND roleid = ANY(%s::regrole[])",
+            [roles.PROVISIONER, [*roles.all_roles(tenant_id), *roles.GROUPS]],
+        ).fetchone()
+    assert app in {role for role, _ in before}
+    assert after == before
+    assert held == (0,)
+    await logins.set(tenant_id, passwords={purpose: Secret("new") for purpose in LOGINS}, version=2)
+    await databases.drop(tenant_id, uid=uid)
+    assert await databases.find(tenant_id) is None
+
+
+_GRANTED = """
+SELECT roleid::regrole::text, member::regrole::text FROM pg_auth_members
+WHERE NOT admin_option AND (roleid::regrole::text LIKE %s OR member::regrole::text LIKE %s) ORDER BY 1, 2
+"""
 
 
 def test_a_forgotten_password_is_named(postgres_server: parts.Database) -> None:

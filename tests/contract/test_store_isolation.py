@@ -149,6 +149,7 @@ async def test_an_app_login_that_gives_up_the_owners_role_has_no_right_left(plac
         "CREATE ROLE mine",
         "SET ROLE pipewright_owner",
         "SET ROLE pipewright_provisioner",
+        "SET ROLE pipewright_maker_a",
         "COPY (SELECT 1) TO PROGRAM 'true'",
         "SELECT pg_read_file('PG_VERSION')",
     ],
@@ -243,12 +244,15 @@ async def test_no_login_of_ours_is_a_superuser(admin: psycopg.AsyncConnection) -
     )
     assert await cursor.fetchall() == []
     cursor = await admin.execute(
-        "SELECT rolname FROM pg_roles WHERE rolname LIKE ANY (ARRAY['pipewright%', 'pw%'])"
-        " AND (rolcreaterole OR rolcreatedb) ORDER BY rolname"
+        "SELECT rolname FROM pg_roles WHERE rolcreatedb AND rolname LIKE ANY (ARRAY['pipewright%', 'pw%'])"
     )
-    assert await cursor.fetchall() == [("pipewright_provisioner",), ("pipewright_vault",)]
-    cursor = await admin.execute("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'pipewright_vault'")
-    assert await cursor.fetchone() == (False,)
+    assert await cursor.fetchall() == [(roles.PROVISIONER,)]
+    cursor = await admin.execute(
+        "SELECT rolname, rolcanlogin FROM pg_roles"
+        " WHERE rolcreaterole AND rolname LIKE ANY (ARRAY['pipewright%', 'pw%'])"
+    )
+    makers = dict.fromkeys(roles.MAKERS.values(), False)
+    assert dict(await cursor.fetchall()) == {roles.VAULT: True, **makers}
 
 
 async def test_the_migrator_owns_nothing_and_without_its_role_reads_nothing(

@@ -7,6 +7,8 @@ isolation between tenants rests on CONNECT.
 PostgreSQL 16 brought membership without its use (INHERIT FALSE, SET FALSE), and CREATEROLE that reaches only
 roles it made; there the provisioner cannot read what it creates. On 15 CREATEROLE is stronger than that, and
 no grant can make it weaker: run 16 or newer where the provisioner must not be able to read tenants' data.
+
+Tenants' roles are made by the makers, as which the provisioner acts: `roles.MAKERS` says why they are many.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from pipewright import errors
-from pipewright.store import connect, roles, schema, trouble
+from pipewright.store import connect, makers, roles, schema, trouble
 from pipewright.store import passwords as verifiers
 
 _LOCK = 7_264_100
@@ -71,7 +73,7 @@ def _roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> None:
         _role(admin, name, "NOLOGIN NOINHERIT")
     for name in roles.PLATFORM_LOGINS:
         # The migrator acts as the owner by SET ROLE only; the provisioner has what its group of one gives.
-        extra = "CREATEDB CREATEROLE INHERIT" if name == roles.PROVISIONER else "NOINHERIT"
+        extra = "CREATEDB NOCREATEROLE INHERIT" if name == roles.PROVISIONER else "NOINHERIT"
         _login(admin, name, extra, password=passwords[name])
     if roles.DUMPER in passwords:
         _login(admin, roles.DUMPER, "INHERIT", password=passwords[roles.DUMPER])
@@ -82,9 +84,13 @@ def _roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> None:
     _grant(admin, roles.OWNER, to=roles.MIGRATOR, options="INHERIT FALSE, SET TRUE")
     # DROP DATABASE … WITH (FORCE) and disabling a tenant end other logins' sessions.
     _grant(admin, "pg_signal_backend", to=roles.PROVISIONER, options="INHERIT TRUE, SET FALSE")
+    for maker in roles.MAKERS.values():
+        _role(admin, maker, "NOLOGIN CREATEROLE NOINHERIT")
+        _grant(admin, maker, to=roles.PROVISIONER, options="INHERIT FALSE, SET TRUE")
+        for group in roles.GROUPS if connect.has_membership_options(admin) else ():
+            _grant(admin, group, to=maker, options="ADMIN TRUE, INHERIT FALSE, SET FALSE")
     if connect.has_membership_options(admin):
-        for group in roles.GROUPS:
-            _grant(admin, group, to=roles.PROVISIONER, options="ADMIN TRUE, INHERIT FALSE, SET FALSE")
+        makers.hand_over(admin)
 
 
 def _login(admin: psycopg.Connection, name: str, attributes: str, *, password: str) -> None:

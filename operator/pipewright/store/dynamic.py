@@ -18,7 +18,7 @@ _BOUND = Template("""\
 DO $$$$ BEGIN
 PERFORM pg_advisory_xact_lock(hashtextextended('$group', 0));
 IF $logins <= (SELECT count(*) FROM pg_auth_members WHERE roleid = '$group'::regrole
-    AND member NOT IN ('$vault'::regrole, '$provisioner'::regrole))
+    AND member NOT IN ('$vault'::regrole, '$maker'::regrole))
 THEN RAISE EXCEPTION '$logins short-lived logins live already (database.dynamicCredentials.maxLogins)';
 END IF; END $$$$""")
 """Counted under a lock: two that come at once are counted one after the other."""
@@ -32,9 +32,9 @@ ALTER ROLE "{{name}}" SET search_path = app, history, extensions""")
 _LET_DROP = Template("""\
 DO $$$$ BEGIN
 IF current_setting('server_version_num')::int >= 160000
-THEN EXECUTE 'GRANT "{{name}}" TO $provisioner WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
+THEN EXECUTE 'GRANT "{{name}}" TO $maker WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
 END IF; END $$$$""")
-"""15 has no such options, and there the provisioner's CREATEROLE reaches every role anyway."""
+"""15 has no such options, and there the maker's CREATEROLE reaches every role anyway."""
 
 _LOCK = """\
 DO $$ BEGIN
@@ -58,7 +58,7 @@ def creation(tenant_id: str, *, logins: int, connection_limit: int) -> tuple[str
         "logins": f"{logins:d}",
         "limit": f"{connection_limit:d}",
         "vault": roles.VAULT,
-        "provisioner": roles.PROVISIONER,
+        "maker": roles.maker(tenant_id),
     }
     return tuple(text.substitute(words) for text in (_BOUND, _MAKE, _LET_DROP))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import string
 
 from pipewright.ports import LOGINS
 
@@ -46,6 +47,13 @@ DUMPER = "pipewright_dumper"
 VAULT = "pipewright_vault"
 """Makes tenants' short-lived logins for Vault's database engine, and takes them away."""
 
+MAKERS = {letter: f"pipewright_maker_{letter}" for letter in string.ascii_lowercase + string.digits}
+"""The NOLOGIN roles as which the provisioner makes and changes a tenant's roles, by the id's first letter.
+
+Who makes a role is its member by that, and to ask whether somebody may change one the server walks through
+all that they are members of: one maker for all would make every tenant dearer than the one before it.
+"""
+
 MEMBERSHIP = {"readonly": READER, "ingest": INGEST, "runner": JOURNAL}
 """Purpose of a tenant's login → the group whose grants it has."""
 
@@ -69,6 +77,11 @@ def database(tenant_id: str) -> str:
     if not _ID.fullmatch(tenant_id):
         raise ValueError("a tenant id is 12 lower-case letters and digits")
     return f"pw_{tenant_id}"
+
+
+def maker(tenant_id: str) -> str:
+    """The role as which this tenant's roles are made."""
+    return MAKERS[database(tenant_id).removeprefix("pw_")[0]]
 
 
 def app_owner(tenant_id: str) -> str:

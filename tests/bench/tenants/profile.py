@@ -1,4 +1,4 @@
-"""Where the time goes while tenants are made: CPU by process and waits by port, a fifth of them after another.
+"""Where the time goes while tenants are made: CPU by process and waits by port, for each fifth of them.
 
 What costs more for the last fifth than for the first grows with what is there already.
 """

@@ -1,7 +1,8 @@
 """PostgreSQL behind the ports: the registry in the platform database, tenants' databases and their logins.
 
-The provisioner's login has CREATEDB and CREATEROLE, is no superuser, and stays out of a tenant's database
-after hand-over. What it makes is named by prefix + id only, and carries the Tenant's UID as a COMMENT.
+The provisioner's login has CREATEDB, is no superuser, makes roles as one of its makers, and stays out of a
+tenant's database after hand-over. What it makes is named by prefix + id only, and carries the Tenant's UID as
+a COMMENT.
 """
 
 from pipewright.backends.postgres.databases import PostgresDatabases

@@ -18,8 +18,10 @@ from pipewright.backends.postgres.server import (
     ENDING,
     SUSPENDED,
     Server,
+    by_maker,
     execute,
     execute_all,
+    making,
     statement,
 )
 from pipewright.facts import LOGINS, TENANT_LOGINS, Database, Expired, Login
@@ -86,7 +88,7 @@ class PostgresDatabases:
                 await _clone(conn, name)
             async with conn.transaction():
                 made = await roles_and_grants(conn, tenant_id, uid=uid)
-                await execute_all(conn, [*made, *_limits(tenant_id, connection_limit)])
+                await execute_all(conn, [*made, *by_maker(tenant_id, _limits(tenant_id, connection_limit))])
             await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
             async with self._server.provisioner(name) as inside:
                 await _hand_over(inside, tenant_id)
@@ -100,9 +102,10 @@ class PostgresDatabases:
             found = await servers.existing_roles(conn, tenant_id)
             if owner not in allowed or any(role.get("uid") not in allowed for role in found.values()):
                 raise errors.OwnedByOther(f"database {roles.database(tenant_id)} belongs to another Tenant")
-            for name, role in found.items():
-                rest = {key: role[key] for key in role if key not in ("uid", "enabled", "limit")}
-                await execute(conn, "COMMENT ON ROLE {} IS {mark}", name, mark=servers.mark(uid, **rest))
+            async with making(conn, tenant_id):
+                for name, role in found.items():
+                    rest = {key: role[key] for key in role if key not in ("uid", "enabled", "limit")}
+                    await execute(conn, "COMMENT ON ROLE {} IS {mark}", name, mark=servers.mark(uid, **rest))
             if exists and owner is not None:  # one without a mark is half-done, and finished by `create`
                 name = roles.database(tenant_id)
                 await execute(conn, "COMMENT ON DATABASE {} IS {mark}", name, mark=servers.mark(uid))
@@ -117,7 +120,7 @@ class PostgresDatabases:
     async def limit_connections(self, tenant_id: str, *, connection_limit: int) -> None:
         """Set CONNECTION LIMIT of each of the tenant's own logins."""
         async with self._server.provisioner() as conn, conn.transaction():
-            await execute_all(conn, _limits(tenant_id, connection_limit))
+            await execute_all(conn, by_maker(tenant_id, _limits(tenant_id, connection_limit)))
 
     async def migrate(self, tenant_id: str) -> None:
         """Upgrade the schema `pipewright` to this release's version, as the migrator."""
@@ -152,11 +155,12 @@ class PostgresDatabases:
                 await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
                 await execute(conn, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
             found = await servers.existing_roles(conn, tenant_id)
-            if found.get(roles.dynamic_group(tenant_id), {}).get("uid") == uid:
-                await dynamic.drop_all(conn, tenant_id)
-            for role in roles.all_roles(tenant_id):
-                if role in found and found[role].get("uid", uid) == uid:
-                    await execute(conn, "DROP ROLE IF EXISTS {}", role)
+            async with making(conn, tenant_id):
+                if found.get(roles.dynamic_group(tenant_id), {}).get("uid") == uid:
+                    await dynamic.drop_all(conn, tenant_id)
+                for role in roles.all_roles(tenant_id):
+                    if role in found and found[role].get("uid", uid) == uid:
+                        await execute(conn, "DROP ROLE IF EXISTS {}", role)
 
     async def _inside(self, name: str) -> tuple[str | None, frozenset[str]]:
         where = f"server {self._server.name}, database {name}"
@@ -205,7 +209,8 @@ async def roles_and_grants(
     for role in roles.all_roles(tenant_id):
         if role in found and found[role].get("uid", uid) != uid:
             raise errors.OwnedByOther(f"role {role} belongs to another Tenant")
-    return [*_roles(tenant_id, found, uid=uid), *_memberships(tenant_id), *_open_to_tenant(tenant_id)]
+    made = (*_roles(tenant_id, found, uid=uid), *_memberships(tenant_id), *_settings(tenant_id))
+    return [*by_maker(tenant_id, made), *_open_to_tenant(tenant_id)]
 
 
 def _roles(tenant_id: str, found: Mapping[str, Mapping[str, Any]], *, uid: str) -> Iterable[sql.Composed]:
@@ -214,19 +219,24 @@ def _roles(tenant_id: str, found: Mapping[str, Mapping[str, Any]], *, uid: str) 
             # NOINHERIT: an `app` login can only act as the owner, so all that it makes is the owner's.
             inherit = "NOINHERIT" if role in _app_logins(tenant_id) else "INHERIT"
             yield statement(f"CREATE ROLE {{}} NOLOGIN {inherit}", role)
+    for role in roles.all_roles(tenant_id):
         if "uid" not in found.get(role, {}):
             yield statement("COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid))
 
 
 def _memberships(tenant_id: str) -> Iterable[sql.Composed]:
     owner = roles.app_owner(tenant_id)
-    for role in _app_logins(tenant_id):
-        yield statement("GRANT {} TO {}", owner, role)
-        yield statement("ALTER ROLE {} SET role = {owner}", role, owner=owner)
-        yield statement("ALTER ROLE {} SET search_path = app, history, extensions", role)
+    yield statement("GRANT {} TO {}, {}", owner, *_app_logins(tenant_id))
     for purpose, group in roles.MEMBERSHIP.items():
         yield statement("GRANT {} TO {}", group, roles.login(tenant_id, purpose))
     yield statement("GRANT {} TO {}", roles.READER, owner)
+
+
+def _settings(tenant_id: str) -> Iterable[sql.Composed]:
+    owner = roles.app_owner(tenant_id)
+    for role in _app_logins(tenant_id):
+        yield statement("ALTER ROLE {} SET role = {owner}", role, owner=owner)
+        yield statement("ALTER ROLE {} SET search_path = app, history, extensions", role)
     readonly = roles.login(tenant_id, "readonly")
     yield statement("ALTER ROLE {} SET search_path = history, app, extensions", readonly)
     for purpose in ("ingest", "runner"):
@@ -248,16 +258,13 @@ def _open_to_tenant(tenant_id: str) -> Iterable[sql.Composed]:
 async def _hand_over(inside: psycopg.AsyncConnection, tenant_id: str) -> None:
     """Make the schema `app` for its owner. Only a member can: the provisioner is one in this transaction."""
     owner, readonly = roles.app_owner(tenant_id), roles.login(tenant_id, "readonly")
-    member = "GRANT {} TO CURRENT_USER"
-    if connect.has_membership_options(inside):
-        member += " WITH INHERIT TRUE, SET TRUE"
     readable = "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT SELECT ON TABLES TO {}"
     steps = (
-        statement(member, owner),
+        *by_maker(tenant_id, [servers.join(inside, owner)]),
         statement("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", roles.APP, owner),
         statement("GRANT USAGE ON SCHEMA {} TO {}", roles.APP, readonly),
         statement(readable, owner, roles.APP, readonly),
-        statement("REVOKE {} FROM CURRENT_USER", owner),
+        *by_maker(tenant_id, [statement("REVOKE {} FROM SESSION_USER", owner)]),
     )
     async with inside.transaction():
         await execute_all(inside, steps)

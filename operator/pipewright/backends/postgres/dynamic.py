@@ -8,7 +8,7 @@ import psycopg
 
 from pipewright import errors
 from pipewright.backends.postgres import server as servers
-from pipewright.backends.postgres.server import Server, execute, execute_all, statement
+from pipewright.backends.postgres.server import Server, by_maker, execute, execute_all, statement
 from pipewright.facts import DynamicLogins
 from pipewright.store import connect, roles
 
@@ -16,8 +16,7 @@ _MEMBERS = """
 SELECT rolname, rolcanlogin FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = member
 WHERE roleid = to_regrole(%s)::oid AND NOT rolname = ANY(%s) ORDER BY rolname
 """
-_OURS = [roles.VAULT, roles.PROVISIONER]
-"""Members that hand the membership on, and do not use it."""
+"""Without those that hand the membership on and do not use it."""
 
 
 async def find(conn: psycopg.AsyncConnection, tenant_id: str) -> DynamicLogins:
@@ -29,7 +28,8 @@ async def find(conn: psycopg.AsyncConnection, tenant_id: str) -> DynamicLogins:
 
 async def members(conn: psycopg.AsyncConnection, tenant_id: str, *, ended: bool = False) -> list[str]:
     """The short-lived logins that there are, or those that Vault locked."""
-    cursor = await conn.execute(_MEMBERS, [roles.dynamic_group(tenant_id), _OURS])
+    ours = [roles.VAULT, roles.maker(tenant_id)]
+    cursor = await conn.execute(_MEMBERS, [roles.dynamic_group(tenant_id), ours])
     return [name async for name, enabled in cursor if not (ended and enabled)]
 
 
@@ -53,10 +53,15 @@ async def open_to(conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str) ->
         await execute_all(
             conn,
             (
-                *made,
-                statement("COMMENT ON ROLE {} IS {mark}", group, mark=servers.mark(uid)),
-                statement("GRANT {} TO {}", roles.app_owner(tenant_id), group),
-                statement(f"GRANT {{}} TO {{}} WITH {options}", group, roles.VAULT),
+                *by_maker(
+                    tenant_id,
+                    (
+                        *made,
+                        statement("COMMENT ON ROLE {} IS {mark}", group, mark=servers.mark(uid)),
+                        statement("GRANT {} TO {}", roles.app_owner(tenant_id), group),
+                        statement(f"GRANT {{}} TO {{}} WITH {options}", group, roles.VAULT),
+                    ),
+                ),
                 statement("GRANT CONNECT ON DATABASE {} TO {}", name, group),
             ),
         )
@@ -78,26 +83,27 @@ async def drop_ended(server: Server, tenant_id: str) -> None:
     """
     owner = roles.app_owner(tenant_id)
     async with server.provisioner(roles.database(tenant_id)) as inside:
-        member = "GRANT {} TO CURRENT_USER"
-        if connect.has_membership_options(inside):
-            member += " WITH INHERIT TRUE, SET TRUE"
         for ended in await members(inside, tenant_id, ended=True):
             async with inside.transaction():
                 await execute_all(
                     inside,
                     (
-                        statement(member, owner),
-                        statement(member, ended),
+                        *by_maker(tenant_id, [servers.join(inside, owner), servers.join(inside, ended)]),
                         statement("REASSIGN OWNED BY {} TO {}", ended, owner),
                         statement("DROP OWNED BY {}", ended),
-                        statement("DROP ROLE {}", ended),
-                        statement("REVOKE {} FROM CURRENT_USER", owner),
+                        *by_maker(
+                            tenant_id,
+                            [
+                                statement("DROP ROLE {}", ended),
+                                statement("REVOKE {} FROM SESSION_USER", owner),
+                            ],
+                        ),
                     ),
                 )
 
 
 async def drop_all(conn: psycopg.AsyncConnection, tenant_id: str) -> None:
-    """Drop the group and all of its logins; the database is gone, so nothing depends on them."""
+    """Drop the group and all of its logins, as their maker. The database is gone: nothing depends on them."""
     for name in await members(conn, tenant_id):
         await execute(conn, "DROP ROLE IF EXISTS {}", name)
     await execute(conn, "DROP ROLE IF EXISTS {}", roles.dynamic_group(tenant_id))

@@ -11,7 +11,7 @@ import psycopg
 from pipewright import errors
 from pipewright.backends.postgres import databases, dynamic
 from pipewright.backends.postgres import server as servers
-from pipewright.backends.postgres.server import ENDING, SUSPENDED, Server, execute
+from pipewright.backends.postgres.server import ENDING, SUSPENDED, Server, execute, making
 from pipewright.facts import TENANT_LOGINS
 from pipewright.ports import LOGINS, Connection, Secret
 from pipewright.store import connect, roles, trouble
@@ -50,15 +50,17 @@ class PostgresLogins:
             if not granted:
                 for made in await databases.roles_and_grants(conn, tenant_id, uid=uid):
                     await conn.execute(made)
-            for purpose, password in passwords.items():
-                role = roles.login(tenant_id, purpose)
-                verifier = verifiers.verifier(conn, user=role, password=password.reveal())
-                shut = suspended and purpose in TENANT_LOGINS
-                login = "NOLOGIN" if shut else "LOGIN"
-                await execute(conn, f"ALTER ROLE {{}} {login} PASSWORD {{verifier}}", role, verifier=verifier)
-                # sessions may be there from before: `suspend` ends them, and then says so
-                noted = {"version": version, **({"suspended": ENDING} if shut else {})}
-                await execute(conn, "COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid, **noted))
+            async with making(conn, tenant_id):
+                for purpose, password in passwords.items():
+                    role = roles.login(tenant_id, purpose)
+                    verifier = verifiers.verifier(conn, user=role, password=password.reveal())
+                    shut = suspended and purpose in TENANT_LOGINS
+                    login = "NOLOGIN" if shut else "LOGIN"
+                    text = f"ALTER ROLE {{}} {login} PASSWORD {{verifier}}"
+                    await execute(conn, text, role, verifier=verifier)
+                    # sessions may be there from before: `suspend` ends them, and then says so
+                    noted = {"version": version, **({"suspended": ENDING} if shut else {})}
+                    await execute(conn, "COMMENT ON ROLE {} IS {mark}", role, mark=servers.mark(uid, **noted))
 
     async def disable(self, tenant_id: str, *, uid: str) -> None:
         """NOLOGIN for all of them, and end their sessions. Without a database there is nothing to disable."""
@@ -68,10 +70,11 @@ class PostgresLogins:
             logins = [login for login in self._names(tenant_id) if login in found]
             if any(found[login].get("uid", uid) != uid for login in logins):
                 raise errors.OwnedByOther(f"roles of {roles.database(tenant_id)} belong to another Tenant")
-            for login in logins:
-                await execute(conn, "ALTER ROLE {} NOLOGIN", login)
-                if "suspended" in found[login]:  # no resume lets it in any more
-                    await _remark(conn, login, found[login], suspended=None)
+            async with making(conn, tenant_id):
+                for login in logins:
+                    await execute(conn, "ALTER ROLE {} NOLOGIN", login)
+                    if "suspended" in found[login]:  # no resume lets it in any more
+                        await _remark(conn, login, found[login], suspended=None)
             lent = await dynamic.close_to(conn, tenant_id)
             await _end_sessions(conn, roles.database(tenant_id), [*logins, *lent])
 
@@ -84,19 +87,19 @@ class PostgresLogins:
                 for name, role in found.items()
                 if role["enabled"] or role.get("suspended") == ENDING
             }
-            async with conn.transaction():
+            async with making(conn, tenant_id):
                 for name, role in shut.items():
                     await execute(conn, "ALTER ROLE {} NOLOGIN", name)
                     await _remark(conn, name, role, suspended=ENDING)
             lent = await dynamic.close_to(conn, tenant_id)
             await _end_sessions(conn, roles.database(tenant_id), [*found, *lent])
-            async with conn.transaction():
+            async with making(conn, tenant_id):
                 for name, role in shut.items():
                     await _remark(conn, name, role, suspended=SUSPENDED)
 
     async def resume(self, tenant_id: str, *, uid: str) -> None:
         """LOGIN for those that are noted as shut out with the tenant; the passwords were never touched."""
-        async with self._server.provisioner() as conn, conn.transaction():
+        async with self._server.provisioner() as conn, making(conn, tenant_id):
             for name, role in (await self._tenants_own(conn, tenant_id, uid=uid)).items():
                 if "suspended" in role:
                     await execute(conn, "ALTER ROLE {} LOGIN", name)
@@ -148,7 +151,8 @@ class PostgresLogins:
                 return
             if found[role].get("uid", uid) != uid:
                 raise errors.OwnedByOther(f"role {role} belongs to another Tenant")
-            await execute(conn, "ALTER ROLE {} NOLOGIN PASSWORD NULL", role)
+            async with making(conn, tenant_id):
+                await execute(conn, "ALTER ROLE {} NOLOGIN PASSWORD NULL", role)
             await _end_sessions(conn, roles.database(tenant_id), [role])
 
     async def is_refused(self, tenant_id: str, *, purpose: str, password: Secret) -> bool:
@@ -172,7 +176,7 @@ class PostgresLogins:
 
     async def _note(self, tenant_id: str, purpose: str, **more: int | None) -> None:
         role = roles.login(tenant_id, purpose)
-        async with self._server.provisioner() as conn, conn.transaction():
+        async with self._server.provisioner() as conn, making(conn, tenant_id):
             found = (await servers.existing_roles(conn, tenant_id)).get(role)
             if found is None or "uid" not in found:
                 raise errors.Conflict(f"role {role} is not there any more, or nobody's")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +115,30 @@ def statement(text: str, *names: str, **values: str | int) -> sql.Composed:
     """A statement whose `{}` are identifiers and whose `{name}` are literals: DDL takes no parameters."""
     literals = {name: sql.Literal(value) for name, value in values.items()}
     return sql.SQL(text).format(*map(sql.Identifier, names), **literals)
+
+
+def by_maker(tenant_id: str, statements: Iterable[sql.Composed]) -> Sequence[sql.Composed]:
+    """These statements about the tenant's roles, executed as their maker; they need a transaction."""
+    become, begin_again = (
+        statement("SET LOCAL ROLE {}", roles.maker(tenant_id)),
+        statement("SET LOCAL ROLE NONE"),
+    )
+    return [become, *statements, begin_again]
+
+
+@asynccontextmanager
+async def making(conn: psycopg.AsyncConnection, tenant_id: str) -> AsyncIterator[None]:
+    """A transaction as the maker of this tenant's roles. Nothing else is the maker's to do."""
+    async with conn.transaction():
+        await execute(conn, "SET LOCAL ROLE {}", roles.maker(tenant_id))
+        yield
+        await conn.execute("SET LOCAL ROLE NONE")
+
+
+def join(conn: psycopg.AsyncConnection, role: str) -> sql.Composed:
+    """Make the provisioner a member that acts as the role: its maker says so, and only for a transaction."""
+    options = " WITH INHERIT TRUE, SET TRUE" if connect.has_membership_options(conn) else ""
+    return statement(f"GRANT {{}} TO SESSION_USER{options}", role)
 
 
 async def execute(conn: psycopg.AsyncConnection, text: str, *names: str, **values: str | int) -> None:
