@@ -68,8 +68,8 @@ class WorkQueue:
 
         base, cap: the first and the longest backoff, in seconds, before jitter.
         lane_share: the part of the workers that one lane may occupy; the rest stays free for the others.
-        low_share: the part of them that what has low priority may occupy: it is never urgent, and the looks
-            that are share the processor with it.
+        low_share: the part of them that what has low priority may occupy, and one of them beside anything
+            else: it is never urgent, and the looks that are share the processor with it.
         breath: so many seconds after trouble a key is looked at again at the earliest, whoever asks.
         """
         self._schedule = Schedule(lane_of=lane_of)

@@ -93,7 +93,7 @@ class Schedule:
         self.lane_limit: int | None = None
         """So many keys of one lane may be active at a time; None: any number."""
         self.low_limit: int | None = None
-        """So many of low priority may be: what is new finds the process free to work on it."""
+        """So many of low priority may be, and one beside others: what is new finds the process free."""
         self._lane_of = lane_of
         self._normal, self._low = Lanes(), Lanes()
         self._overtaken = 0
@@ -171,7 +171,7 @@ class Schedule:
         self.release(now=now)
         low_first = self._overtaken >= PATIENCE
         for lanes in (self._low, self._normal) if low_first else (self._normal, self._low):
-            if lanes is self._low and len(self._active_low) == self.low_limit:
+            if lanes is self._low and not self._has_room_for_low():
                 continue
             if found := lanes.pop(self._has_room):
                 key, since = found
@@ -183,6 +183,13 @@ class Schedule:
                     self._active_low.add(key)
                 return Taken(key=key, waited=now - since)
         return None
+
+    def _has_room_for_low(self) -> bool:
+        """One at a time while something else is looked at or waits: the looks share the processor with it."""
+        if self.low_limit is None:
+            return True
+        others = len(self._normal) or len(self._active) > len(self._active_low)
+        return len(self._active_low) < (1 if others else self.low_limit)
 
     def _has_room(self, lane: str) -> bool:
         return self.lane_limit is None or self._active_in[lane] < self.lane_limit

@@ -168,6 +168,20 @@ def test_low_priority_leaves_workers_to_what_comes_later() -> None:
     assert found.key == keys[2]
 
 
+def test_beside_others_one_of_low_priority_is_looked_at() -> None:
+    schedule = Schedule()
+    schedule.low_limit = 4
+    new, keys = Key("Tenant", "new"), [Key("Tenant", f"old-{number}") for number in range(4)]
+    for key in keys:
+        schedule.add(key, now=0.0, low=True)
+    schedule.add(new, now=0.0)
+    taken = [schedule.take(now=0.0) for _ in range(3)]
+    assert [it and it.key for it in taken] == [new, keys[0], None]
+    schedule.finish(new, now=1.0)
+    taken = [schedule.take(now=1.0) for _ in range(4)]
+    assert [it and it.key for it in taken] == [*keys[1:], None]
+
+
 def test_low_priority_has_its_turn_under_lasting_load() -> None:
     schedule = Schedule()
     schedule.add(C, now=0, low=True)
