@@ -109,25 +109,34 @@ def kopfs_writes(audit_log: Path) -> list[str]:
     return found
 
 
-async def looked_at(control_plane, tenant: str) -> None:
+async def looked_at(control_plane, tenant: str, *, under_way: str = "False") -> None:
     """Its status speaks of the generation that it has."""
-    status = '{"status": {"observedGeneration": 1}}'
+    told = {
+        "type": "Reconciling",
+        "status": under_way,
+        "reason": "R",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    patch = json.dumps({"status": {"observedGeneration": 1, "conditions": [told]}})
     await kubectl(
-        control_plane, "patch", "tenant", tenant, "--subresource=status", "--type=merge", "-p", status
+        control_plane, "patch", "tenant", tenant, "--subresource=status", "--type=merge", "-p", patch
     )
 
 
-async def test_what_was_looked_at_before_the_start_is_added_with_low_priority(control_plane, name) -> None:
-    there, new = name("there"), name("new")
-    await asyncio.to_thread(control_plane.kubectl.apply, tenant(there), tenant(new))
+async def test_what_was_at_rest_before_the_start_waits_for_the_rest(control_plane, name) -> None:
+    there, begun, new = name("there"), name("begun"), name("new")
+    await asyncio.to_thread(control_plane.kubectl.apply, *map(tenant, (there, begun, new)))
     await looked_at(control_plane, there)
+    await looked_at(control_plane, begun, under_way="True")
     queue = Seen()
     async with watching(control_plane, queue) as streams:
         await queue.has(Key("Tenant", there), low=True)
+        await queue.has(Key("Tenant", begun), low=False)
         await queue.has(Key("Tenant", new), low=False)
         await listed(streams)
     assert (Key("Tenant", there), False) not in queue.adds
-    assert (Key("Tenant", new), True) not in queue.adds
+    assert all((Key("Tenant", other), True) not in queue.adds for other in (begun, new))
+    assert queue.delayed() >= 1
 
 
 async def test_what_changes_later_is_added_with_normal_priority(control_plane, name) -> None:

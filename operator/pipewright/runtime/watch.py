@@ -22,6 +22,7 @@ from kubernetes.aio import config
 
 from pipewright.api.meta import GROUP, VERSION, Resource
 from pipewright.api.v1alpha1 import KINDS
+from pipewright.conditions import RECONCILING
 from pipewright.runtime import logs
 from pipewright.runtime.queue import Key, WorkQueue
 from pipewright.runtime.streams import Streams
@@ -34,6 +35,10 @@ SERVER_TIMEOUT = 300
 
 INACTIVITY_TIMEOUT = 70.0
 """Bookmarks come about every 60 s: a stream without one for so long is dead, and kopf opens another."""
+
+FIRST_LOOK = 3.0
+"""So many seconds after it was listed, what is at rest is verified: by then a list of a thousand was worked
+through, and what is new among it was found and has the processor for itself."""
 
 DEAD_AFTER = 240.0
 """A resource not heard of for so long, in spite of kopf's own reconnecting, fails liveness."""
@@ -63,9 +68,19 @@ def watch(registry: kopf.OperatorRegistry, queue: WorkQueue, kind: type[Resource
             return
         else:
             seen[uid] = wish
-        # what was made or changed while nobody watched goes before all that is only verified after a start
-        seen_before = status.get("observedGeneration") == meta.get("generation")
-        queue.add(Key(kind.kind, name, namespace), low=type is None and seen_before)
+        key = Key(kind.kind, name, namespace)
+        if type is None and _is_at_rest(status, generation=meta.get("generation")):
+            queue.add(key, after=FIRST_LOOK, low=True)
+        else:  # what was made or changed while nobody watched, or was left in the middle
+            queue.add(key)
+
+
+def _is_at_rest(status: Mapping[str, Any], *, generation: object) -> bool:
+    """Whether a look ended at this generation with nothing under way."""
+    under_way = any(
+        (it.get("type"), it.get("status")) == (RECONCILING, "True") for it in status.get("conditions") or ()
+    )
+    return status.get("observedGeneration") == generation and not under_way
 
 
 def _wish(metadata: Mapping[str, Any]) -> int:
@@ -89,7 +104,7 @@ def watch_labelled(
     @kopf.on.event(version, plural, labels={label: kopf.PRESENT}, id=f"{plural}-changed", registry=registry)
     async def changed(labels: Mapping[str, str], type: str | None, **_: object) -> None:  # noqa: A002 - kopf's
         if key := key_of(labels):
-            queue.add(key, low=type is None)
+            queue.add(key, after=FIRST_LOOK if type is None else 0.0, low=type is None)
 
 
 def configure(*, labelled: Mapping[tuple[str, str], str] | None = None) -> kopf.OperatorSettings:
