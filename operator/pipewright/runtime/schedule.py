@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PATIENCE = 9
+PATIENCE = 49
 """So many ready keys may overtake the low-priority ones in a row; then one of those has its turn."""
 
 
