@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresRegis
 from pipewright.facts import Expired, Sweep
 from pipewright.facts import Server as Offered
 from pipewright.ports import Databases, Registry, Secret
-from pipewright.store import retention, roles, schema
+from pipewright.store import history, retention, roles, schema
 from tests.contract.conftest import Place
 
 pytestmark = [
@@ -141,21 +142,121 @@ async def test_runs_that_did_not_end_or_were_imported_count_from_when_they_were_
     assert await count(tenant_server, fresh_place, "runs") == 2
 
 
-async def test_what_was_not_dispatched_and_the_journal_stay(
+async def test_what_was_not_dispatched_and_what_did_not_end_stays(
     fresh_place: Place, tenant_server: Server
 ) -> None:
     async with fresh_place.connect("ingest") as conn:
         await conn.execute(_ROWS["outbox"], {"id": uuid4(), "at": None})
-    async with fresh_place.connect("runner") as conn:
-        await conn.execute(
-            "INSERT INTO pipewright.workflow_runs (run_uid, namespace, name, started_at, finished_at, phase)"
-            " VALUES (%s, 'n', 'n', %s, %s, 'Succeeded')",
-            [uuid4(), OLD, OLD],
-        )
+    await _run(fresh_place, started_at=OLD, finished_at=None)
     expired = await PostgresDatabases(tenant_server).expire_history(fresh_place.id, **BEFORE)
     assert expired.counts == {}
     assert await count(tenant_server, fresh_place, "workflow_runs") == 1
     assert await count(tenant_server, fresh_place, "outbox") == 1
+
+
+async def _run(place: Place, *, started_at: datetime, finished_at: datetime | None) -> None:
+    """A WorkflowRun in the journal, with two attempts of a step."""
+    uid, phase = uuid4(), "Succeeded" if finished_at else "Running"
+    async with place.connect("runner") as conn:
+        await conn.execute(
+            "INSERT INTO pipewright.workflow_runs (run_uid, namespace, name, started_at, finished_at, phase)"
+            " VALUES (%s, 'n', 'n', %s, %s, %s)",
+            [uid, started_at, finished_at, phase],
+        )
+        for attempt in (1, 2):
+            await conn.execute(
+                "INSERT INTO pipewright.run_steps (run_uid, step, attempt, phase, idempotency_key,"
+                " started_at) VALUES (%s, 's', %s, %s, %s, %s)",
+                [uid, attempt, phase, f"{uid}/s/{attempt}", started_at],
+            )
+
+
+async def test_the_journal_of_a_run_that_ended_goes_with_its_steps(
+    fresh_place: Place, tenant_server: Server
+) -> None:
+    await _run(fresh_place, started_at=OLD - DAY, finished_at=OLD)
+    await _run(fresh_place, started_at=OLD, finished_at=YOUNG)
+    expired = await PostgresDatabases(tenant_server).expire_history(fresh_place.id, **BEFORE)
+    assert expired.counts == {"run_steps": 2, "workflow_runs": 1}
+    assert await count(tenant_server, fresh_place, "workflow_runs") == 1
+    assert await count(tenant_server, fresh_place, "run_steps") == 2
+
+
+async def test_a_models_last_attempts_stay_however_old_they_are(
+    fresh_place: Place, tenant_server: Server
+) -> None:
+    async with fresh_place.connect("runner") as conn:
+        for model, attempts in ((uuid4(), retention.NEWEST + 3), (uuid4(), 2)):
+            for attempt in range(1, attempts + 1):
+                await conn.execute(
+                    "INSERT INTO pipewright.trainings (submission_id, model_uid, attempt, phase,"
+                    " window_sha256, window_uri, rows, artifact_uri, report_uri, started_at, finished_at)"
+                    " VALUES (%s, %s, %s, 'Failed', '', '', 0, '', '', %s, %s)",
+                    [str(uuid4()), model, attempt, OLD, OLD],
+                )
+    expired = await PostgresDatabases(tenant_server).expire_history(fresh_place.id, **BEFORE)
+    assert expired.counts == {"trainings": 3}
+    info = schema.migrator(tenant_server.migrator_dsn, database=roles.database(fresh_place.id))
+    async with await psycopg.AsyncConnection.connect(info, autocommit=True) as conn:
+        cursor = await conn.execute("SELECT min(attempt) FROM pipewright.trainings GROUP BY model_uid")
+        assert sorted(await cursor.fetchall()) == [(1,), (4,)]
+
+
+async def test_people_of_whom_no_run_is_left_go_unless_they_are_being_written_about(
+    fresh_place: Place, tenant_server: Server
+) -> None:
+    databases = PostgresDatabases(tenant_server)
+    async with fresh_place.connect("ingest") as conn:
+        async with conn.transaction():
+            people = await history.surrogates(conn, provider="github", logins=["ada", "bob", "eve"])
+            await conn.execute(
+                "INSERT INTO pipewright.runs (integration, provider_id, attempt, project, pipeline, phase,"
+                " seen_at, actor) SELECT %s, 'x', 1, 'p', 'p', 'started', %s, id FROM pipewright.actors"
+                " WHERE login = 'ada'",
+                [uuid4(), YOUNG],
+            )
+        async with conn.transaction():
+            again = await history.surrogates(conn, provider="github", logins=["bob"])
+            expired = await databases.expire_history(fresh_place.id, **BEFORE)
+            assert expired.counts == {"actors": 1}
+        assert again["bob"] == people["bob"]
+        expired = await databases.expire_history(fresh_place.id, **BEFORE)
+        assert expired.counts == {"actors": 1}
+        assert await count(tenant_server, fresh_place, "actors") == 1
+        async with conn.transaction():
+            back = await history.surrogates(conn, provider="github", logins=["bob", "ada"])
+    assert back["ada"] == people["ada"]
+    assert back["bob"] != people["bob"]
+
+
+async def test_whoever_is_being_deleted_is_a_conflict_and_then_somebody_new(
+    fresh_place: Place, tenant_server: Server
+) -> None:
+    async with fresh_place.connect("ingest") as conn:
+        async with conn.transaction():
+            before = await history.surrogates(conn, provider="github", logins=["bob"])
+        info = schema.migrator(tenant_server.migrator_dsn, database=roles.database(fresh_place.id))
+        async with await psycopg.AsyncConnection.connect(info, autocommit=True) as owner:
+            async with owner.transaction():
+                await owner.execute("DELETE FROM pipewright.actors")
+                waiting = asyncio.create_task(_surrogates(conn))
+                await _until_waiting(owner, conn.info.backend_pid)
+            with pytest.raises(errors.Conflict, match="people"):
+                await waiting
+        assert await _surrogates(conn) != before
+
+
+async def _surrogates(conn: psycopg.AsyncConnection) -> dict[str, str]:
+    async with conn.transaction():
+        return await history.surrogates(conn, provider="github", logins=["bob"])
+
+
+async def _until_waiting(conn: psycopg.AsyncConnection, pid: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            row = await (await conn.execute("SELECT pg_blocking_pids(%s) <> '{}'", [pid])).fetchone()
+            if row == (True,):
+                return
 
 
 async def test_it_deletes_in_batches_and_stops_when_its_time_is_over(

@@ -176,13 +176,13 @@ async def test_two_replicas_may_need_the_same_new_partition_at_once(place, integ
 
 
 async def test_a_person_has_one_surrogate_at_each_provider(ingest: psycopg.AsyncConnection) -> None:
-    first = await history.surrogates(ingest, provider="github", logins=["ada", "bob", ""])
-    again = await history.surrogates(ingest, provider="github", logins=["bob", "ada", "ada"])
-    other = await history.surrogates(ingest, provider="gitlab", logins=["ada"])
+    first = await history.surrogates(ingest, provider="github", logins=["tim", "bob", ""])
+    again = await history.surrogates(ingest, provider="github", logins=["bob", "tim", "tim"])
+    other = await history.surrogates(ingest, provider="gitlab", logins=["tim"])
     assert first == again
-    assert set(first) == {"ada", "bob"}
-    assert other["ada"] != first["ada"]
-    assert all(len(surrogate) == 16 and "ada" not in surrogate for surrogate in first.values())
+    assert set(first) == {"tim", "bob"}
+    assert other["tim"] != first["tim"]
+    assert all(len(surrogate) == 16 and "tim" not in surrogate for surrogate in first.values())
 
 
 async def test_nobody_has_no_surrogate(ingest: psycopg.AsyncConnection) -> None:

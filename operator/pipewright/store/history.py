@@ -15,6 +15,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
+from pipewright import errors
 from pipewright.records import JobRecord, RunRecord
 from pipewright.store import merge, rows
 from pipewright.store.records import Delivery, Run
@@ -75,7 +76,13 @@ async def store_event(
 async def surrogates(
     conn: psycopg.AsyncConnection, *, provider: str, logins: Collection[str]
 ) -> dict[str, str]:
-    """Login → surrogate, allotted where it is new. `provider` says whose they are, such as github."""
+    """Login → surrogate, allotted where it is new; until the end of the caller's transaction they stay.
+
+    `provider` says whose they are, such as github.
+
+    Raises:
+        Conflict: somebody is being deleted; try again.
+    """
     wanted = sorted({login for login in logins if login})
     if not wanted:
         return {}
@@ -87,10 +94,14 @@ async def surrogates(
         [provider, wanted, provider],
     )
     cursor = await conn.execute(
-        "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)",
+        "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)"
+        " ORDER BY login FOR KEY SHARE",
         [provider, wanted],
     )
-    return {login: surrogate async for login, surrogate in cursor}
+    found = {login: surrogate async for login, surrogate in cursor}
+    if len(found) < len(wanted):
+        raise errors.Conflict("people without runs are being deleted at this moment")
+    return found
 
 
 async def upsert_runs(

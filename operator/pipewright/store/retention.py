@@ -1,7 +1,7 @@
 """Deletes a tenant's history that is older than its retention: days of raw events whole, rows in batches.
 
-Runs as the migrator acting as the owner. The journal of WorkflowRuns and trainings stays: a run's object
-whose journal is gone would begin anew, and a model's attempts are counted there.
+Runs as the migrator acting as the owner. A WorkflowRun's journal goes after the decision that it was made by:
+an object that still is there, and was never told of its end, finds no decision and does not begin anew.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'pipewright.events'::regclass AND c.relname ~ '^events_[0-9]{8}$'
     AND to_date(substr(c.relname, 8), 'YYYYMMDD') < %s ORDER BY 1
 """
+NEWEST = 10
+"""A model's last attempts stay, whatever their age: they are counted on, and shown."""
 _BATCHES: dict[str, LiteralString] = {
     "predictions": "scored_at < %(before)s",
     # an imported run ended long before it was seen: it is kept as long as any other from then on
@@ -38,7 +40,19 @@ _BATCHES: dict[str, LiteralString] = {
     "decisions": "decided_at < %(before)s",
     "outbox": "dispatched_at < %(before)s",
     "deliveries": "received_at < %(before)s",
+    "run_steps": "run_uid IN (SELECT run_uid FROM pipewright.workflow_runs WHERE finished_at < %(before)s)",
+    "workflow_runs": "finished_at < %(before)s",
+    "trainings": "finished_at < %(before)s AND attempt <= (SELECT max(attempt) - %(newest)s"
+    " FROM pipewright.trainings later WHERE later.model_uid = trainings.model_uid)",
 }
+_LOCK_ACTORS: LiteralString = """
+SELECT id FROM pipewright.actors WHERE NOT EXISTS (SELECT FROM pipewright.runs WHERE actor = actors.id)
+LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+_DELETE_ACTORS: LiteralString = """
+DELETE FROM pipewright.actors WHERE id = ANY(%s)
+AND NOT EXISTS (SELECT FROM pipewright.runs WHERE actor = actors.id)
+"""
 
 
 async def expire(
@@ -64,24 +78,34 @@ async def expire(
         counts["events"] += 1
         if time.monotonic() >= deadline:
             return Expired(counts=dict(counts), finished=False)
-    for table, condition in _BATCHES.items():
+    for table in (*_BATCHES, "actors"):
         # what was received is remembered as long as its raw body: it is what tells a duplicate
         before = min(events_before, runs_before) if table == "deliveries" else runs_before
         gone = batch
         while gone == batch:
-            gone = await _delete(conn, table, condition, before=before, most=batch)
+            gone = await _delete(conn, table, before=before, most=batch)
             counts[table] += gone
             if gone and time.monotonic() >= deadline:
                 return Expired(counts=dict(+counts), finished=False)
     return Expired(counts=dict(+counts), finished=True)
 
 
-async def _delete(
-    conn: psycopg.AsyncConnection, table: str, condition: LiteralString, *, before: datetime, most: int
-) -> int:
+async def _delete(conn: psycopg.AsyncConnection, table: str, *, before: datetime, most: int) -> int:
+    if table == "actors":
+        return await _delete_actors(conn, most=most)
     statement = sql.SQL(
         "DELETE FROM pipewright.{table} WHERE ctid = ANY(ARRAY("
         "SELECT ctid FROM pipewright.{table} WHERE {condition} LIMIT %(most)s))"
-    ).format(table=sql.Identifier(table), condition=sql.SQL(condition))
-    cursor = await conn.execute(statement, {"before": before, "most": most})
+    ).format(table=sql.Identifier(table), condition=sql.SQL(_BATCHES[table]))
+    cursor = await conn.execute(statement, {"before": before, "most": most, "newest": NEWEST})
     return cursor.rowcount
+
+
+async def _delete_actors(conn: psycopg.AsyncConnection, *, most: int) -> int:
+    """People of whom no run is left. Locked first, and looked at again: a run may just have come.
+
+    Whoever is being written about is locked by `history.surrogates`, and passed over.
+    """
+    async with conn.transaction():
+        found = [row[0] for row in await (await conn.execute(_LOCK_ACTORS, [most])).fetchall()]
+        return (await conn.execute(_DELETE_ACTORS, [found])).rowcount
