@@ -17,10 +17,11 @@ from dev.faults.writes import Call, Cut, Delay, Kill, Refuse, Switch, Transactio
 
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _CHANGES = re.compile(
-    r"\s*(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT|REASSIGN|COPY)\b"
-    r"|.*\bpg_terminate_backend\b",
-    re.IGNORECASE | re.DOTALL,
+    r"(?:^|;)\s*(?P<what>INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT|REASSIGN|COPY)\b"
+    r"|\bpg_terminate_backend\b",
+    re.IGNORECASE,
 )
+"""Somewhere among statements that are sent together: the first may only say as whom."""
 _END = re.compile(r"\s*(COMMIT|END)\b", re.IGNORECASE)
 _PATIENCE_S = 15.0
 """For what the server had begun when its client died; a clone of a database takes the longest."""
@@ -28,14 +29,20 @@ _LITERAL = re.compile(r"E?'(?:[^']|'')*'")
 
 
 def label_of(database: str, statement: str) -> str:
-    """The statement as a person reads it: one line, literals masked."""
-    text = masked(_LITERAL.sub("'…'", " ".join(statement.split())).replace('"', ""))
-    return f"{masked(database)}: {text[:110]}"
+    """The statement as a person reads it: one line, literals masked; of several, the first that changes."""
+    text = _without_literals(statement)
+    found = _CHANGES.search(text)
+    text = text[max(0, found.start("what")) if found else 0 :].replace('"', "")
+    return f"{masked(database)}: {masked(text)[:110]}"
 
 
 def changes(statement: str) -> bool:
     """Whether the statement changes something by itself."""
-    return bool(_CHANGES.match(statement))
+    return bool(_CHANGES.search(_without_literals(statement)))
+
+
+def _without_literals(statement: str) -> str:
+    return _LITERAL.sub("'…'", " ".join(statement.split()))
 
 
 @dataclass(slots=True)

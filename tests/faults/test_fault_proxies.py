@@ -69,6 +69,13 @@ def test_a_call_to_vault_has_a_name_without_what_is_random(line: str, label: str
         ),
         ("SELECT count(pg_terminate_backend(1))", "db: SELECT count(pg_terminate_backend(1))", True),
         ("BEGIN", "db: BEGIN", False),
+        ('SET LOCAL ROLE "pipewright_maker_a"', "db: SET LOCAL ROLE pipewright_maker_a", False),
+        (
+            'SET LOCAL ROLE maker;\nCREATE ROLE "pw_abcdefghjkmn_app";\nSET LOCAL ROLE NONE',
+            "db: CREATE ROLE pw_<id>_app; SET LOCAL ROLE NONE",
+            True,
+        ),
+        ("SELECT 'x; DROP ROLE y'", "db: SELECT '…'", False),
     ],
 )
 def test_a_statement_has_a_name_without_its_literals(statement: str, label: str, changes: bool) -> None:
