@@ -67,6 +67,8 @@ _PAYLOAD: Final = cost.Bounds(dyn_size=1024 * 1024, dyn_items=10_000, made=32 * 
 """Whole request bodies, seen only by the manifests that the platform ships."""
 _USER_PAYLOAD: Final = cost.Bounds(dyn_size=256 * 1024, dyn_items=1000, made=4 * 1024 * 1024, cost=2_000_000)
 """What rules that a user wrote may read of them."""
+_USER_ITEM: Final = cost.Bounds(dyn_size=16 * 1024, dyn_items=200, made=1024 * 1024, cost=200_000)
+"""What they may read for each element of a list: asked hundreds of times."""
 _FUNCTIONS: Final = {"time": Function(times.time, texts=1)}
 _INPUT: Final = cost.Bounds(made=1024 * 1024, cost=5_000_000)
 """Inputs and settings, seen only by those manifests too."""
@@ -182,7 +184,7 @@ def _payloads(of_user: bool, item: bool) -> Environment:
     variables = {"body": "dyn", "headers": "map(string, string)", "lookup": "dyn", "config": "dyn"}
     return Environment(
         variables | ({"item": "dyn"} if item else {}),
-        bounds=_USER_PAYLOAD if of_user else _PAYLOAD,
+        bounds=(_USER_ITEM if item else _USER_PAYLOAD) if of_user else _PAYLOAD,
         functions=_FUNCTIONS,
     )
 

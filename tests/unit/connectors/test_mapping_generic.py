@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -108,7 +110,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
                 {
                     **SECTION["events"][0],
                     "each": "body.list",
-                    "when": "body.state.matches('^[a-z]{1,100}$') && item.x.matches('^[a-z]{1,100}$')",
+                    "when": " && ".join(["item.x.matches('^[a-z]{1,100}$')"] * 8),
                 }
             ],
         ),
@@ -257,3 +259,29 @@ def test_an_end_leaves_the_start_to_the_event_that_told_it() -> None:
 def test_a_cdevent_is_proved_by_a_signature_or_a_token() -> None:
     assert CD.verify.proofs == {"x-signature-256", "authorization"}
     assert isinstance(CD.verify, verify.OneOf)
+
+
+def test_the_example_of_the_documentation_is_right() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "integration.md").read_text()
+    (example,) = [part for part in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "generic" in part]
+    spec = yaml.safe_load(example)["spec"]
+    assert spec["connector"] == "generic"
+    hook = GENERIC.webhook_of(GENERIC.configure(spec["config"]))
+    assert hook is not None
+    build = {"id": 7, "started": "2026-01-31 08:30:00", "finished": "2026-01-31 08:31:00"}
+    job = {
+        "id": 1,
+        "name": "unit",
+        "state": "passed",
+        "started_ms": 1769848200000,
+        "finished_ms": 1769848230000,
+    }
+    body = {
+        "kind": "build", "state": "failed", "repository": "acme/shop", "pipeline": "ci", "branch": "main",
+        "commit": "b3fa", "build": build, "jobs": [job, {"state": "waits"}],
+    }  # fmt: skip
+    opened = mapping.Opened(body=body, headers={})
+    assert mapping.identify(hook, opened) == mapping.Delivery("7-failed", "build")
+    found = mapping.map_delivery(hook, opened, event="build")
+    assert not isinstance(found, Ignored)
+    assert [kind for kind, _ in found] == ["pipelinerun.finished", "taskrun.finished"]
