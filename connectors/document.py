@@ -5,13 +5,15 @@
     application/x-www-form-urlencoded     the text of one field
     text/plain                            the body (Amazon SNS)
 
-Pure, and bounded by the size of the body. What is signed is the body as it came, before any of this.
+A field of it may hold JSON as a text (SNS's Message, Pub/Sub's data), which is read in its place. Pure, and
+bounded by the size of the body. What is signed is the body as it came, before any of this.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
@@ -65,6 +67,8 @@ def open_delivery(webhook: Webhook, *, headers: Mapping[str, str], raw: bytes) -
     found = parse_body(_field(raw, webhook.body.field) if shape == "form" else raw)
     if shape == "cloudevent":
         visible, found = _as_binary(visible, found)
+    if webhook.body.inner:
+        _read_inner(found, webhook.body)
     return Opened(body=found, headers=visible, raw=raw)
 
 
@@ -103,6 +107,21 @@ def _field(raw: bytes, name: str) -> bytes:
     if found is None:
         raise MappingError(f"the body must be a form with one field {name}, of at most {MAX_FIELDS} fields")
     return found
+
+
+def _read_inner(document: dict[str, Any], wanted: Body) -> None:
+    """Put the JSON in the place of its text. A text that is none stays: whatever reads it says so."""
+    at: Any = document
+    for name in wanted.inner[:-1]:
+        at = at.get(name) if isinstance(at, dict) else None
+    text = at.get(wanted.inner[-1]) if isinstance(at, dict) else None
+    if not isinstance(text, str):
+        return
+    try:
+        raw = text.encode()
+        at[wanted.inner[-1]] = parse_body(b64decode(raw) if wanted.encoding == "base64" else raw)
+    except (MappingError, ValueError):
+        return
 
 
 def _as_binary(headers: Mapping[str, str], event: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:

@@ -45,6 +45,10 @@ class Body:
     accepts: tuple[Accepted, ...] = ("json",)
     field: str = ""
     """The form's field with the JSON in it."""
+    inner: tuple[str, ...] = ()
+    """The path of a field that holds JSON as a text, which is read in its place."""
+    encoding: Literal["text", "base64"] = "text"
+    """Of that text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +241,13 @@ class _Reader:
 
 
 def _body(data: Mapping[str, Any]) -> Body:
-    return Body(accepts=tuple(data.get("accepts", ("json",))), field=data.get("field", ""))
+    inner = data.get("inner", {})
+    return Body(
+        accepts=tuple(data.get("accepts", ("json",))),
+        field=data.get("field", ""),
+        inner=tuple(inner["field"].split(".")) if inner else (),
+        encoding=inner.get("encoding", "text"),
+    )
 
 
 def _shared(rules: Iterable[EventRule]) -> list[Program]:

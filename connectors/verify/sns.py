@@ -34,8 +34,10 @@ SIGNED: Final = {
 """The fields that are signed, by the message's type; a notification may have no Subject."""
 _ALGORITHMS: Final = {"1": "sha1", "2": "sha256"}
 SUBJECT: Final = "sns.amazonaws.com"
+_LONGEST_ADDRESS: Final = 450
+"""Characters: with the words around it, it is a reason of a delivery."""
 _SUBSCRIBE: Final = re.compile(
-    r"https://sns\.[a-z0-9-]{2,30}\.amazonaws\.com(\.cn)?/\?Action=ConfirmSubscription&[A-Za-z0-9_%=&.:-]{1,400}"
+    r"https://sns\.[a-z0-9-]{2,30}\.amazonaws\.com(\.cn)?/\?Action=ConfirmSubscription&[A-Za-z0-9_%=&.:-]{1,1000}"
 )
 
 
@@ -115,7 +117,9 @@ def confirmation(message: Mapping[str, Any]) -> str:
     address = message.get("SubscribeURL")
     if not isinstance(address, str) or not _SUBSCRIBE.fullmatch(address):
         return "the topic asks for a confirmation, by an address that is not of SNS: leave it alone"
-    return f"the topic waits for its subscription to be confirmed: open once {address}"
+    if len(address) > _LONGEST_ADDRESS:
+        return "the topic asks for a confirmation by an address too long to be shown: give it a shorter name"
+    return f"confirm the subscription: open once {address}"
 
 
 def _message(body: bytes) -> dict[str, str]:

@@ -106,7 +106,9 @@ async def _check(integration: Integration, ports: RunnerPorts) -> CredentialChec
         return None
     if connector.http is None:
         return CredentialCheck(
-            accepted=True, reason="NotNeeded", message=f"{connector.title} is never called: nothing is needed"
+            accepted=True,
+            reason="NotNeeded",
+            message=f"{connector.name} calls nobody: no credentials are needed",
         )
     ref = objects.credentials_ref(integration)
     if ref is None:

@@ -154,6 +154,28 @@ def test_a_number_out_of_range_is_refused_where_it_is_read(number: str) -> None:
         mapping.map_delivery(HOOK, found, event="build")
 
 
+INNER: dict[str, tuple[dict[str, str], Any, Any]] = {
+    "SNS's Message": ({"field": "Message"}, {"Message": '{"a": 1}'}, {"Message": {"a": 1}}),
+    "Pub/Sub's data": (
+        {"field": "message.data", "encoding": "base64"},
+        {"message": {"data": "eyJhIjogMX0="}},
+        {"message": {"data": {"a": 1}}},
+    ),
+    "a text that is no JSON stays": ({"field": "Message"}, {"Message": "Hello"}, {"Message": "Hello"}),
+    "a list stays": ({"field": "Message"}, {"Message": "[1]"}, {"Message": "[1]"}),
+    "no base64 stays": ({"field": "m", "encoding": "base64"}, {"m": "e"}, {"m": "e"}),
+    "deep nesting stays": ({"field": "m"}, {"m": "[" * 50_000}, {"m": "[" * 50_000}),
+    "a lone surrogate stays": ({"field": "m"}, {"m": "\ud800"}, {"m": "\ud800"}),
+    "no such field": ({"field": "message.data"}, {"message": 5}, {"message": 5}),
+}
+
+
+@pytest.mark.parametrize(("inner", "body", "wanted"), INNER.values(), ids=INNER.keys())
+def test_json_in_a_text_is_read_in_its_place(inner: dict[str, str], body: Any, wanted: Any) -> None:
+    hook = section(body={"accepts": ["text"], "inner": inner})
+    assert opened("text/plain", json.dumps(body).encode(), hook=hook).body == wanted
+
+
 # --- id and event ------------------------------------------------------------------------------------------
 
 
@@ -310,7 +332,7 @@ ADDRESS = "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription&To
         ({"Type": "UnsubscribeConfirmation"}, "the topic's subscription was ended"),
         (
             {"Type": "SubscriptionConfirmation", "SubscribeURL": ADDRESS},
-            f"to be confirmed: open once {ADDRESS}",
+            f"confirm the subscription: open once {ADDRESS}",
         ),
         (
             {
@@ -318,6 +340,10 @@ ADDRESS = "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription&To
                 "SubscribeURL": "https://evil.example/?Action=ConfirmSubscription&a",
             },
             "by an address that is not of SNS: leave it alone",
+        ),
+        (
+            {"Type": "SubscriptionConfirmation", "SubscribeURL": ADDRESS + "0" * 500},
+            "by an address too long to be shown",
         ),
         ({"Type": "SubscriptionConfirmation"}, "by an address that is not of SNS"),
     ],
