@@ -134,12 +134,22 @@ def resolve(found: Webhook | FromConfig | None, config: Mapping[str, Any]) -> We
     if not isinstance(found, FromConfig):
         return found
     section = config.get(found.key)
-    return _of_config(found.key, json.dumps(section, sort_keys=True))
+    made = _of_config(found.key, json.dumps(section, sort_keys=True))
+    if isinstance(made, str):
+        raise ManifestError(made)
+    return made
 
 
 @functools.lru_cache(maxsize=_COMPILED)
-def _of_config(key: str, text: str) -> Webhook:
-    data = json.loads(text)
+def _of_config(key: str, text: str) -> Webhook | str:
+    """The section compiled, or what is wrong with it: kept too, as it is asked before a proof is."""
+    try:
+        return _compiled(key, json.loads(text))
+    except ManifestError as error:
+        return str(error)
+
+
+def _compiled(key: str, data: Any) -> Webhook:
     problem = jsonschema.exceptions.best_match(_user_schema().iter_errors(data))
     if problem is not None:
         place = problem.json_path.removeprefix("$")
