@@ -26,7 +26,7 @@ from urllib.parse import quote
 from connectors.manifest import Action, ConfigError, Http, Manifest
 from connectors.outbound import Answer, NotAnswered, Outbound
 from pipewright import errors, expressions
-from pipewright.expressions import EvaluationError, Scope
+from pipewright.expressions import EvaluationError, Scope, Template
 from pipewright.ports import Clock, Secret, SystemClock
 
 MAX_WORDS: Final = 200
@@ -103,7 +103,7 @@ async def check(
         as `perform`, but never OutcomeUnknown.
     """
     call = _Call(manifest, account, clock or SystemClock())
-    path = _rendered(lambda: manifest.http.check_path.render(call.scope({}), escape=_escape), "check")
+    path = _rendered(lambda: call.check_path.render(call.scope({}), escape=_escape), "check")
     call.accept(await call.send(client, "GET", call.url(path), None))
 
 
@@ -111,6 +111,7 @@ class _Call:
     """One request under one account, and what its answer means."""
 
     def __init__(self, manifest: Manifest, account: Account, clock: Clock) -> None:
+        assert manifest.http is not None, "a connector that is never called has no actions and no check"
         self._manifest = manifest
         self._http: Http = manifest.http
         self._clock = clock
@@ -124,6 +125,11 @@ class _Call:
             self._config = manifest.configure(account.config)
         except ConfigError as error:
             raise errors.Stalled("InvalidConfig", str(error)) from None
+
+    @property
+    def check_path(self) -> Template:
+        """What is asked to see whether the credentials are accepted."""
+        return self._http.check_path
 
     def scope(self, inputs: Mapping[str, Any]) -> Scope:
         return expressions.bind_input(inputs, self._config)

@@ -104,7 +104,17 @@ async def _check(integration: Integration, ports: RunnerPorts) -> CredentialChec
     spec, connector = integration.spec, ports.actions.connectors.get(integration.spec.connector)
     if connector is None or not _acceptable(integration, ports):
         return None
+    if connector.http is None:
+        return CredentialCheck(
+            accepted=True,
+            reason="NotNeeded",
+            message=f"{connector.name} calls nobody: no credentials are needed",
+        )
     ref = objects.credentials_ref(integration)
+    if ref is None:
+        needed = ", ".join(sorted(connector.credentials))
+        message = f"spec.credentials: {connector.name} needs a Secret with {needed}: name it in secretRef"
+        return CredentialCheck(accepted=False, reason="SecretMissing", message=message)
     found = await ports.cluster.get(ref)
     fields: dict[str, Secret] = runs.fields_of(found) if found is not None else {}
     lacking = sorted(name for name in connector.credentials if name not in fields)

@@ -109,6 +109,8 @@ class Route:
     projects: tuple[str, ...]
     config: Mapping[str, Any] = field(hash=False)
     enabled: bool
+    allow_unsigned: bool = False
+    """Deliveries that nobody signed are taken, where the connector has no signatures."""
     sealed_to: str | None = None
     """Fingerprint of the gateway's key that the webhook secret is sealed to."""
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -19,6 +19,7 @@ from connectors import actions, catalogue, mapping, verify
 from connectors.actions import Account, OutcomeUnknown
 from connectors.outbound import Outbound
 from connectors.verify import Claim
+from connectors.webhook import Webhook
 from dev import places
 from dev.simulator import story
 from dev.web import demand
@@ -355,18 +356,19 @@ class Receiver:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    assert GITHUB.webhook is not None
-    webhook = GITHUB.webhook
+    webhook = cast("Webhook", GITHUB.webhook)
     hook = Receiver(url="", records=[], ids=[], codes=[])
 
     async def take(request: web.Request) -> web.Response:
         raw, headers = await request.read(), {name.lower(): value for name, value in request.headers.items()}
         claim = Claim(headers=headers, body=raw, secrets=[Secret(HOOK_SECRET)], now=datetime.now(UTC))
         await verify.verify(webhook.verify, claim)
-        hook.ids.append(mapping.identify(webhook, headers).id)
+        opened = mapping.open_delivery(webhook, headers=headers, raw=raw)
+        identity = mapping.identify(webhook, opened)
+        hook.ids.append(identity.id)
         if hook.codes:
             return web.Response(status=hook.codes.pop(0))
-        found = mapping.map_delivery(GITHUB, headers=headers, body=mapping.parse_body(raw))
+        found = mapping.map_delivery(webhook, opened, event=identity.event)
         assert isinstance(found, list)
         hook.records.extend(record for _, record in found)
         return web.Response(status=202)

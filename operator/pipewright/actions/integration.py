@@ -44,6 +44,7 @@ class PublishRoute:
     projects: tuple[str, ...]
     config: Mapping[str, Any] = field(hash=False, repr=False)
     enabled: bool
+    allow_unsigned: bool = False
 
     def __str__(self) -> str:
         return f"publish the route of {self.integration}" + ("" if self.enabled else ", closed")

@@ -106,6 +106,7 @@ async def _publish(action: integration.PublishRoute, ports: RunnerPorts) -> None
         projects=action.projects,
         config=action.config,
         enabled=action.enabled,
+        allow_unsigned=action.allow_unsigned,
         sealed_to=ports.sealer.key,
     )
     sealed = ports.sealer.seal(plaintext, context=runner_facts.route_context(hook))

@@ -59,6 +59,8 @@ class Webhook(Base):
 
     enabled: bool = True
     """Whether deliveries are taken; when false the path in status is withdrawn."""
+    allow_unsigned: bool = False
+    """Whether a connector without signatures may be used: whoever learns the path can then send anything."""
 
 
 class IntegrationSpec(Base):
@@ -76,8 +78,8 @@ class IntegrationSpec(Base):
     """The connector of the catalogue that speaks to this CI system, e.g. github; cannot be changed later."""
     config: JsonObject = Field({})
     """The connector's own settings, checked by the schema in its manifest; never a secret."""
-    credentials: Credentials
-    """Where the credentials for the CI system lie."""
+    credentials: Credentials | None = None
+    """Where the credentials for the CI system lie; a connector that calls none needs none."""
     webhook: Webhook = Webhook()
     """Whether the CI system may send events to the path in status."""
     projects: Annotated[
