@@ -17,23 +17,18 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-from connectors import verify
+from connectors import http, verify
+from connectors.compiling import Compiler
+from connectors.http import Http
+from connectors.mistakes import ConfigError, ManifestError
 from connectors.verify import AnyVerifier
 from pipewright import expressions
-from pipewright.expressions import Condition, ExpressionError, Program, Template
+from pipewright.expressions import Condition, Program, Template
 
 Reads = Mapping[str, "Reads"]
 """Field names to what is read below; nothing below means all of it."""
 
 METHODS: Final = ("get", "post", "put", "patch", "delete")
-
-
-class ManifestError(ValueError):
-    """A manifest that cannot be used: the message names the connector, the place and what is wrong there."""
-
-
-class ConfigError(ValueError):
-    """Settings or inputs that a connector's schema refuses: the message names each field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,31 +37,6 @@ class CredentialField:
 
     title: str
     description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimit:
-    """How a provider tells that a refusal is only a spent quota."""
-
-    statuses: frozenset[int]
-    remaining: str
-    reset: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Http:
-    """How a connector's provider is called."""
-
-    base_url: Template
-    token_field: str
-    headers: Mapping[str, str]
-    timeout_seconds: int
-    max_response_bytes: int
-    retry_statuses: frozenset[int]
-    retry_header: str
-    rate_limit: RateLimit | None
-    message: Program | None
-    check_path: Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +108,7 @@ class Manifest:
     """JSON Schema."""
     credentials: Mapping[str, CredentialField]
     http: Http
+    check_path: Template
     webhook: Webhook | None
     actions: Mapping[str, Action]
 
@@ -183,44 +154,18 @@ def parse(text: str, *, where: str) -> Manifest:
     return _Reader(where).manifest(data)
 
 
-class _Reader:
-    """Turns checked data into dataclasses, and remembers where it is for messages."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
+class _Reader(Compiler):
+    """Turns checked data into dataclasses."""
 
     def manifest(self, data: Mapping[str, Any]) -> Manifest:
-        if data["http"]["auth"]["field"] not in data["credentials"]:
-            raise ManifestError(f"{self._where}: http.auth.field: no credential is called so")
         return Manifest(
             **{key: data["metadata"][key] for key in ("name", "title", "category", "docs", "maturity")},
             config=data["config"],
             credentials={name: CredentialField(**field) for name, field in data["credentials"].items()},
-            http=self._http(data["http"], check=data["check"]["get"]),
+            http=http.read(data["http"], credentials=data["credentials"], compiler=self),
+            check_path=self.template(data["check"]["get"], "check.get"),
             webhook=self._webhook(data["webhook"]) if "webhook" in data else None,
             actions={name: self._action(name, action) for name, action in data["actions"].items()},
-        )
-
-    def _http(self, data: Mapping[str, Any], *, check: str) -> Http:
-        limit = data.get("rateLimit")
-        return Http(
-            base_url=self._template(data["baseUrl"], "http.baseUrl"),
-            token_field=data["auth"]["field"],
-            headers=data.get("headers", {}),
-            timeout_seconds=data["timeoutSeconds"],
-            max_response_bytes=data["maxResponseBytes"],
-            retry_statuses=frozenset(data["retry"]["statuses"]),
-            retry_header=data["retry"]["header"].lower(),
-            rate_limit=limit
-            and RateLimit(
-                statuses=frozenset(limit["statuses"]),
-                remaining=limit["remaining"].lower(),
-                reset=limit["reset"].lower(),
-            ),
-            message=self._program(data["message"], expressions.answers(), "http.message")
-            if "message" in data
-            else None,
-            check_path=self._template(check, "check.get"),
         )
 
     def _webhook(self, data: Mapping[str, Any]) -> Webhook:
@@ -238,20 +183,20 @@ class _Reader:
 
     def _verify(self, data: Mapping[str, Any]) -> AnyVerifier:
         try:
-            return verify.KINDS[data["kind"]](data, lambda source: self._template(source, "webhook.verify"))
+            return verify.KINDS[data["kind"]](data, lambda source: self.template(source, "webhook.verify"))
         except ManifestError:
             raise
         except ValueError as error:
-            raise ManifestError(f"{self._where}: webhook.verify: {error}") from None
+            raise self.refused("webhook.verify", error) from None
 
     def _rule(self, data: Mapping[str, Any], at: str) -> EventRule:
         environment = expressions.payloads()
         return EventRule(
             name=data["name"],
-            when=self._condition(data["when"], environment, f"{at}.when"),
+            when=self.condition(data["when"], environment, f"{at}.when"),
             record=data["record"],
             fields={
-                name: self._program(source, environment, f"{at}.map.{name}")
+                name: self.program(source, environment, f"{at}.map.{name}")
                 for name, source in data["map"].items()
             },
         )
@@ -264,35 +209,15 @@ class _Reader:
             title=data["title"],
             description=data["description"],
             method=method.upper(),
-            path=self._template(data[method], f"{at}.{method}"),
+            path=self.template(data[method], f"{at}.{method}"),
             idempotent=data["idempotent"],
             input=data["input"],
-            body={
-                key: self._template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()
-            },
+            body={key: self.template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()},
             output={
-                key: self._program(source, expressions.answers(), f"{at}.output.{key}")
+                key: self.program(source, expressions.answers(), f"{at}.output.{key}")
                 for key, source in data["output"].items()
             },
         )
-
-    def _template(self, source: str, at: str) -> Template:
-        try:
-            return Template(source, expressions.inputs())
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
-
-    def _program(self, source: str, environment: expressions.Environment, at: str) -> Program:
-        try:
-            return environment.expression(source)
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
-
-    def _condition(self, source: str, environment: expressions.Environment, at: str) -> Condition:
-        try:
-            return environment.condition(source)
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
 
 
 def _reads(rules: Iterable[EventRule]) -> Reads:

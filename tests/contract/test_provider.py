@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from connectors import actions, catalogue, mapping, verify
-from connectors.actions import Account, OutcomeUnknown
+from connectors.actions import OutcomeUnknown
+from connectors.calls import Account
 from connectors.outbound import Outbound
 from connectors.verify import Claim
 from dev import places

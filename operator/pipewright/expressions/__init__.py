@@ -149,17 +149,21 @@ def _bounded(value: Any, environment: Environment) -> Any:
 
 @cache
 def answers() -> Environment:
-    """For a connector's outputs: `body` (JSON) and `status` of a provider's answer."""
-    return Environment({"body": "dyn", "status": "int"}, bounds=_PAYLOAD)
+    """For what a provider answers: `body` (JSON), `status` and `headers` (lower-case names)."""
+    return Environment({"body": "dyn", "status": "int", "headers": "map(string, string)"}, bounds=_PAYLOAD)
 
 
-def bind_answer(body: Any, status: int) -> Scope:
+def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
     """The scope of `answers()`.
 
     Raises:
         EvaluationError: the body is nested too deeply or has too many entries.
     """
-    return answers().bind(body=untyped(body, max_items=_PAYLOAD.dyn_items), status=status)
+    return answers().bind(
+        body=untyped(body, max_items=_PAYLOAD.dyn_items),
+        status=status,
+        headers=untyped(dict(headers), max_items=_PAYLOAD.dyn_items),
+    )
 
 
 @cache

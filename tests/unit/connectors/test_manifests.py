@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from connectors import catalogue, manifest, verify
-from connectors.manifest import ConfigError, ManifestError
+from connectors.mistakes import ConfigError, ManifestError
 from connectors.verify.unsigned import Unsigned
 from pipewright.expressions import Template, inputs
 
@@ -166,7 +166,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "a header that is none": (change("webhook", "deliveryHeader", to="X Y"), "$.webhook.deliveryHeader"),
     "a path that is none": (change("check", "get", to="rate_limit"), "$.check.get"),
     "a path with a query": (change("check", "get", to="/rate_limit?x=1"), "$.check.get"),
-    "a token that no credential has": (change("http", "auth", "field", to="key"), "http.auth.field"),
+    "a token that no credential has": (
+        change("http", "auth", 0, "field", to="key"),
+        "http.auth[0]: no credential is called key",
+    ),
     "a mapping that does not compile": (
         change("webhook", "events", 0, "map", "sha", to="body.workflow_run."),
         "webhook.events[0].map.sha: line 1, column 19",

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import catalogue, mapping
-from connectors.actions import Account, perform
-from connectors.manifest import ConfigError
+from connectors.actions import perform
+from connectors.calls import Account
 from connectors.mapping import Delivery, Ignored, MappingError
+from connectors.mistakes import ConfigError
 from connectors.outbound import Answer
 from connectors.verify.shared_token import SharedToken
 from dev import places

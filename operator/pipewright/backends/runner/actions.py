@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors import actions, catalogue
-from connectors.actions import Account, OutcomeUnknown
+from connectors.actions import OutcomeUnknown
+from connectors.auth import Tokens
+from connectors.calls import Account
 from connectors.manifest import Manifest
 from connectors.outbound import Outbound
 from pipewright import errors
-from pipewright.ports import Secret
+from pipewright.ports import Secret, SystemClock
 from pipewright.runner_facts import CredentialCheck, Performed
 
 _DONE = frozenset({"AnswerTooLarge", "AnswerNotUnderstood"})
@@ -23,6 +25,7 @@ class ConnectorActions:
     def __init__(self, client: Outbound, *, connectors: Mapping[str, Manifest] | None = None) -> None:
         """`connectors` is the catalogue unless a test brings its own."""
         self._client = client
+        self._tokens = Tokens(clock=SystemClock())
         self._connectors = catalogue.load() if connectors is None else connectors
 
     @property
@@ -37,7 +40,7 @@ class ConnectorActions:
         manifest = self._connectors[connector]
         account = Account(config=config, credentials=credentials)
         try:
-            await actions.check(manifest, account=account, client=self._client)
+            await actions.check(manifest, account=account, client=self._client, tokens=self._tokens)
         except errors.Stalled as refused:
             return CredentialCheck(accepted=False, reason=refused.reason, message=refused.message)
         except (errors.Waiting, errors.BackendError) as trouble:
@@ -63,7 +66,12 @@ class ConnectorActions:
         account = Account(config=config, credentials=credentials)
         try:
             result = await actions.perform(
-                manifest, action, inputs=inputs, account=account, client=self._client
+                manifest,
+                action,
+                inputs=inputs,
+                account=account,
+                client=self._client,
+                tokens=self._tokens,
             )
         except OutcomeUnknown as lost:
             return Performed(phase="Unknown", message=lost.message)
