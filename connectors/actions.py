@@ -70,7 +70,11 @@ async def perform(
         )
     session.refuse(answer)
     if not answer.complete:
-        raise errors.Stalled("AnswerTooLarge", session.too_large(answer))
+        raise errors.Stalled(
+            "AnswerTooLarge",
+            f"{manifest.title} did it (status {answer.status}), but its answer exceeds "
+            f"{manifest.http.max_response_bytes} bytes and was not read",
+        )
     return _outputs(wanted, rendered(lambda: calls.bound(answer), "the answer"))
 
 
@@ -117,7 +121,4 @@ async def check(
     """
     session = Calls(manifest, account, client=client, clock=clock, tokens=tokens)
     url = rendered(lambda: session.url(manifest.check_path, session.scope({})), "check")
-    answer = await session.send("GET", url)
-    session.refuse(answer)
-    if not answer.complete:
-        raise errors.Stalled("AnswerTooLarge", session.too_large(answer))
+    await session.get(url)

@@ -6,17 +6,20 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from connectors import waits
 from connectors.auth import Caller, Request, Tokens
-from connectors.manifest import Manifest
 from connectors.mistakes import ConfigError
 from connectors.outbound import Answer, Outbound
 from pipewright import errors, expressions
 from pipewright.expressions import EvaluationError, Scope, Template
 from pipewright.ports import Clock, Secret, SystemClock
+
+if TYPE_CHECKING:
+    from connectors.http import Http
+    from connectors.manifest import Manifest
 
 MAX_WORDS: Final = 200
 """Characters of a provider's message that are passed on."""
@@ -58,9 +61,7 @@ class Calls:
         chosen = self._http.auth_of(present)
         if chosen is None:
             lacking = self._http.lacking(present)
-            raise errors.Stalled(
-                "CredentialsRefused", f"the Secret's field {lacking} is missing, empty or no token"
-            )
+            raise errors.Stalled("CredentialsRefused", f"the Secret lacks {lacking}")
         self._auth = chosen
         try:
             self._config = manifest.configure(account.config)
@@ -86,9 +87,9 @@ class Calls:
         return self._base
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """The settings, checked and complete."""
-        return self._config
+    def http(self) -> Http:
+        """How the provider is called."""
+        return self._http
 
     @property
     def clock(self) -> Clock:
@@ -115,20 +116,37 @@ class Calls:
             raise errors.Stalled("InvalidInput", "an input must not be . or ..")
         return self._base + place + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
-    async def send(self, method: str, url: str, *, body: bytes | None = None) -> Answer:
+    async def get(self, url: str, *, max_bytes: int | None = None) -> Answer:
+        """Read something; gives a good and whole answer only.
+
+        Raises:
+            as `send` and `refuse`, and errors.Stalled for an answer that is too large.
+        """
+        answer = await self.send("GET", url, max_bytes=max_bytes)
+        self.refuse(answer)
+        if not answer.complete:
+            most = max_bytes or self._http.max_response_bytes
+            raise errors.Stalled(
+                "AnswerTooLarge", f"{self._manifest.title} answered with more than {most} bytes"
+            )
+        return answer
+
+    async def send(
+        self, method: str, url: str, *, body: bytes | None = None, max_bytes: int | None = None
+    ) -> Answer:
         """Send one request, signed; once more if the provider refused a granted token before its end.
 
         Raises:
             as `Auth.sign` and `Outbound.request`.
         """
-        answer, forget = await self._send(method, url, body)
+        answer, forget = await self._send(method, url, body, max_bytes)
         if answer.status == 401 and forget is not None:
             forget()
-            answer, _ = await self._send(method, url, body)
+            answer, _ = await self._send(method, url, body, max_bytes)
         return answer
 
     async def _send(
-        self, method: str, url: str, body: bytes | None
+        self, method: str, url: str, body: bytes | None, max_bytes: int | None
     ) -> tuple[Answer, Callable[[], None] | None]:
         headers = {**self._http.headers, "Accept-Encoding": "identity"}
         if body is not None:
@@ -142,7 +160,7 @@ class Calls:
             headers={**headers, **signed.headers},
             body=body,
             timeout=self._http.timeout_seconds,
-            max_bytes=self._http.max_response_bytes,
+            max_bytes=max_bytes or self._http.max_response_bytes,
         )
         return answer, signed.forget
 
@@ -168,13 +186,6 @@ class Calls:
                 "check the token in the Secret, its expiry and its permissions",
             )
         raise errors.Stalled("ProviderRefused", f"{title} answered {status}{words}")
-
-    def too_large(self, answer: Answer) -> str:
-        """What to say of a good answer that was cut."""
-        return (
-            f"{self._manifest.title} did it (status {answer.status}), but its answer exceeds "
-            f"{self._http.max_response_bytes} bytes and was not read"
-        )
 
     def _words(self, answer: Answer) -> str:
         """The provider's own message: cut, cleaned, and without the secrets should they be repeated there."""

@@ -17,9 +17,10 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-from connectors import http, verify
+from connectors import http, listing, verify
 from connectors.compiling import Compiler
 from connectors.http import Http
+from connectors.listing import Sync
 from connectors.mistakes import ConfigError, ManifestError
 from connectors.verify import AnyVerifier
 from pipewright import expressions
@@ -110,6 +111,7 @@ class Manifest:
     http: Http
     check_path: Template
     webhook: Webhook | None
+    sync: Sync | None
     actions: Mapping[str, Action]
 
     def configure(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -165,6 +167,7 @@ class _Reader(Compiler):
             http=http.read(data["http"], credentials=data["credentials"], compiler=self),
             check_path=self.template(data["check"]["get"], "check.get"),
             webhook=self._webhook(data["webhook"]) if "webhook" in data else None,
+            sync=listing.read(data["sync"], self) if "sync" in data else None,
             actions={name: self._action(name, action) for name, action in data["actions"].items()},
         )
 

@@ -48,11 +48,13 @@ __all__ = [
     "bind_answer",
     "bind_event",
     "bind_input",
+    "bind_item",
     "bind_payload",
     "bind_result",
     "bind_step",
     "conditions",
     "inputs",
+    "items",
     "outputs",
     "payloads",
     "steps",
@@ -163,6 +165,29 @@ def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
         body=untyped(body, max_items=_PAYLOAD.dyn_items),
         status=status,
         headers=untyped(dict(headers), max_items=_PAYLOAD.dyn_items),
+    )
+
+
+@cache
+def items() -> Environment:
+    """For what a list of a provider's history says: `item`, `parent` (of a list within another), `lookup`."""
+    return Environment(
+        {"item": "dyn", "parent": "dyn", "project": "string", "lookup": "dyn"}, bounds=_PAYLOAD
+    )
+
+
+def bind_item(item: Any, *, parent: Any, project: str, lookup: Mapping[str, Any]) -> Scope:
+    """The scope of `items()`; `lookup` is the manifest's own and clean.
+
+    Raises:
+        EvaluationError: the item is nested too deeply or has too many entries.
+    """
+    most = _PAYLOAD.dyn_items
+    return items().bind(
+        item=untyped(item, max_items=most),
+        parent=untyped(parent, max_items=most),
+        project=untyped(project, max_items=0),
+        lookup=dict(lookup),
     )
 
 

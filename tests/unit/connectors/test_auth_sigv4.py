@@ -203,7 +203,7 @@ async def test_what_comes_over_the_wire_is_what_was_signed(
 @pytest.mark.parametrize(
     ("config", "fields", "message"),
     [
-        ({}, {"secretAccessKey": ""}, "the Secret's field secretAccessKey is missing"),
+        ({}, {"secretAccessKey": ""}, "the Secret lacks secretAccessKey"),
         ({}, {"accessKeyId": "AK ID"}, "the Secret's field accessKeyId is missing, empty or no token"),
         ({}, {"sessionToken": "a\nb"}, "the Secret's field sessionToken is missing, empty or no token"),
         ({"region": "eu-west-1/x"}, {}, "the region is none of AWS"),

@@ -96,7 +96,7 @@ async def test_a_secret_goes_over_the_wire_as_its_kind_says(
 
 
 NOT_SENT: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
-    "no token": (SENT["bearer"][0], {"token": ""}, "the Secret's field token is missing"),
+    "no token": (SENT["bearer"][0], {"token": ""}, "the Secret lacks token"),
     "two lines": (
         SENT["a header of its own"][0],
         {"token": "canary-1\r\nX: y"},
@@ -113,7 +113,7 @@ NOT_SENT: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
         {"user": "a", "token": "canary-1\nx"},
         "field token has control characters",
     ),
-    "no user": (JENKINS, {"user": " ", "token": "t"}, "the Secret's field user is missing"),
+    "no user": (JENKINS, {"user": " ", "token": "t"}, "the Secret lacks user"),
 }
 
 
