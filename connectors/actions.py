@@ -23,6 +23,7 @@ from connectors.calls import Account, Calls, rendered
 from connectors.manifest import Action, Manifest
 from connectors.mistakes import ConfigError
 from connectors.outbound import NotAnswered, Outbound
+from connectors.scopes import Scopes
 from pipewright import errors
 from pipewright.expressions import EvaluationError, Scope
 from pipewright.ports import Clock
@@ -113,12 +114,15 @@ async def check(
     client: Outbound,
     clock: Clock | None = None,
     tokens: Tokens | None = None,
-) -> None:
-    """Return if the provider accepts the credentials.
+) -> Scopes | None:
+    """Return if the provider accepts the credentials; what they may do, where it tells.
 
     Raises:
         as `perform`, but never OutcomeUnknown.
     """
     session = Calls(manifest, account, client=client, clock=clock, tokens=tokens)
-    url = rendered(lambda: session.url(manifest.check_path, session.scope({})), "check")
-    await session.get(url)
+    url = rendered(lambda: session.url(manifest.check.path, session.scope({})), "check")
+    answer = await session.get(url)
+    if manifest.check.scopes is None:
+        return None
+    return manifest.check.scopes.compare(calls.body_of(answer), status=answer.status, headers=answer.headers)

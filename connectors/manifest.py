@@ -17,11 +17,12 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-from connectors import http, listing, verify
+from connectors import http, listing, scopes, verify
 from connectors.compiling import Compiler
 from connectors.http import Http
 from connectors.listing import Sync
 from connectors.mistakes import ConfigError, ManifestError
+from connectors.scopes import Check
 from connectors.verify import AnyVerifier
 from pipewright import expressions
 from pipewright.expressions import Condition, Program, Template
@@ -109,7 +110,7 @@ class Manifest:
     """JSON Schema."""
     credentials: Mapping[str, CredentialField]
     http: Http
-    check_path: Template
+    check: Check
     webhook: Webhook | None
     sync: Sync | None
     actions: Mapping[str, Action]
@@ -165,7 +166,7 @@ class _Reader(Compiler):
             config=data["config"],
             credentials={name: CredentialField(**field) for name, field in data["credentials"].items()},
             http=http.read(data["http"], credentials=data["credentials"], compiler=self),
-            check_path=self.template(data["check"]["get"], "check.get"),
+            check=scopes.read(data["check"], self),
             webhook=self._webhook(data["webhook"]) if "webhook" in data else None,
             sync=listing.read(data["sync"], self) if "sync" in data else None,
             actions={name: self._action(name, action) for name, action in data["actions"].items()},

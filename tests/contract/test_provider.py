@@ -117,6 +117,16 @@ async def test_accepted_credentials_pass_the_check(simulator: Simulator, client:
     await actions.check(GITHUB, account=simulator.account(), client=client)
 
 
+async def test_a_classic_token_that_may_do_too_little_is_told(simulator: Simulator, client: Outbound) -> None:
+    told = {"path": "/rate_limit", "status": 200, "headers": {"X-OAuth-Scopes": "gist"}}
+    simulator.ask("POST", "/_sim/faults", told)
+    account = simulator.account()
+    found = await ConnectorActions(client).check(
+        connector="github", config=account.config, credentials=account.credentials
+    )
+    assert (found.accepted, found.reason) == (False, "ScopesMissing")
+
+
 async def test_refused_credentials_stop_with_the_providers_words(
     simulator: Simulator, client: Outbound
 ) -> None:

@@ -13,7 +13,7 @@ from connectors.manifest import Manifest
 from connectors.outbound import Outbound
 from pipewright import errors
 from pipewright.ports import Secret, SystemClock
-from pipewright.runner_facts import CredentialCheck, Performed
+from pipewright.runner_facts import CredentialCheck, Performed, Scopes
 
 _DONE = frozenset({"AnswerTooLarge", "AnswerNotUnderstood"})
 """Refusals of the answer and not of the action: it was done, and must not be repeated blindly."""
@@ -40,15 +40,21 @@ class ConnectorActions:
         manifest = self._connectors[connector]
         account = Account(config=config, credentials=credentials)
         try:
-            await actions.check(manifest, account=account, client=self._client, tokens=self._tokens)
+            told = await actions.check(manifest, account=account, client=self._client, tokens=self._tokens)
         except errors.Stalled as refused:
             return CredentialCheck(accepted=False, reason=refused.reason, message=refused.message)
         except (errors.Waiting, errors.BackendError) as trouble:
             message = f"{trouble.message}; it is asked again"
             return CredentialCheck(accepted=None, reason=trouble.reason, message=message)
-        return CredentialCheck(
-            accepted=True, reason="CredentialsValid", message=f"{manifest.title} accepts the credentials"
-        )
+        scopes = Scopes(granted=told.granted, missing=told.missing) if told is not None else None
+        if scopes is not None and scopes.missing:
+            message = (
+                f"{manifest.title} accepts the token, but it lacks the scopes {', '.join(scopes.missing)}: "
+                "give it these, or put one that has them into the Secret"
+            )
+            return CredentialCheck(accepted=False, reason="ScopesMissing", message=message, scopes=scopes)
+        message = f"{manifest.title} accepts the credentials"
+        return CredentialCheck(accepted=True, reason="CredentialsValid", message=message, scopes=scopes)
 
     async def perform(
         self,
