@@ -285,8 +285,6 @@ class _Reader:
                 raise errors.Stalled(
                     "AnswerNotUnderstood", "the provider's pages lead back to one that was read"
                 )
-            if following is not None and listing.pager.address(following) is not None:
-                paging.check_origin(following, base=self._session.base_url)
             yield _Page(items=items, place=place, following=following)
             if following is None:
                 return

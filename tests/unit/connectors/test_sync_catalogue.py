@@ -1,21 +1,25 @@
 """The histories of the connectors that we ship: golden answers, and real ones where they are there."""
 
+import asyncio
+import copy
 import csv
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connectors import catalogue, sync
 from connectors.calls import Account, Calls
-from connectors.outbound import Outbound
+from connectors.outbound import Answer, Outbound
 from dev import places
-from pipewright import events
+from pipewright import errors, events
 from pipewright.events import JobRecord, Record, RunRecord
 from pipewright.ports import Secret
 
@@ -176,3 +180,52 @@ async def test_real_pipelines_and_jobs_of_gitlab(provider: Any, client: Outbound
         (str(job["id"]), str(job["pipeline"]["id"]), job["name"]) for job in done
     ]
     assert {job.outcome for job in found.jobs} <= {*known.values(), "error"}
+
+
+# --- answers that are not what they must be -----------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class Canned:
+    """A client that answers from a table of JSON, and counts."""
+
+    url = "https://ci.example"
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self._answers = answers
+        self.asked = 0
+
+    async def request(self, _method: str, url: str, **_: Any) -> Answer:
+        self.asked += 1
+        body = json.dumps(self._answers.get(urlsplit(url).path, {})).encode()
+        return Answer(status=200, headers={}, body=body, complete=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(SAMPLES)))
+def test_however_an_answer_is_spoiled_only_known_answers_come_out(data: st.DataObject, name: str) -> None:
+    answers = copy.deepcopy(SAMPLES[name]["answers"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at: Any = answers
+        key: Any = data.draw(st.sampled_from(sorted(at)))
+        while isinstance(at[key], dict | list) and at[key] and data.draw(st.booleans()):
+            at = at[key]
+            key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+        at[key] = data.draw(JSON)
+    client = Canned(answers)
+    known: list[Record] = []
+    try:
+        found = asyncio.run(
+            read(name, SAMPLES[name]["project"], provider=Canned, client=cast("Any", client), clock=None)
+        )
+        known = found.records
+    except errors.Stalled:
+        pass
+    for record in known:
+        assert events.parse_record(events.record_json(record)) == record
+    assert client.asked < 500
