@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from connectors.mistakes import ManifestError
 from pipewright import expressions
 from pipewright.expressions import Condition, Environment, ExpressionError, Program, Template
-
-
-class ManifestError(ValueError):
-    """A manifest that cannot be used: the message names the connector, the place and what is wrong there."""
 
 
 class Compiler:

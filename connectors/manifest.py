@@ -15,17 +15,17 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-from connectors import webhook
-from connectors.compiling import Compiler, ManifestError
+from connectors import http, listing, scopes, webhook
+from connectors.compiling import Compiler
+from connectors.http import Http
+from connectors.listing import Sync
+from connectors.mistakes import ConfigError, ManifestError
+from connectors.scopes import Check
 from connectors.webhook import FromConfig, Webhook
 from pipewright import expressions
-from pipewright.expressions import ExpressionError, Program, Template
+from pipewright.expressions import Program, Template
 
 METHODS: Final = ("get", "post", "put", "patch", "delete")
-
-
-class ConfigError(ValueError):
-    """Settings or inputs that a connector's schema refuses: the message names each field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,31 +34,6 @@ class CredentialField:
 
     title: str
     description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimit:
-    """How a provider tells that a refusal is only a spent quota."""
-
-    statuses: frozenset[int]
-    remaining: str
-    reset: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Http:
-    """How a connector's provider is called."""
-
-    base_url: Template
-    token_field: str
-    headers: Mapping[str, str]
-    timeout_seconds: int
-    max_response_bytes: int
-    retry_statuses: frozenset[int]
-    retry_header: str
-    rate_limit: RateLimit | None
-    message: Program | None
-    check_path: Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +82,10 @@ class Manifest:
     credentials: Mapping[str, CredentialField]
     http: Http | None
     """None: the provider is never called, and needs no credentials."""
+    check: Check | None
+    """As `http`."""
     webhook: Webhook | FromConfig | None
+    sync: Sync | None
     actions: Mapping[str, Action]
 
     def configure(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -170,53 +148,26 @@ def parse(text: str, *, where: str) -> Manifest:
     return _Reader(where).manifest(data)
 
 
-class _Reader:
-    """Turns checked data into dataclasses, and remembers where it is for messages."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
+class _Reader(Compiler):
+    """Turns checked data into dataclasses."""
 
     def manifest(self, data: Mapping[str, Any]) -> Manifest:
-        calls = data.get("http")
-        if calls is not None and calls["auth"]["field"] not in data["credentials"]:
-            raise ManifestError(f"{self._where}: http.auth.field: no credential is called so")
+        calls, credentials = data.get("http"), data.get("credentials", {})
         return Manifest(
             **{key: data["metadata"][key] for key in ("name", "title", "category", "docs", "maturity")},
             config=data["config"],
-            credentials={
-                name: CredentialField(**field) for name, field in data.get("credentials", {}).items()
-            },
-            http=self._http(calls, check=data["check"]["get"]) if calls is not None else None,
+            credentials={name: CredentialField(**field) for name, field in credentials.items()},
+            http=http.read(calls, credentials=credentials, compiler=self) if calls is not None else None,
+            check=scopes.read(data["check"], self) if "check" in data else None,
             webhook=self._webhook(data["webhook"]) if "webhook" in data else None,
+            sync=listing.read(data["sync"], self) if "sync" in data else None,
             actions={name: self._action(name, action) for name, action in data.get("actions", {}).items()},
-        )
-
-    def _http(self, data: Mapping[str, Any], *, check: str) -> Http:
-        limit = data.get("rateLimit")
-        return Http(
-            base_url=self._template(data["baseUrl"], "http.baseUrl"),
-            token_field=data["auth"]["field"],
-            headers=data.get("headers", {}),
-            timeout_seconds=data["timeoutSeconds"],
-            max_response_bytes=data["maxResponseBytes"],
-            retry_statuses=frozenset(data["retry"]["statuses"]),
-            retry_header=data["retry"]["header"].lower(),
-            rate_limit=limit
-            and RateLimit(
-                statuses=frozenset(limit["statuses"]),
-                remaining=limit["remaining"].lower(),
-                reset=limit["reset"].lower(),
-            ),
-            message=self._program(data["message"], expressions.answers(), "http.message")
-            if "message" in data
-            else None,
-            check_path=self._template(check, "check.get"),
         )
 
     def _webhook(self, data: Mapping[str, Any]) -> Webhook | FromConfig:
         if "config" in data:
             return FromConfig(key=data["config"])
-        return webhook.parse(data, Compiler(self._where))
+        return webhook.parse(data, self)
 
     def _action(self, name: str, data: Mapping[str, Any]) -> Action:
         method = next(method for method in METHODS if method in data)
@@ -226,29 +177,15 @@ class _Reader:
             title=data["title"],
             description=data["description"],
             method=method.upper(),
-            path=self._template(data[method], f"{at}.{method}"),
+            path=self.template(data[method], f"{at}.{method}"),
             idempotent=data["idempotent"],
             input=data["input"],
-            body={
-                key: self._template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()
-            },
+            body={key: self.template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()},
             output={
-                key: self._program(source, expressions.answers(), f"{at}.output.{key}")
+                key: self.program(source, expressions.answers(), f"{at}.output.{key}")
                 for key, source in data["output"].items()
             },
         )
-
-    def _template(self, source: str, at: str) -> Template:
-        try:
-            return Template(source, expressions.inputs())
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
-
-    def _program(self, source: str, environment: expressions.Environment, at: str) -> Program:
-        try:
-            return environment.expression(source)
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
 
 
 def _checked(values: Mapping[str, Any], schema: Mapping[str, Any], *, what: str) -> Mapping[str, Any]:

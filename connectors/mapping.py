@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from connectors.document import MappingError, Opened, WrongType, open_delivery, parse_body
+from connectors.rules import Reads, RuleError, part, record_of
 from connectors.verify.sns import SnsMessage, confirmation
-from connectors.webhook import EventRule, Reads, Source, Webhook
-from pipewright import events, expressions, records
-from pipewright.events import EventType, Record, RecordError
+from connectors.webhook import EventRule, Source, Webhook
+from pipewright import expressions, records
+from pipewright.events import EventType, Record
 from pipewright.expressions import EvaluationError, Payload, Scope
 
 __all__ = [
@@ -123,8 +124,12 @@ def map_delivery(
     found: list[Record] = []
     for rule in rules:
         for each in _scopes(webhook, rule, opened, scope, config or {}):
-            if _holds(rule, each):
-                found.append(_record(rule, each))
+            try:
+                record = record_of(rule, each, partial=True)
+            except RuleError as error:
+                raise MappingError(f"{rule.name}: {error}") from None
+            if record is not None:
+                found.append(record)
             if len(found) > MAX_RECORDS:
                 raise MappingError(f"{event}: is more than {MAX_RECORDS} records")
     return [(record.type, record) for record in found] or Ignored(f"this {event} says nothing that is kept")
@@ -141,7 +146,7 @@ def _bound(
 
 def _payload(webhook: Webhook, opened: Opened, reads: Reads | None, config: Mapping[str, Any]) -> Payload:
     return Payload(
-        body=_part(opened.body, reads) if reads is not None else {},
+        body=part(opened.body, reads),
         headers=opened.headers,
         lookup=webhook.lookup,
         config=config,
@@ -183,30 +188,3 @@ def _values(value: Any) -> int:
         elif isinstance(at, list):
             waiting.extend(at)
     return count
-
-
-def _holds(rule: EventRule, scope: Scope) -> bool:
-    try:
-        return rule.when.holds(scope)
-    except EvaluationError as error:
-        raise MappingError(f"{rule.name}: {error.message}") from None
-
-
-def _part(value: Any, reads: Reads) -> Any:
-    """The part of a body that rules read, so that the rest need not be converted."""
-    if not reads or not isinstance(value, dict):
-        return value
-    return {name: _part(value[name], below) for name, below in reads.items() if name in value}
-
-
-def _record(rule: EventRule, scope: Scope) -> Record:
-    found: dict[str, Any] = {"type": rule.record}
-    for field, program in rule.fields.items():
-        try:
-            found[field] = program.value(scope)
-        except EvaluationError as error:
-            raise MappingError(f"{rule.name}: {field}: {error.message}") from None
-    try:
-        return events.parse_record(found, partial=True)
-    except RecordError as error:
-        raise MappingError(f"{rule.name}: {error}") from None

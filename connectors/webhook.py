@@ -17,13 +17,13 @@ from typing import Any, Final, Literal
 import jsonschema
 
 from connectors import verify
-from connectors.compiling import Compiler, ManifestError
+from connectors.compiling import Compiler
+from connectors.mistakes import ManifestError
+from connectors.rules import Reads, RecordRule, reads
 from connectors.verify import AnyVerifier
 from pipewright import expressions
-from pipewright.expressions import Condition, ExpressionError, Program
+from pipewright.expressions import ExpressionError, Program
 
-Reads = Mapping[str, "Reads"]
-"""Field names to what is read below; nothing below means all of it. None instead: nothing is read."""
 Accepted = Literal["json", "cloudevent", "form", "text"]
 
 SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -60,22 +60,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventRule:
+class EventRule(RecordRule):
     """What one kind of delivery says about a run or a job, or about each of a list of them."""
 
     name: str
     each: Program | None
     """Gives the list; an element is `item` in the other expressions."""
-    when: Condition
-    record: str
-    fields: Mapping[str, Program]
     reads: Reads | None
     """The parts of a body that `when` and `fields` may read."""
-
-    @property
-    def programs(self) -> tuple[Program, ...]:
-        """What is asked for each record."""
-        return (self.when.program, *self.fields.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +179,8 @@ class _Reader:
             event=event,
             lookup=data.get("lookup", {}),
             rules=rules,
-            reads={name: _reads(_shared(found)) for name, found in rules.items()},
-            identity_reads=_reads([at.expression for at in (delivery, event) if at.expression]),
+            reads={name: reads(_shared(found), "body") for name, found in rules.items()},
+            identity_reads=reads([at.expression for at in (delivery, event) if at.expression], "body"),
             by_user=self._by_user,
         )
         self._check(made)
@@ -246,7 +238,7 @@ class _Reader:
             when=when,
             record=data["record"],
             fields=fields,
-            reads=_reads([when.program, *fields.values()]),
+            reads=reads([when.program, *fields.values()], "body"),
         )
 
 
@@ -263,20 +255,6 @@ def _body(data: Mapping[str, Any]) -> Body:
 def _shared(rules: Iterable[EventRule]) -> list[Program]:
     """What is asked once for each delivery."""
     return [program for rule in rules for program in (rule.programs if rule.each is None else (rule.each,))]
-
-
-def _reads(programs: Iterable[Program]) -> Reads | None:
-    """Bodies are large and rules read little of them: only that is handed to the expressions."""
-    paths = {path for program in programs for path in program.reads("body")}
-    found: dict[str, Any] = {}
-    for path in sorted(paths, key=len, reverse=True):
-        at = found
-        for part in path[:-1]:
-            at = at.setdefault(part, {})
-        if not path:
-            return {}
-        at[path[-1]] = {}  # the shortest path comes last: reading a whole part outweighs reading within it
-    return found or None
 
 
 def _without_values(problem: jsonschema.ValidationError) -> str:

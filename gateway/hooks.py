@@ -18,8 +18,9 @@ from typing import Any
 from starlette.requests import Request
 
 from connectors import mapping, verify
-from connectors.manifest import ConfigError, Manifest
+from connectors.manifest import Manifest
 from connectors.mapping import Ignored, MappingError, Opened, WrongType
+from connectors.mistakes import ConfigError
 from connectors.verify import Claim, KeySource, SignatureRefused
 from connectors.webhook import Webhook
 from gateway import bodies, ingest, parking, problems, reading

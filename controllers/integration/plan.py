@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from connectors.manifest import ConfigError
+from connectors.mistakes import ConfigError
 from connectors.verify.unsigned import Unsigned
 from controllers.integration import objects
 from pipewright import actions as act

@@ -12,7 +12,7 @@ from controllers.integration import objects, plan
 from controllers.integration.observe import observe
 from pipewright import conditions, runner_facts
 from pipewright.api.v1alpha1 import Integration
-from pipewright.api.v1alpha1.integration import IntegrationStatus, SecretRef, WebhookStatus
+from pipewright.api.v1alpha1.integration import IntegrationStatus, ScopesStatus, SecretRef, WebhookStatus
 from pipewright.apply import apply, runner
 from pipewright.outcome import Outcome
 from pipewright.plan import Results
@@ -58,8 +58,21 @@ def status(
             generation=integration.generation,
             now=clock.now(),
         ),
+        scopes=_scopes(integration, observed),
         webhook=_webhook(integration, observed),
     )
+
+
+def _scopes(integration: Integration, observed: plan.Observed) -> ScopesStatus | None:
+    """What was told now, or last: a CI system that is down says nothing against it."""
+    check, last = observed.credentials, integration.status
+    if check is None:
+        return None
+    if check.accepted is None:
+        return last.scopes if last.observed_generation == integration.generation else None
+    if check.scopes is None:
+        return None
+    return ScopesStatus(granted=check.scopes.granted, missing=check.scopes.missing)
 
 
 def _webhook(integration: Integration, observed: plan.Observed) -> WebhookStatus | None:

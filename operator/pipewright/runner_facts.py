@@ -135,6 +135,14 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scopes:
+    """What the credentials may do at the provider, and what they would have to."""
+
+    granted: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialCheck:
     """What came of showing the credentials to the provider."""
 
@@ -142,6 +150,8 @@ class CredentialCheck:
     """None: the provider did not say."""
     reason: str
     message: str
+    scopes: Scopes | None = None
+    """None: the provider does not tell what the credentials may do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

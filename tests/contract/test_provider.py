@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from connectors import actions, catalogue, mapping, verify
-from connectors.actions import Account, OutcomeUnknown
+from connectors.actions import OutcomeUnknown
+from connectors.calls import Account
 from connectors.outbound import Outbound
 from connectors.verify import Claim
 from connectors.webhook import Webhook
@@ -117,6 +118,16 @@ async def test_accepted_credentials_pass_the_check(simulator: Simulator, client:
     await actions.check(GITHUB, account=simulator.account(), client=client)
 
 
+async def test_a_classic_token_that_may_do_too_little_is_told(simulator: Simulator, client: Outbound) -> None:
+    told = {"path": "/rate_limit", "status": 200, "headers": {"X-OAuth-Scopes": "gist"}}
+    simulator.ask("POST", "/_sim/faults", told)
+    account = simulator.account()
+    found = await ConnectorActions(client).check(
+        connector="github", config=account.config, credentials=account.credentials
+    )
+    assert (found.accepted, found.reason) == (False, "ScopesMissing")
+
+
 async def test_refused_credentials_stop_with_the_providers_words(
     simulator: Simulator, client: Outbound
 ) -> None:
@@ -139,7 +150,9 @@ async def test_refused_credentials_stop_with_the_providers_words(
 async def test_a_token_that_is_none_is_never_sent(simulator: Simulator, client: Outbound, token: str) -> None:
     account = Account(config={"baseUrl": simulator.url}, credentials={"token": Secret(token)})
     before = simulator.calls()
-    with pytest.raises(errors.Stalled, match="the Secret's field token is missing, empty or no token"):
+    with pytest.raises(
+        errors.Stalled, match=r"the Secret lacks token|the Secret's field token is missing, empty or no token"
+    ):
         await comment(simulator, client, account=account)
     assert simulator.calls() == before
 

@@ -51,12 +51,14 @@ __all__ = [
     "bind_answer",
     "bind_event",
     "bind_input",
+    "bind_item",
     "bind_items",
     "bind_payload",
     "bind_result",
     "bind_step",
     "conditions",
     "inputs",
+    "items",
     "outputs",
     "payloads",
     "steps",
@@ -158,17 +160,50 @@ def _bounded(value: Any, environment: Environment) -> Any:
 
 @cache
 def answers() -> Environment:
-    """For a connector's outputs: `body` (JSON) and `status` of a provider's answer."""
-    return Environment({"body": "dyn", "status": "int"}, bounds=_PAYLOAD, functions=_FUNCTIONS)
+    """For what a provider answers: `body` (JSON), `status` and `headers` (lower-case names)."""
+    return Environment(
+        {"body": "dyn", "status": "int", "headers": "map(string, string)"},
+        bounds=_PAYLOAD,
+        functions=_FUNCTIONS,
+    )
 
 
-def bind_answer(body: Any, status: int) -> Scope:
+def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
     """The scope of `answers()`.
 
     Raises:
         EvaluationError: the body is nested too deeply or has too many entries.
     """
-    return answers().bind(body=untyped(body, max_items=_PAYLOAD.dyn_items), status=status)
+    return answers().bind(
+        body=untyped(body, max_items=_PAYLOAD.dyn_items),
+        status=status,
+        headers=untyped(dict(headers), max_items=_PAYLOAD.dyn_items),
+    )
+
+
+@cache
+def items() -> Environment:
+    """For what a list of a provider's history says: `item`, `parent` (of a list within another), `lookup`."""
+    return Environment(
+        {"item": "dyn", "parent": "dyn", "project": "string", "lookup": "dyn"},
+        bounds=_PAYLOAD,
+        functions=_FUNCTIONS,
+    )
+
+
+def bind_item(item: Any, *, parent: Any, project: str, lookup: Mapping[str, Any]) -> Scope:
+    """The scope of `items()`; `lookup` is the manifest's own and clean.
+
+    Raises:
+        EvaluationError: the item is nested too deeply or has too many entries.
+    """
+    most = _PAYLOAD.dyn_items
+    return items().bind(
+        item=untyped(item, max_items=most),
+        parent=untyped(parent, max_items=most),
+        project=untyped(project, max_items=0),
+        lookup=dict(lookup),
+    )
 
 
 def payloads(*, of_user: bool = False, item: bool = False) -> Environment:

@@ -260,7 +260,7 @@ def test_a_list_of_which_nothing_is_wanted_is_ignored() -> None:
         ({"a": 1}, "build: each: must be a list, got an object"),
         ([{"state": "none"}] * 1001, "build: each: has 1001 elements, at most 1000 are mapped"),
         ([{"state": "none", "x": list(range(1000))}] * 400, "build: each: is too much to be mapped"),
-        ([{}], 'build: Key not found in map : "state"'),
+        ([{}], 'build: when: Key not found in map : "state"'),
         ([7], "build: "),
         ([{**BUILD["jobs"][0], "at": "now"}], "build: startedAt: time: 'now' is no time that is known here"),
         ([{**BUILD["jobs"][0], "id": 7}], "build: id: must be a text"),
@@ -317,7 +317,7 @@ def test_however_an_element_is_spoiled_only_known_answers_come_out(data: st.Data
     except MappingError:
         return
     for _, record in [] if isinstance(found, Ignored) else found:
-        assert events.parse_record(events.record_json(record)) == record
+        assert events.parse_record(events.record_json(record), partial=True) == record
 
 
 # --- SNS ---------------------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from connectors import catalogue, manifest, verify
-from connectors.compiling import ManifestError
-from connectors.manifest import ConfigError
+from connectors.mistakes import ConfigError, ManifestError
 from connectors.verify.unsigned import Unsigned
 from connectors.webhook import Webhook
 from pipewright.expressions import Template, inputs
@@ -142,6 +141,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "another version": (change("apiVersion", to="connector/v2"), "$.apiVersion"),
     "an unknown field": (change("colour", to="red"), "'colour'"),
     "no check": (change("check", to=None), "'check' is a dependency of 'http'"),
+    "a history of one who is not called": (
+        lambda data: [data.pop(name) for name in ("http", "credentials", "check", "actions")],  # type: ignore[arg-type, return-value]
+        "'http' is a dependency of 'sync'",
+    ),
     "an unknown verification": (change("webhook", "verify", "kind", to="md5"), "$.webhook.verify.kind"),
     "an option of another kind": (change("webhook", "verify", "signed", to="{body}"), "'signed'"),
     "a weak algorithm": (change("webhook", "verify", "algorithm", to="md5"), "$.webhook.verify.algorithm"),
@@ -216,7 +219,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     ),
     "a path that is none": (change("check", "get", to="rate_limit"), "$.check.get"),
     "a path with a query": (change("check", "get", to="/rate_limit?x=1"), "$.check.get"),
-    "a token that no credential has": (change("http", "auth", "field", to="key"), "http.auth.field"),
+    "a token that no credential has": (
+        change("http", "auth", 0, "field", to="key"),
+        "http.auth[0]: no credential is called key",
+    ),
     "a mapping that does not compile": (
         change("webhook", "events", 0, "map", "sha", to="body.workflow_run."),
         "webhook.events[0].map.sha: line 1, column 19",

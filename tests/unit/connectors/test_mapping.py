@@ -149,7 +149,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "no run at all": ({"action": "completed"}, 'workflow_run: project: Key not found in map : "repository"'),
     "a run that is null": (spoiled("workflow_run", to=None), "workflow_run: pipeline: a value is absent"),
     "a run that is a list": (spoiled("workflow_run", to=[1]), "workflow_run: pipeline: "),
-    "no action": ({}, 'workflow_run: Key not found in map : "action"'),
+    "no action": ({}, 'workflow_run: when: Key not found in map : "action"'),
     "a sha that is a number": (
         spoiled("workflow_run", "head_sha", to=5),
         "workflow_run: sha: must be a text",

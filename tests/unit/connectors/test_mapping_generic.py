@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from connectors import catalogue, mapping, verify, webhook
-from connectors.manifest import ConfigError
 from connectors.mapping import Ignored, MappingError, open_delivery
+from connectors.mistakes import ConfigError
 from connectors.webhook import Webhook
 from pipewright import events
 

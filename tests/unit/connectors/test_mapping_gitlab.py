@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import catalogue, mapping
-from connectors.actions import Account, perform
-from connectors.manifest import ConfigError
+from connectors.actions import perform
+from connectors.calls import Account
 from connectors.mapping import Delivery, Ignored, MappingError, Opened
+from connectors.mistakes import ConfigError
 from connectors.outbound import Answer
 from connectors.verify.shared_token import SharedToken
 from connectors.webhook import Webhook
@@ -223,7 +224,7 @@ def test_however_a_body_is_spoiled_only_known_answers_come_out(data: st.DataObje
     if not isinstance(found, Ignored):
         for event_type, record in found:
             assert event_type == record.type
-            assert events.parse_record(events.record_json(record)) == record
+            assert events.parse_record(events.record_json(record), partial=True) == record
 
 
 class Asked:

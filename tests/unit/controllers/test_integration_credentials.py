@@ -55,7 +55,7 @@ CHECKS: dict[str, tuple[Integration, tuple[bool, str], str]] = {
     "another does, and says which": (
         integration(connector="github"),
         (False, "SecretMissing"),
-        "spec.credentials: github needs a Secret with token: name it in secretRef",
+        "github needs a Secret with token, or appId and installationId and privateKey: name it in secretRef",
     ),
     "one that is named must be there": (
         integration(connector="github", credentials={"secretRef": {"name": "token"}}),

@@ -98,9 +98,27 @@ class WebhookStatus(Base):
     """The Secret in this namespace that holds the signing secret for the CI system's settings."""
 
 
+ScopeName = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class ScopesStatus(Base):
+    """What the credentials may do at the CI system."""
+
+    granted: Annotated[
+        tuple[ScopeName, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = ()
+    """The scopes that the credentials have, the first 64 by name."""
+    missing: Annotated[
+        tuple[ScopeName, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = ()
+    """The scopes that the connector needs and the credentials do not have."""
+
+
 class IntegrationStatus(Status):
     """What is set up for the CI system."""
 
+    scopes: ScopesStatus | None = None
+    """What the credentials may do; absent where the CI system does not tell, as for fine-grained tokens."""
     webhook: WebhookStatus | None = None
     """What to enter in the CI system's webhook settings; absent while the webhook is disabled."""
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors import actions, catalogue
-from connectors.actions import Account, OutcomeUnknown
+from connectors.actions import OutcomeUnknown
+from connectors.auth import Tokens
+from connectors.calls import Account
 from connectors.manifest import Manifest
 from connectors.outbound import Outbound
 from pipewright import errors
-from pipewright.ports import Secret
-from pipewright.runner_facts import CredentialCheck, Performed
+from pipewright.ports import Secret, SystemClock
+from pipewright.runner_facts import CredentialCheck, Performed, Scopes
 
 _DONE = frozenset({"AnswerTooLarge", "AnswerNotUnderstood"})
 """Refusals of the answer and not of the action: it was done, and must not be repeated blindly."""
@@ -23,6 +25,7 @@ class ConnectorActions:
     def __init__(self, client: Outbound, *, connectors: Mapping[str, Manifest] | None = None) -> None:
         """`connectors` is the catalogue unless a test brings its own."""
         self._client = client
+        self._tokens = Tokens(clock=SystemClock())
         self._connectors = catalogue.load() if connectors is None else connectors
 
     @property
@@ -37,15 +40,21 @@ class ConnectorActions:
         manifest = self._connectors[connector]
         account = Account(config=config, credentials=credentials)
         try:
-            await actions.check(manifest, account=account, client=self._client)
+            told = await actions.check(manifest, account=account, client=self._client, tokens=self._tokens)
         except errors.Stalled as refused:
             return CredentialCheck(accepted=False, reason=refused.reason, message=refused.message)
         except (errors.Waiting, errors.BackendError) as trouble:
             message = f"{trouble.message}; it is asked again"
             return CredentialCheck(accepted=None, reason=trouble.reason, message=message)
-        return CredentialCheck(
-            accepted=True, reason="CredentialsValid", message=f"{manifest.title} accepts the credentials"
-        )
+        scopes = Scopes(granted=told.granted, missing=told.missing) if told is not None else None
+        if scopes is not None and scopes.missing:
+            message = (
+                f"{manifest.title} accepts the token, but it lacks the scopes {', '.join(scopes.missing)}: "
+                "give it these, or put one that has them into the Secret"
+            )
+            return CredentialCheck(accepted=False, reason="ScopesMissing", message=message, scopes=scopes)
+        message = f"{manifest.title} accepts the credentials"
+        return CredentialCheck(accepted=True, reason="CredentialsValid", message=message, scopes=scopes)
 
     async def perform(
         self,
@@ -63,7 +72,12 @@ class ConnectorActions:
         account = Account(config=config, credentials=credentials)
         try:
             result = await actions.perform(
-                manifest, action, inputs=inputs, account=account, client=self._client
+                manifest,
+                action,
+                inputs=inputs,
+                account=account,
+                client=self._client,
+                tokens=self._tokens,
             )
         except OutcomeUnknown as lost:
             return Performed(phase="Unknown", message=lost.message)
