@@ -28,6 +28,8 @@ from pipewright.runner_facts import Synced
 CURRENT = "SyncCurrent"
 OVERLAP = timedelta(hours=6)
 """A pass begins so long before the end of the last one: what ran then may have finished since."""
+LEFT_OUT = 5
+"""Notes of what a pass left out that are kept."""
 AT_ONCE = timedelta(seconds=1)
 """When to read on: others have their turn between."""
 
@@ -120,6 +122,9 @@ def told(integration: Integration, observed: Observed, synced: Synced | None, *,
         return Told(facts=(hindrance,), status=last)  # what it waits for has its own next look
     if synced is None:
         return Told(facts=(_reading(part),), status=last, next_look=CHECK_AGAIN)
+    before = last.left_out if Pass.parse(last.cursor) is not None else ()
+    left_out = tuple(dict.fromkeys((*before, *synced.left_out)))[:LEFT_OUT]
+    last = last.model_copy(update={"left_out": left_out})
     if synced.cursor is not None:
         part = replace(part, cursor=synced.cursor)
         last = last.model_copy(update={"cursor": part.text()})

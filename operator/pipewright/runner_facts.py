@@ -176,6 +176,8 @@ class HistoryPart:
     """Where to read on; None when all that was asked for is read."""
     trouble: Trouble | None = None
     """What ended the reading early."""
+    left_out: tuple[str, ...] = ()
+    """What was not understood, the first few: fields and reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,8 @@ class Synced:
     cursor: str | None
     """Everything before it is stored."""
     trouble: Trouble | None = None
+    left_out: tuple[str, ...] = ()
+    """What was not understood, the first few: fields and reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

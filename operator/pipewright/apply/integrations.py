@@ -65,7 +65,7 @@ async def read_history(action: integration.ReadHistory, ports: RunnerPorts) -> S
         return _stopped(action, later.reason, later.message, later.after)
     except (errors.Stalled, errors.BackendError) as trouble:
         return _stopped(action, trouble.reason, trouble.message, runner_facts.HISTORY_AGAIN)
-    return Synced(cursor=part.cursor, trouble=part.trouble)
+    return Synced(cursor=part.cursor, trouble=part.trouble, left_out=part.left_out)
 
 
 def _stopped(action: integration.ReadHistory, reason: str, message: str, after: timedelta) -> Synced:

@@ -120,6 +120,14 @@ async def test_a_run_that_takes_too_long_is_given_up_and_those_before_it_are_kep
     assert (part.trouble.reason, part.trouble.after) == ("Unreachable", timedelta(minutes=5))
 
 
+async def test_what_is_not_understood_is_left_out_and_told(provider: Any, client: Outbound) -> None:
+    serve(provider, run(1), *({**run(number), "head_sha": [number] * 99} for number in range(2, 9)))
+    part = await read(provider, client)
+    assert [record.id for record in part.records] == ["1"]
+    assert 0 < len(part.left_out) <= 5
+    assert all(note.startswith("run: sha") and len(note) <= 200 for note in part.left_out)
+
+
 async def test_what_lies_in_the_future_is_left_out(provider: Any, client: Outbound) -> None:
     ahead = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     serve(provider, run(1), run(2, at=ahead))

@@ -170,6 +170,22 @@ async def test_every_project_is_read_in_its_turn(world: World) -> None:
     assert world.actions.read == [("acme/pay", ""), ("acme/pay", "p"), ("acme/web", "")]
 
 
+async def test_what_a_reading_left_out_is_told_until_the_next_one(world: World) -> None:
+    world.actions.histories = [
+        replace(part(1, cursor="a"), left_out=("run: a", "run: b")),
+        replace(part(2), left_out=("run: b", "job: c")),
+    ]
+    told = []
+    for _ in range(2):
+        await world.look()
+        assert world.status.sync is not None
+        told.append(world.status.sync.left_out)
+    assert told == [("run: a", "run: b"), ("run: a", "run: b", "job: c")]
+    world.clock.time = BEGIN + timedelta(hours=1)
+    await world.look()
+    assert world.status.sync.left_out == ()
+
+
 async def test_reading_on_is_no_news(world: World) -> None:
     assert await world.look() == CURRENT
     world.clock.time = BEGIN + timedelta(hours=1)

@@ -136,6 +136,11 @@ class SyncStatus(Base):
     """Runs until then are read; absent while they are read for the first time."""
     cursor: Annotated[str, Field(max_length=16384)] = ""
     """Where the reading under way goes on, for Pipewright alone; empty between two."""
+    left_out: Annotated[
+        tuple[Annotated[str, Field(max_length=200)], ...],
+        Field(max_length=5, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ()
+    """What the last reading did not understand and left out, the first few: fields and reasons."""
     revision: Annotated[str, Field(max_length=64)]
     """Of connector, config, projects and backfill: when one of them changes, all is read anew."""
 

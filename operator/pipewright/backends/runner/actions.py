@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from connectors import actions, catalogue, sync
@@ -30,6 +30,9 @@ from pipewright.runner_facts import (
 HISTORY_PAGES = 60
 """Requests of one look at a history, about; another Integration has its turn after them."""
 HISTORY_ITEMS = 3000
+HISTORY_LEFT_OUT = 5
+"""Notes of what was not understood, each of so many characters at most:"""
+HISTORY_NOTE = 200
 HISTORY_SECONDS = 20.0
 """After these no other run is begun."""
 HISTORY_LONGEST = 45.0
@@ -91,11 +94,21 @@ class ConnectorActions:
         manifest = self._connectors[connector]
         account = Account(config=config, credentials=credentials)
         found: list[Record] = []
+        left_out: dict[str, None] = {}
         place: str | None = cursor
+
+        def part(trouble: Trouble | None = None) -> HistoryPart:
+            return HistoryPart(
+                records=tuple(found),
+                cursor=place,
+                trouble=trouble,
+                left_out=tuple(left_out)[:HISTORY_LEFT_OUT],
+            )
+
         try:
-            session = Calls(manifest, account, client=self._client, tokens=self._tokens)
             if manifest.sync is None:
                 raise errors.Stalled("NotSupported", f"{manifest.title} has no history to read")
+            session = Calls(manifest, account, client=self._client, tokens=self._tokens)
             ends = time.monotonic() + HISTORY_SECONDS
             batches = sync.history(
                 session,
@@ -109,17 +122,19 @@ class ConnectorActions:
             async with asyncio.timeout(HISTORY_LONGEST), aclosing(batches):
                 async for batch in batches:
                     found += [record for record in batch.records if _has_happened(record)]
+                    if len(left_out) < HISTORY_LEFT_OUT:
+                        left_out |= dict.fromkeys(note[:HISTORY_NOTE] for note in batch.refused)
                     place = batch.cursor.text() if batch.cursor is not None else None
                     if time.monotonic() > ends:
                         break
         except TimeoutError:
             message = f"{manifest.title} took longer than {HISTORY_LONGEST:.0f} s to tell of a run"
-            return _cut(found, place, "Unreachable", message, HISTORY_AGAIN)
+            return part(Trouble(reason="Unreachable", message=message, after=HISTORY_AGAIN))
         except errors.Waiting as later:
-            return _cut(found, place, later.reason, later.message, later.after)
+            return part(Trouble(reason=later.reason, message=later.message, after=later.after))
         except (errors.Stalled, errors.BackendError) as trouble:
-            return _cut(found, place, trouble.reason, trouble.message, HISTORY_AGAIN)
-        return HistoryPart(records=tuple(found), cursor=place)
+            return part(Trouble(reason=trouble.reason, message=trouble.message, after=HISTORY_AGAIN))
+        return part()
 
     async def perform(
         self,
@@ -164,10 +179,3 @@ def _has_happened(record: Record) -> bool:
     except RecordError:
         return False
     return True
-
-
-def _cut(
-    found: Sequence[Record], place: str | None, reason: str, message: str, after: timedelta
-) -> HistoryPart:
-    trouble = Trouble(reason=reason, message=message, after=after)
-    return HistoryPart(records=tuple(found), cursor=place, trouble=trouble)
