@@ -8,7 +8,8 @@ from importlib import resources
 from types import MappingProxyType
 
 from connectors import manifest
-from connectors.manifest import Manifest, ManifestError
+from connectors.manifest import Manifest
+from connectors.mistakes import ManifestError
 
 
 @cache

@@ -6,34 +6,26 @@ of its expressions, or by a name that points nowhere. So a request never meets a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any, Final
 
 import jsonschema
 import yaml
 
-from connectors import verify
-from connectors.verify import AnyVerifier
+from connectors import http, listing, scopes, webhook
+from connectors.compiling import Compiler
+from connectors.http import Http
+from connectors.listing import Sync
+from connectors.mistakes import ConfigError, ManifestError
+from connectors.scopes import Check
+from connectors.webhook import FromConfig, Webhook
 from pipewright import expressions
-from pipewright.expressions import Condition, ExpressionError, Program, Template
-
-Reads = Mapping[str, "Reads"]
-"""Field names to what is read below; nothing below means all of it."""
+from pipewright.expressions import Program, Template
 
 METHODS: Final = ("get", "post", "put", "patch", "delete")
-
-
-class ManifestError(ValueError):
-    """A manifest that cannot be used: the message names the connector, the place and what is wrong there."""
-
-
-class ConfigError(ValueError):
-    """Settings or inputs that a connector's schema refuses: the message names each field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,55 +34,6 @@ class CredentialField:
 
     title: str
     description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimit:
-    """How a provider tells that a refusal is only a spent quota."""
-
-    statuses: frozenset[int]
-    remaining: str
-    reset: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Http:
-    """How a connector's provider is called."""
-
-    base_url: Template
-    token_field: str
-    headers: Mapping[str, str]
-    timeout_seconds: int
-    max_response_bytes: int
-    retry_statuses: frozenset[int]
-    retry_header: str
-    rate_limit: RateLimit | None
-    message: Program | None
-    check_path: Template
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRule:
-    """What one kind of delivery says about a run or a job."""
-
-    name: str
-    when: Condition
-    record: str
-    fields: Mapping[str, Program]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Webhook:
-    """How deliveries are verified, told apart and mapped."""
-
-    verify: AnyVerifier
-    delivery_header: str
-    event_header: str
-    lookup: Mapping[str, Mapping[str, str]]
-    rules: Mapping[str, tuple[EventRule, ...]]
-    """By the event's name."""
-    reads: Mapping[str, Reads]
-    """By the event's name: the parts of a body that its rules may read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +80,12 @@ class Manifest:
     config: Mapping[str, Any]
     """JSON Schema."""
     credentials: Mapping[str, CredentialField]
-    http: Http
-    webhook: Webhook | None
+    http: Http | None
+    """None: the provider is never called, and needs no credentials."""
+    check: Check | None
+    """As `http`."""
+    webhook: Webhook | FromConfig | None
+    sync: Sync | None
     actions: Mapping[str, Action]
 
     def configure(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -147,7 +94,25 @@ class Manifest:
         Raises:
             ConfigError: names each setting that is wrong, never its value.
         """
-        return _checked(self.completed(config), self.config, what=f"the config of connector {self.name}")
+        found = _checked(self.completed(config), self.config, what=f"the config of connector {self.name}")
+        self.webhook_of(found)
+        return found
+
+    def webhook_of(self, config: Mapping[str, Any]) -> Webhook | None:
+        """The webhook of an Integration with this config.
+
+        Raises:
+            ConfigError: the config describes it, and wrongly.
+        """
+        try:
+            return webhook.resolve(self.webhook, config)
+        except ManifestError as error:
+            raise ConfigError(str(error)) from None
+
+    def plain(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings without a webhook that they describe: what expressions see as `config`."""
+        own = self.webhook.key if isinstance(self.webhook, FromConfig) else None
+        return {name: value for name, value in config.items() if name != own}
 
     def completed(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings with the defaults filled in, unchecked."""
@@ -174,7 +139,7 @@ def parse(text: str, *, where: str) -> Manifest:
         raise ManifestError(f"{where}: {problem.json_path}: {problem.message}")
     for name, schema in (
         ("config", data["config"]),
-        *((key, act["input"]) for key, act in data["actions"].items()),
+        *((key, act["input"]) for key, act in data.get("actions", {}).items()),
     ):
         try:
             jsonschema.Draft202012Validator.check_schema(schema)
@@ -183,78 +148,26 @@ def parse(text: str, *, where: str) -> Manifest:
     return _Reader(where).manifest(data)
 
 
-class _Reader:
-    """Turns checked data into dataclasses, and remembers where it is for messages."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
+class _Reader(Compiler):
+    """Turns checked data into dataclasses."""
 
     def manifest(self, data: Mapping[str, Any]) -> Manifest:
-        if data["http"]["auth"]["field"] not in data["credentials"]:
-            raise ManifestError(f"{self._where}: http.auth.field: no credential is called so")
+        calls, credentials = data.get("http"), data.get("credentials", {})
         return Manifest(
             **{key: data["metadata"][key] for key in ("name", "title", "category", "docs", "maturity")},
             config=data["config"],
-            credentials={name: CredentialField(**field) for name, field in data["credentials"].items()},
-            http=self._http(data["http"], check=data["check"]["get"]),
+            credentials={name: CredentialField(**field) for name, field in credentials.items()},
+            http=http.read(calls, credentials=credentials, compiler=self) if calls is not None else None,
+            check=scopes.read(data["check"], self) if "check" in data else None,
             webhook=self._webhook(data["webhook"]) if "webhook" in data else None,
-            actions={name: self._action(name, action) for name, action in data["actions"].items()},
+            sync=listing.read(data["sync"], self) if "sync" in data else None,
+            actions={name: self._action(name, action) for name, action in data.get("actions", {}).items()},
         )
 
-    def _http(self, data: Mapping[str, Any], *, check: str) -> Http:
-        limit = data.get("rateLimit")
-        return Http(
-            base_url=self._template(data["baseUrl"], "http.baseUrl"),
-            token_field=data["auth"]["field"],
-            headers=data.get("headers", {}),
-            timeout_seconds=data["timeoutSeconds"],
-            max_response_bytes=data["maxResponseBytes"],
-            retry_statuses=frozenset(data["retry"]["statuses"]),
-            retry_header=data["retry"]["header"].lower(),
-            rate_limit=limit
-            and RateLimit(
-                statuses=frozenset(limit["statuses"]),
-                remaining=limit["remaining"].lower(),
-                reset=limit["reset"].lower(),
-            ),
-            message=self._program(data["message"], expressions.answers(), "http.message")
-            if "message" in data
-            else None,
-            check_path=self._template(check, "check.get"),
-        )
-
-    def _webhook(self, data: Mapping[str, Any]) -> Webhook:
-        rules: dict[str, tuple[EventRule, ...]] = {}
-        for at, event in enumerate(data["events"]):
-            rules[event["name"]] = (*rules.get(event["name"], ()), self._rule(event, f"webhook.events[{at}]"))
-        return Webhook(
-            verify=self._verify(data["verify"]),
-            delivery_header=data["deliveryHeader"].lower(),
-            event_header=data["eventHeader"].lower(),
-            lookup=data.get("lookup", {}),
-            rules=rules,
-            reads={name: _reads(found) for name, found in rules.items()},
-        )
-
-    def _verify(self, data: Mapping[str, Any]) -> AnyVerifier:
-        try:
-            return verify.KINDS[data["kind"]](data, lambda source: self._template(source, "webhook.verify"))
-        except ManifestError:
-            raise
-        except ValueError as error:
-            raise ManifestError(f"{self._where}: webhook.verify: {error}") from None
-
-    def _rule(self, data: Mapping[str, Any], at: str) -> EventRule:
-        environment = expressions.payloads()
-        return EventRule(
-            name=data["name"],
-            when=self._condition(data["when"], environment, f"{at}.when"),
-            record=data["record"],
-            fields={
-                name: self._program(source, environment, f"{at}.map.{name}")
-                for name, source in data["map"].items()
-            },
-        )
+    def _webhook(self, data: Mapping[str, Any]) -> Webhook | FromConfig:
+        if "config" in data:
+            return FromConfig(key=data["config"])
+        return webhook.parse(data, self)
 
     def _action(self, name: str, data: Mapping[str, Any]) -> Action:
         method = next(method for method in METHODS if method in data)
@@ -264,51 +177,15 @@ class _Reader:
             title=data["title"],
             description=data["description"],
             method=method.upper(),
-            path=self._template(data[method], f"{at}.{method}"),
+            path=self.template(data[method], f"{at}.{method}"),
             idempotent=data["idempotent"],
             input=data["input"],
-            body={
-                key: self._template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()
-            },
+            body={key: self.template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()},
             output={
-                key: self._program(source, expressions.answers(), f"{at}.output.{key}")
+                key: self.program(source, expressions.answers(), f"{at}.output.{key}")
                 for key, source in data["output"].items()
             },
         )
-
-    def _template(self, source: str, at: str) -> Template:
-        try:
-            return Template(source, expressions.inputs())
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
-
-    def _program(self, source: str, environment: expressions.Environment, at: str) -> Program:
-        try:
-            return environment.expression(source)
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
-
-    def _condition(self, source: str, environment: expressions.Environment, at: str) -> Condition:
-        try:
-            return environment.condition(source)
-        except ExpressionError as error:
-            raise ManifestError(f"{self._where}: {at}: {error}") from None
-
-
-def _reads(rules: Iterable[EventRule]) -> Reads:
-    """Bodies are large and rules read little of them: only that is handed to the expressions."""
-    programs = [program for rule in rules for program in (rule.when.program, *rule.fields.values())]
-    found: dict[str, Any] = {}
-    for path in sorted(
-        {path for program in programs for path in program.reads("body")}, key=len, reverse=True
-    ):
-        at = found
-        for part in path[:-1]:
-            at = at.setdefault(part, {})
-        if not path:
-            return {}
-        at[path[-1]] = {}  # the shortest path comes last: reading a whole part outweighs reading within it
-    return found
 
 
 def _checked(values: Mapping[str, Any], schema: Mapping[str, Any], *, what: str) -> Mapping[str, Any]:
@@ -363,5 +240,4 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 @cache
 def _validator() -> jsonschema.Draft202012Validator:
-    schema = json.loads(resources.files("connectors").joinpath("schema.json").read_text(encoding="utf-8"))
-    return jsonschema.Draft202012Validator(schema)
+    return jsonschema.Draft202012Validator(webhook.schema())

@@ -1,4 +1,6 @@
-"""What does a delivery say? A verified body becomes records, by the manifest's expressions alone.
+"""What does a delivery say? A verified delivery becomes records, by the manifest's expressions alone.
+
+    open_delivery ─► Opened ─► identify: id and event's name ─► map_delivery: records, or why there are none
 
 Pure: no clock, no I/O. Whatever a hostile body holds (null, other types, deep nesting), the answer is
 records, `Ignored`, or `MappingError`, which is the sender's fault and a 4xx.
@@ -6,23 +8,32 @@ records, `Ignored`, or `MappingError`, which is the sender's fault and a 4xx.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final
 
-from connectors.manifest import EventRule, Manifest, Reads, Webhook
-from pipewright import events, expressions
-from pipewright.events import EventType, Record, RecordError
-from pipewright.expressions import EvaluationError
+from connectors.document import MappingError, Opened, WrongType, open_delivery, parse_body
+from connectors.rules import Reads, RuleError, part, record_of
+from connectors.verify.sns import SnsMessage, confirmation
+from connectors.webhook import EventRule, Source, Webhook
+from pipewright import expressions, records
+from pipewright.events import EventType, Record
+from pipewright.expressions import EvaluationError, Payload, Scope
 
+__all__ = [
+    "Delivery", "Ignored", "MappingError", "Opened", "WrongType", "identify", "map_delivery",
+    "open_delivery", "parse_body",
+]  # fmt: skip
+
+MAX_RECORDS: Final = 2000
+"""Records that one delivery may be."""
+MAX_WORK: Final = 2_000_000
+"""Values that may be handed to expressions for the elements of one list."""
+_LONGEST_ID: Final = 2048
 _DELIVERY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_.: -]{1,100}")
-
-
-class MappingError(Exception):
-    """The delivery is not what its kind must be. The message names the part, never its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,86 +45,146 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a delivery's headers say of it."""
+    """Which delivery it is, and of what."""
 
     id: str
     event: str
 
 
-def identify(webhook: Webhook, headers: Mapping[str, str]) -> Delivery:
-    """Id and name of a delivery; `headers` have lower-case names.
+def identify(webhook: Webhook, opened: Opened, config: Mapping[str, Any] | None = None) -> Delivery:
+    """Id and name of a delivery: by a header, an expression, or where there is none by the body's digest.
 
     Raises:
-        MappingError: a header is missing or no identifier.
+        MappingError: what should name it is missing or no identifier.
     """
-    delivery, event = headers.get(webhook.delivery_header, ""), headers.get(webhook.event_header, "")
-    if not _DELIVERY_ID.fullmatch(delivery):
-        raise MappingError(f"the header {webhook.delivery_header} must hold the delivery's id")
-    if not _EVENT_NAME.fullmatch(event):
-        raise MappingError(f"the header {webhook.event_header} must name the event")
-    return Delivery(delivery, event)
+    scope = None
+    if webhook.delivery.expression or webhook.event.expression:
+        scope = _bound(webhook, opened, webhook.identity_reads, config or {}, what="the delivery")
+    return Delivery(_delivery_id(webhook.delivery, opened, scope), _event_name(webhook, opened, scope))
 
 
-def parse_body(raw: bytes) -> Any:
-    """The JSON of a verified body.
+def _delivery_id(source: Source, opened: Opened, scope: Scope | None) -> str:
+    if source.expression is not None:
+        found = _told(source, scope, "the delivery's id")
+        if _DELIVERY_ID.fullmatch(found):
+            return found
+        # a URL, or two ids in one: what is no identifier of ours counts by its digest
+        return f"sha256:{hashlib.sha256(found.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    if not source.header:
+        return f"sha256:{opened.digest}"
+    found = opened.headers.get(source.header, "")
+    if not _DELIVERY_ID.fullmatch(found):
+        raise MappingError(f"the header {source.header} must hold the delivery's id")
+    return found
 
-    Raises:
-        MappingError: it is no JSON object in UTF-8.
-    """
+
+def _event_name(webhook: Webhook, opened: Opened, scope: Scope | None) -> str:
+    source = webhook.event
+    if source.expression is not None:
+        found, where = _told(source, scope, "the event's name"), "the event's name in the delivery"
+    elif source.header:
+        found, where = opened.headers.get(source.header, ""), f"the header {source.header}"
+    else:
+        return next(iter(webhook.rules))
+    if not _EVENT_NAME.fullmatch(found):
+        raise MappingError(f"{where} must name the event")
+    return found
+
+
+def _told(source: Source, scope: Scope | None, what: str) -> str:
+    assert source.expression is not None, "only an expression is asked"
+    assert scope is not None, "an expression has a scope"
     try:
-        body = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise MappingError("the body must be a JSON object in UTF-8") from None
-    if not isinstance(body, dict):
-        raise MappingError("the body must be a JSON object in UTF-8")
-    return body
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+        found = source.expression.value(scope)
+    except EvaluationError as error:
+        raise MappingError(f"{what}: {error.message}") from None
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    if not isinstance(found, str) or not 0 < len(found) <= _LONGEST_ID:
+        raise MappingError(f"{what} must be a text or a number, and not empty")
+    return found
 
 
 def map_delivery(
-    manifest: Manifest, *, headers: Mapping[str, str], body: Any
+    webhook: Webhook, opened: Opened, *, event: str, config: Mapping[str, Any] | None = None
 ) -> list[tuple[EventType, Record]] | Ignored:
     """The records that a delivery is, with the type of event that each makes, or why there are none.
 
     Raises:
         MappingError: the body lacks what its event must have, or has it in another shape.
     """
-    if manifest.webhook is None:
-        return Ignored(f"{manifest.title} has no webhooks")
-    event = headers.get(manifest.webhook.event_header, "")
-    rules = manifest.webhook.rules.get(event)
+    if isinstance(webhook.verify, SnsMessage) and (asked := confirmation(opened.body)):
+        return Ignored(asked)
+    rules = webhook.rules.get(event)
     if rules is None:
         return Ignored(
             f"events of the kind {event} are not used" if _EVENT_NAME.fullmatch(event) else "unknown event"
         )
+    scope = _bound(webhook, opened, webhook.reads[event], config or {}, what=event)
+    found: list[Record] = []
+    for rule in rules:
+        for each in _scopes(webhook, rule, opened, scope, config or {}):
+            try:
+                record = record_of(rule, each, partial=True)
+            except RuleError as error:
+                raise MappingError(f"{rule.name}: {error}") from None
+            if record is not None:
+                found.append(record)
+            if len(found) > MAX_RECORDS:
+                raise MappingError(f"{event}: is more than {MAX_RECORDS} records")
+    return [(record.type, record) for record in found] or Ignored(f"this {event} says nothing that is kept")
+
+
+def _bound(
+    webhook: Webhook, opened: Opened, reads: Reads | None, config: Mapping[str, Any], *, what: str
+) -> Scope:
     try:
-        read = _part(body, manifest.webhook.reads[event])
-        scope = expressions.bind_payload(read, headers, manifest.webhook.lookup)
-        wanted = [rule for rule in rules if rule.when.holds(scope)]
+        return expressions.bind_payload(_payload(webhook, opened, reads, config), of_user=webhook.by_user)
     except EvaluationError as error:
-        raise MappingError(f"{event}: {error.message}") from None
-    records = [_record(rule, scope) for rule in wanted]
-    return [(record.type, record) for record in records] or Ignored(f"this {event} says nothing that is kept")
+        raise MappingError(f"{what}: {error.message}") from None
 
 
-def _part(value: Any, reads: Reads) -> Any:
-    """The part of a body that rules read, so that the rest need not be converted."""
-    if not reads or not isinstance(value, dict):
-        return value
-    return {name: _part(value[name], below) for name, below in reads.items() if name in value}
+def _payload(webhook: Webhook, opened: Opened, reads: Reads | None, config: Mapping[str, Any]) -> Payload:
+    return Payload(
+        body=part(opened.body, reads),
+        headers=opened.headers,
+        lookup=webhook.lookup,
+        config=config,
+    )
 
 
-def _record(rule: EventRule, scope: expressions.Scope) -> Record:
-    found: dict[str, Any] = {"type": rule.record}
-    for field, program in rule.fields.items():
-        try:
-            found[field] = program.value(scope)
-        except EvaluationError as error:
-            raise MappingError(f"{rule.name}: {field}: {error.message}") from None
+def _scopes(
+    webhook: Webhook, rule: EventRule, opened: Opened, scope: Scope, config: Mapping[str, Any]
+) -> Iterator[Scope]:
+    """What the rule's expressions are asked with: once, or for each element of its list."""
+    if rule.each is None:
+        yield scope
+        return
     try:
-        return events.parse_record(found)
-    except RecordError as error:
-        raise MappingError(f"{rule.name}: {error}") from None
+        items = rule.each.value(scope)
+        if not isinstance(items, list):
+            raise MappingError(f"{rule.name}: each: must be a list, got {records.kind_of(items)}")
+        if len(items) > webhook.max_items:
+            raise MappingError(
+                f"{rule.name}: each: has {len(items)} elements, at most {webhook.max_items} are mapped"
+            )
+        payload = _payload(webhook, opened, rule.reads, config)
+        work = _values(items) + len(items) * _values(payload.body)
+        if work * len(rule.programs) > MAX_WORK:
+            raise MappingError(f"{rule.name}: each: is too much to be mapped")
+        yield from expressions.bind_items(payload, items, of_user=webhook.by_user)
+    except EvaluationError as error:
+        raise MappingError(f"{rule.name}: each: {error.message}") from None
+
+
+def _values(value: Any) -> int:
+    """How many values are in a value; its nesting was bounded when it was bound."""
+    waiting, count = [value], 0
+    while waiting:
+        at = waiting.pop()
+        count += 1
+        if isinstance(at, dict):
+            waiting.extend(at.values())
+        elif isinstance(at, list):
+            waiting.extend(at)
+    return count

@@ -50,7 +50,7 @@ class NotAnswered(errors.Unreachable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a server answered; header names are lower-case."""
+    """What a server answered; header names are lower-case, and one that came twice has both values."""
 
     status: int
     headers: Mapping[str, str]
@@ -110,8 +110,9 @@ class Outbound:
                 method, target, headers=dict(headers), data=body, allow_redirects=False, timeout=limits
             ) as response:
                 content, complete = await _read(response, max_bytes)
-                found = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(status=response.status, headers=found, body=content, complete=complete)
+                return Answer(
+                    status=response.status, headers=_joined(response), body=content, complete=complete
+                )
         except aiohttp.ClientConnectorDNSError as error:
             if isinstance(error.os_error, _AddressRefused):
                 raise _refused(place) from None
@@ -224,6 +225,15 @@ def _result(host: str, port: int, address: str) -> ResolveResult:
 async def _resolve(host: str, port: int) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _joined(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """The headers, those of one name as one list (RFC 9110 §5.3): several of Link are usual."""
+    found: dict[str, str] = {}
+    for name, value in response.headers.items():
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:

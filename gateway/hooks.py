@@ -1,6 +1,6 @@
 """POST /hooks/{hook_id}: a provider's delivery, from the first byte to the answer after the commit.
 
-    path ─► length ─► room in the tenant's lane ─► body ─► signature ─► id ─► parse ─► map ─► store ─► answer
+    path ─► length ─► room in the tenant's lane ─► body ─► signature ─► parse ─► id ─► map ─► store ─► answer
 
 In this order: nothing is read for an unknown path, nothing parsed that is not signed, nothing answered with
 2xx that is not durable. A 503 means: the same delivery is good later. A suspended tenant's delivery is kept
@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from starlette.requests import Request
 
 from connectors import mapping, verify
-from connectors.manifest import Manifest, Webhook
-from connectors.mapping import Ignored, MappingError
+from connectors.manifest import Manifest
+from connectors.mapping import Ignored, MappingError, Opened, WrongType
+from connectors.mistakes import ConfigError
 from connectors.verify import Claim, KeySource, SignatureRefused
+from connectors.webhook import Webhook
 from gateway import bodies, ingest, parking, problems, reading
 from gateway.databases import Databases, serving
 from gateway.directory import Directory
@@ -77,6 +80,34 @@ def _headers(request: Request) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """A route, and what its connector and its config say of its deliveries."""
+
+    route: Route
+    webhook: Webhook
+    config: Mapping[str, Any] = field(repr=False)
+
+
+def _told(route: Route, manifest: Manifest) -> _Told:
+    """What deliveries of this route are read by.
+
+    Raises:
+        Problem: 503, this release does not understand the config that the route has.
+    """
+    config = manifest.completed(route.config)
+    try:
+        webhook = manifest.webhook_of(config)
+    except ConfigError as wrong:
+        log.error("a route's config is wrong", integration=route.integration_uid, reason=str(wrong)[:500])
+        raise problems.unavailable(
+            "ConnectorBroken", "the Integration's config is not understood; its conditions say why", after=60
+        ) from None
+    if webhook is None:
+        raise problems.not_found("there is no such webhook")
+    return _Told(route=route, webhook=webhook, config=manifest.plain(config))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
     """Takes deliveries."""
 
@@ -124,11 +155,13 @@ class Hooks:
             body = await reading.whole(request, limit=self.max_body)
             headers = _headers(request)
             source = request.client.host if request.client is not None else ""
-            identity = await self._verified(route, manifest, headers=headers, body=body, source=source)
-            said = self._mapped(route, manifest, headers=headers, body=body)
+            told = _told(route, manifest)
+            await self._verify(told, headers=headers, body=body, source=source)
+            opened, identity = self._opened(told, headers=headers, body=body)
+            said = self._mapped(told, opened, identity.event)
             if tenant.state == SUSPENDED and not isinstance(said, Ignored):
                 async with self.lanes.work(route.tenant_id):
-                    return await self._park(route, manifest.webhook, identity, headers=headers, body=body)
+                    return await self._park(told, identity, headers=headers, body=body)
             # Before a place to work is taken: the first use of a model waits for its file.
             predictor = None if isinstance(said, Ignored) else await self._predictor(route)
             async with self.lanes.work(route.tenant_id):
@@ -137,17 +170,12 @@ class Hooks:
                 )
 
     async def _park(
-        self,
-        route: Route,
-        webhook: Webhook,
-        identity: mapping.Delivery,
-        *,
-        headers: Mapping[str, str],
-        body: bytes,
+        self, told: _Told, identity: mapping.Delivery, *, headers: Mapping[str, str], body: bytes
     ) -> Answer:
         """Keep the delivery until the tenant is resumed."""
+        route = told.route
         sealed = parking.pack(
-            webhook,
+            told.webhook,
             headers=headers,
             body=body,
             key=self.databases.access(route.tenant_id).data_key,
@@ -177,13 +205,19 @@ class Hooks:
         key = self.databases.access(route.tenant_id).data_key
         headers, body = parking.unpack(parked, key=key)
         said: list[Record] | Ignored
+        event = "unknown"
         try:
-            identity = mapping.identify(manifest.webhook, headers)
-            said = self._mapped(route, manifest, headers=headers, body=body)
-        except Problem as refused:  # the connector that took it understood it; this one is another
+            told = _told(route, manifest)
+            opened, found = self._opened(told, headers=headers, body=body)
+            event = found.event
+            said = self._mapped(told, opened, event)
+        except Problem as refused:
+            if refused.reason == "ConnectorBroken":  # this row waits, those behind it go on
+                raise errors.BackendError(refused.detail) from None
+            # the connector that took it understood it; this one is another
             said = Ignored(f"it is not understood any more: {refused.detail}")
-        except MappingError as refused:
-            raise errors.BackendError(f"the delivery has no identity any more: {refused}") from None
+        # as it was when it came: a connector that tells deliveries apart otherwise now makes no second one
+        identity = mapping.Delivery(parked.delivery_id, event)
         predictor = None if isinstance(said, Ignored) else await self._predictor(route)
         async with self.lanes.enter(route.tenant_id), self.lanes.work(route.tenant_id):
             answer = await self._store(
@@ -201,53 +235,45 @@ class Hooks:
         """The model that serves where the delivery arrived."""
         return await self.models.get(self.directory.view.default_model((route.tenant_id, route.namespace)))
 
-    async def _verified(
-        self, route: Route, manifest: Manifest, *, headers: Mapping[str, str], body: bytes, source: str
-    ) -> mapping.Delivery:
-        """The delivery's identity, after its signature: an unsigned one learns nothing of what we expect."""
-        webhook = manifest.webhook
-        assert webhook is not None, "there is no route to a connector without webhooks"
+    async def _verify(self, told: _Told, *, headers: Mapping[str, str], body: bytes, source: str) -> None:
+        """Return if the delivery is proved. One that is not learns nothing of what we expect."""
         claim = Claim(
             headers=headers,
             body=body,
-            secrets=self.keys.webhook_secrets(route),
+            secrets=self.keys.webhook_secrets(told.route),
             now=self.clock.now(),
-            config=manifest.completed(route.config),
+            config=told.config,
             source=source,
+            allow_unsigned=told.route.allow_unsigned,
         )
         try:
-            await verify.verify(webhook.verify, claim, keys=self.provider_keys)
+            await verify.verify(told.webhook.verify, claim, keys=self.provider_keys)
         except SignatureRefused as refused:
             raise Problem(401, "SignatureRefused", str(refused)) from None
+
+    def _opened(
+        self, told: _Told, *, headers: Mapping[str, str], body: bytes
+    ) -> tuple[Opened, mapping.Delivery]:
+        """The document of a verified delivery, and which delivery it is."""
         try:
-            return mapping.identify(webhook, headers)
+            opened = mapping.open_delivery(told.webhook, headers=headers, raw=body)
+            return opened, mapping.identify(told.webhook, opened, told.config)
+        except WrongType as refused:
+            raise Problem(415, "WrongType", str(refused)) from None
         except MappingError as refused:
             raise Problem(400, "BadRequest", str(refused)) from None
 
-    def _mapped(
-        self, route: Route, manifest: Manifest, *, headers: Mapping[str, str], body: bytes
-    ) -> list[Record] | Ignored:
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and not kind.endswith("+json"):
-            raise Problem(
-                415, "NotJson", "set the webhook's content type to application/json at the provider"
-            )
+    def _mapped(self, told: _Told, opened: Opened, event: str) -> list[Record] | Ignored:
         try:
-            parsed = mapping.parse_body(body)
-        except MappingError as refused:
-            raise Problem(400, "BadRequest", str(refused)) from None
-        try:
-            said = mapping.map_delivery(manifest, headers=headers, body=parsed)
-        except MappingError as refused:
-            raise Problem(422, "NotUnderstood", str(refused)) from None
-        if isinstance(said, Ignored):
-            return said
-        try:
+            said = mapping.map_delivery(told.webhook, opened, event=event, config=told.config)
+            if isinstance(said, Ignored):
+                return said
             for _, record in said:
                 events.not_from_the_future(record, now=self.clock.now())
-        except events.RecordError as refused:
+        except (MappingError, events.RecordError) as refused:
             raise Problem(422, "NotUnderstood", str(refused)) from None
-        records = [record for _, record in said if not route.projects or record.project in route.projects]
+        projects = told.route.projects
+        records = [record for _, record in said if not projects or record.project in projects]
         return records or Ignored("the project is not among the Integration's projects")
 
     async def _store(

@@ -16,13 +16,12 @@ from typing import Literal
 
 import psycopg
 
-from connectors.manifest import Webhook
+from connectors.webhook import Webhook
 from gateway import bodies, problems
 from pipewright import errors
 from pipewright.ports import Secret
 from pipewright.store import pools, spool
 
-SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 FULL_RETRY = 300.0
 
 
@@ -72,9 +71,11 @@ def pack(
     integration: str,
     delivery_id: str,
 ) -> bytes:
-    """Headers and body, sealed; neither the signature nor any credential is kept."""
-    without = SECRET_HEADERS | webhook.verify.proofs
-    kept = {name: value for name, value in headers.items() if name not in without}
+    """Headers and body, sealed; neither the signature nor any credential is kept.
+
+    Expressions never see those headers (`Webhook.hidden`), so that a replay says what the delivery said.
+    """
+    kept = {name: value for name, value in headers.items() if name not in webhook.hidden}
     head = json.dumps(kept, separators=(",", ":")).encode()
     return bodies.seal(head + b"\n" + body, key=key, integration=integration, delivery_id=delivery_id)
 

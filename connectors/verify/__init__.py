@@ -29,6 +29,7 @@ from connectors.verify.hmac_body import HmacBody
 from connectors.verify.hmac_timestamped import HmacTimestamped
 from connectors.verify.http_signature import HttpSignature
 from connectors.verify.oidc import OidcBearer
+from connectors.verify.one_of import OneOf
 from connectors.verify.rsa import RsaSignature
 from connectors.verify.shared_token import SharedToken
 from connectors.verify.sns import SnsMessage
@@ -40,6 +41,7 @@ __all__ = [
     "Claim",
     "FetchedVerifier",
     "KeySource",
+    "OneOf",
     "SignatureRefused",
     "UnknownKey",
     "Verifier",
@@ -47,6 +49,13 @@ __all__ = [
 ]
 
 AnyVerifier = Verifier | FetchedVerifier
+
+
+def _one_of(options: Options, text: Text) -> AnyVerifier:
+    """From a manifest, whose schema lets only kinds of one step be among them."""
+    found = [KINDS[each["kind"]](each, text) for each in options["of"]]
+    return OneOf.parse([each for each in found if not isinstance(each, FetchedVerifier)])
+
 
 KINDS: Final[Mapping[str, Callable[[Options, Text], AnyVerifier]]] = {
     "hmac": HmacBody.parse,
@@ -56,6 +65,7 @@ KINDS: Final[Mapping[str, Callable[[Options, Text], AnyVerifier]]] = {
     "rsa": RsaSignature.parse,
     "http-signature": HttpSignature.parse,
     "oidc": OidcBearer.parse,
+    "one-of": _one_of,
     "sns": SnsMessage.parse,
     "none": Unsigned.parse,
 }

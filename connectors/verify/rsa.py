@@ -11,19 +11,18 @@ import binascii
 import json
 from dataclasses import dataclass
 from typing import Any, Final, Self
-from urllib.parse import parse_qsl
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from connectors.forms import only_field
 from connectors.verify.claim import Claim, Options, SignatureRefused, Text, UnknownKey, raw
 from pipewright.expressions import Template
 
 SHORTEST_KEY: Final = 2048
 """Bits."""
-_MAX_FIELDS: Final = 20
 # SHA-1 is what Travis and SNS's version 1 sign with: an attacker needs a second preimage, not a collision.
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}  # noqa: S303
 
@@ -81,14 +80,10 @@ class RsaSignature:
     def _signed(self, claim: Claim) -> bytes:
         if not self.form_field:
             return claim.body
-        try:
-            pairs = parse_qsl(claim.body, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
-        except ValueError:
-            pairs = []
-        found = [value for name, value in pairs if name == self.form_field.encode()]
-        if len(found) != 1:
+        found = only_field(claim.body, self.form_field)
+        if found is None:
             raise SignatureRefused(f"the body is no form with one field {self.form_field}")
-        return found[0]
+        return found
 
 
 def decoded(text: str, *, what: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
@@ -33,6 +34,11 @@ SIGNED: Final = {
 """The fields that are signed, by the message's type; a notification may have no Subject."""
 _ALGORITHMS: Final = {"1": "sha1", "2": "sha256"}
 SUBJECT: Final = "sns.amazonaws.com"
+_LONGEST_ADDRESS: Final = 450
+"""Characters: with the words around it, it is a reason of a delivery."""
+_SUBSCRIBE: Final = re.compile(
+    r"https://sns\.[a-z0-9-]{2,30}\.amazonaws\.com(\.cn)?/\?Action=ConfirmSubscription&[A-Za-z0-9_%=&.:-]{1,1000}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,25 @@ def canonical(message: dict[str, str]) -> bytes:
     """What is signed: each field's name and value, on a line each."""
     fields = [name for name in SIGNED[message["Type"]] if name in message]
     return raw("".join(f"{name}\n{message[name]}\n" for name in fields))
+
+
+def confirmation(message: Mapping[str, Any]) -> str:
+    """What to do about a verified message that is no notification; empty for any other.
+
+    A subscription is not confirmed here: a topic would have the gateway send requests. A person
+    opens the address once, and it is shown only if it is one of SNS.
+    """
+    kind = message.get("Type")
+    if kind == "UnsubscribeConfirmation":
+        return "the topic's subscription was ended: subscribe again if that was not meant"
+    if kind != "SubscriptionConfirmation":
+        return ""
+    address = message.get("SubscribeURL")
+    if not isinstance(address, str) or not _SUBSCRIBE.fullmatch(address):
+        return "the topic asks for a confirmation, by an address that is not of SNS: leave it alone"
+    if len(address) > _LONGEST_ADDRESS:
+        return "the topic asks for a confirmation by an address too long to be shown: give it a shorter name"
+    return f"confirm the subscription: open once {address}"
 
 
 def _message(body: bytes) -> dict[str, str]:

@@ -7,8 +7,10 @@ from pipewright.api.v1alpha1 import Integration
 from pipewright.plan import Manifest, Ref
 
 
-def credentials_ref(integration: Integration) -> Ref:
-    """Names the Secret with the credentials."""
+def credentials_ref(integration: Integration) -> Ref | None:
+    """Names the Secret with the credentials; None where the spec does not."""
+    if integration.spec.credentials is None:
+        return None
     name = integration.spec.credentials.secret_ref.name
     return Ref(api_version="v1", kind="Secret", namespace=integration.namespace, name=name)
 

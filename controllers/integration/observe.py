@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from connectors.manifest import ConfigError
+from connectors.mistakes import ConfigError
 from controllers.integration import objects
 from controllers.integration.plan import Observed, Projection, Unknown
 from pipewright import errors, runner_facts
@@ -104,14 +104,22 @@ async def _check(integration: Integration, ports: RunnerPorts) -> CredentialChec
     spec, connector = integration.spec, ports.actions.connectors.get(integration.spec.connector)
     if connector is None or not _acceptable(integration, ports):
         return None
+    if connector.http is None:
+        return CredentialCheck(
+            accepted=True,
+            reason="NotNeeded",
+            message=f"{connector.name} calls nobody: no credentials are needed",
+        )
     ref = objects.credentials_ref(integration)
+    if ref is None:
+        needed = connector.http.lacking(())
+        message = f"spec.credentials: {connector.name} needs a Secret with {needed}: name it in secretRef"
+        return CredentialCheck(accepted=False, reason="SecretMissing", message=message)
     found = await ports.cluster.get(ref)
     fields: dict[str, Secret] = runs.fields_of(found) if found is not None else {}
-    lacking = sorted(name for name in connector.credentials if name not in fields)
+    lacking = connector.http.lacking(fields)
     if lacking:
-        message = (
-            f"the Secret {ref.name} is not there or has no {', '.join(lacking)}: create it with that key"
-        )
+        message = f"the Secret {ref.name} is not there or has no {lacking}: create it with what is missing"
         return CredentialCheck(accepted=False, reason="SecretMissing", message=message)
     return await ports.actions.check(connector=spec.connector, config=spec.config, credentials=fields)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from connectors.manifest import ConfigError
+from connectors.mistakes import ConfigError
+from connectors.verify.unsigned import Unsigned
 from controllers.integration import objects
 from pipewright import actions as act
 from pipewright import conditions, plan
@@ -115,6 +116,8 @@ def _credentials(integration: Integration, check: CredentialCheck | None) -> Pla
 def _webhook(integration: Integration, observed: Observed) -> Plan:
     tenant, hook, projection = observed.tenant, observed.hook, observed.projection
     assert tenant is not None, "the reconcile waits until there is an active tenant"
+    if observed.route is None and _refused(integration, observed):
+        return _webhook_says(integration, observed)
     if isinstance(hook, Unknown):
         return merge(says(WEBHOOK, None, hook.reason, hook.message), Plan(check_after=RETRY))
     if projection is not None and not projection.ours:
@@ -139,7 +142,7 @@ def _webhook(integration: Integration, observed: Observed) -> Plan:
             *(() if projected else (project,)),
             *(() if published else (_publish(integration, tenant),)),
         ),
-        _webhook_says(integration),
+        _webhook_says(integration, observed),
     )
 
 
@@ -155,6 +158,7 @@ def wanted_route(integration: Integration, tenant: TenantRef, hook: str, observe
         projects=integration.spec.projects,
         config=integration.spec.config,
         enabled=integration.spec.webhook.enabled,
+        allow_unsigned=integration.spec.webhook.allow_unsigned,
         sealed_to=observed.gateway_key,
     )
 
@@ -169,13 +173,36 @@ def _publish(integration: Integration, tenant: TenantRef) -> act.PublishRoute:
         projects=integration.spec.projects,
         config=integration.spec.config,
         enabled=integration.spec.webhook.enabled,
+        allow_unsigned=integration.spec.webhook.allow_unsigned,
     )
 
 
-def _webhook_says(integration: Integration) -> Plan:
+def _unsigned(integration: Integration, observed: Observed) -> bool:
+    """Whether nothing signs the deliveries of this connector."""
+    connector = observed.connector
+    found = connector.webhook_of(connector.completed(integration.spec.config)) if connector else None
+    return found is not None and isinstance(found.verify, Unsigned)
+
+
+def _refused(integration: Integration, observed: Observed) -> bool:
+    return _unsigned(integration, observed) and not integration.spec.webhook.allow_unsigned
+
+
+def _webhook_says(integration: Integration, observed: Observed) -> Plan:
     if not integration.spec.webhook.enabled:
         return says(WEBHOOK, True, "Disabled", "spec.webhook.enabled is false: no delivery is taken")
     name = objects.webhook_secret_ref(integration).name
+    if _refused(integration, observed):
+        message = (
+            f"spec.webhook.allowUnsigned: {integration.spec.connector} does not sign what it sends: whoever "
+            "learns the path can send anything; set it to true to take that, or spec.webhook.enabled to false"
+        )
+        return says(WEBHOOK, False, "UnsignedNotAllowed", message, stalled=True)
+    if _unsigned(integration, observed):
+        message = (
+            f"enter url of the Secret {name} at the provider and keep it secret: nothing signs deliveries"
+        )
+        return says(WEBHOOK, True, "Unsigned", message)
     return says(WEBHOOK, True, WEBHOOK, f"enter url and secret of the Secret {name} at the provider")
 
 

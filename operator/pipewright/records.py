@@ -86,7 +86,8 @@ class RunRecord:
     """One attempt of a provider's run, as far as one delivery or one line of history tells.
 
     A finished one has `outcome`, `started_at` and `finished_at`; a started one `started_at`; a queued one
-    `queued_at`. No order of the three is promised: providers' clocks disagree by seconds.
+    `queued_at`. Some providers tell the start only by a delivery of its own. No order of the three is
+    promised: providers' clocks disagree by seconds.
     """
 
     project: str
@@ -154,10 +155,11 @@ _NAMES: Final[Mapping[str, Mapping[str, str]]] = {
 """JSON name → field name, in the order of the fields."""
 
 
-def parse_record(mapping: Mapping[str, Any]) -> Record:
+def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record:
     """Read a record from its JSON form, strictly: bounded texts, known fields, what its phase needs.
 
-    `phase` may be left out; it then follows from the times and the outcome.
+    `phase` may be left out; it then follows from the times and the outcome. A `partial` one is one of several
+    deliveries: the end may come without the start, which another has told.
 
     Raises:
         RecordError: names the field and what it must be. The caller adds the line.
@@ -175,7 +177,7 @@ def parse_record(mapping: Mapping[str, Any]) -> Record:
             )
     values = {field: _value(name, mapping.get(name), kind=kind) for name, field in names.items()}
     values["phase"] = values["phase"] or _phase_of(values)
-    _check_phase(values, kind=kind)
+    _check_phase(values, kind=kind, partial=partial)
     return _KINDS[kind](**{field: value for field, value in values.items() if value is not None})
 
 
@@ -228,12 +230,12 @@ def _phase_of(values: Mapping[str, Any]) -> Phase:
     return "started" if values["started_at"] else "queued"
 
 
-def _check_phase(values: Mapping[str, Any], *, kind: str) -> None:
+def _check_phase(values: Mapping[str, Any], *, kind: str, partial: bool) -> None:
     phase = values["phase"]
     needs = {
         "queued": ("queued_at",),
         "started": ("started_at",),
-        "finished": ("outcome", "started_at", "finished_at"),
+        "finished": ("outcome", "finished_at") if partial else ("outcome", "started_at", "finished_at"),
     }
     for field in needs[phase]:
         if values[field] is None:

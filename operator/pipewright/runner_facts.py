@@ -109,6 +109,8 @@ class Route:
     projects: tuple[str, ...]
     config: Mapping[str, Any] = field(hash=False)
     enabled: bool
+    allow_unsigned: bool = False
+    """Deliveries that nobody signed are taken, where the connector has no signatures."""
     sealed_to: str | None = None
     """Fingerprint of the gateway's key that the webhook secret is sealed to."""
 
@@ -133,6 +135,14 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scopes:
+    """What the credentials may do at the provider, and what they would have to."""
+
+    granted: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialCheck:
     """What came of showing the credentials to the provider."""
 
@@ -140,6 +150,45 @@ class CredentialCheck:
     """None: the provider did not say."""
     reason: str
     message: str
+    scopes: Scopes | None = None
+    """None: the provider does not tell what the credentials may do."""
+
+
+HISTORY_AGAIN = timedelta(minutes=5)
+"""When to try again to read a history that could not be read; a person may have to do something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why something could not go on, and when to try again."""
+
+    reason: str
+    message: str
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPart:
+    """A part of a project's history at the provider, as far as it was read."""
+
+    records: tuple[events.Record, ...] = field(repr=False)
+    cursor: str | None
+    """Where to read on; None when all that was asked for is read."""
+    trouble: Trouble | None = None
+    """What ended the reading early."""
+    left_out: tuple[str, ...] = ()
+    """What was not understood, the first few: fields and reasons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """What came of reading a part and storing it."""
+
+    cursor: str | None
+    """Everything before it is stored."""
+    trouble: Trouble | None = None
+    left_out: tuple[str, ...] = ()
+    """What was not understood, the first few: fields and reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 
 from connectors import actions, catalogue, mapping, verify
-from connectors.actions import Account, OutcomeUnknown
+from connectors.actions import OutcomeUnknown
+from connectors.calls import Account
 from connectors.outbound import Outbound
 from connectors.verify import Claim
+from connectors.webhook import Webhook
 from dev import places
 from dev.simulator import story
 from dev.web import demand
@@ -116,6 +118,16 @@ async def test_accepted_credentials_pass_the_check(simulator: Simulator, client:
     await actions.check(GITHUB, account=simulator.account(), client=client)
 
 
+async def test_a_classic_token_that_may_do_too_little_is_told(simulator: Simulator, client: Outbound) -> None:
+    told = {"path": "/rate_limit", "status": 200, "headers": {"X-OAuth-Scopes": "gist"}}
+    simulator.ask("POST", "/_sim/faults", told)
+    account = simulator.account()
+    found = await ConnectorActions(client).check(
+        connector="github", config=account.config, credentials=account.credentials
+    )
+    assert (found.accepted, found.reason) == (False, "ScopesMissing")
+
+
 async def test_refused_credentials_stop_with_the_providers_words(
     simulator: Simulator, client: Outbound
 ) -> None:
@@ -138,7 +150,9 @@ async def test_refused_credentials_stop_with_the_providers_words(
 async def test_a_token_that_is_none_is_never_sent(simulator: Simulator, client: Outbound, token: str) -> None:
     account = Account(config={"baseUrl": simulator.url}, credentials={"token": Secret(token)})
     before = simulator.calls()
-    with pytest.raises(errors.Stalled, match="the Secret's field token is missing, empty or no token"):
+    with pytest.raises(
+        errors.Stalled, match=r"the Secret lacks token|the Secret's field token is missing, empty or no token"
+    ):
         await comment(simulator, client, account=account)
     assert simulator.calls() == before
 
@@ -355,18 +369,19 @@ class Receiver:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    assert GITHUB.webhook is not None
-    webhook = GITHUB.webhook
+    webhook = cast("Webhook", GITHUB.webhook)
     hook = Receiver(url="", records=[], ids=[], codes=[])
 
     async def take(request: web.Request) -> web.Response:
         raw, headers = await request.read(), {name.lower(): value for name, value in request.headers.items()}
         claim = Claim(headers=headers, body=raw, secrets=[Secret(HOOK_SECRET)], now=datetime.now(UTC))
         await verify.verify(webhook.verify, claim)
-        hook.ids.append(mapping.identify(webhook, headers).id)
+        opened = mapping.open_delivery(webhook, headers=headers, raw=raw)
+        identity = mapping.identify(webhook, opened)
+        hook.ids.append(identity.id)
         if hook.codes:
             return web.Response(status=hook.codes.pop(0))
-        found = mapping.map_delivery(GITHUB, headers=headers, body=mapping.parse_body(raw))
+        found = mapping.map_delivery(webhook, opened, event=identity.event)
         assert isinstance(found, list)
         hook.records.extend(record for _, record in found)
         return web.Response(status=202)

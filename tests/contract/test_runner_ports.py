@@ -81,6 +81,7 @@ def a_route(tenant_id: str, uid: str) -> Route:
         projects=("acme/shop", "acme/pay"),
         config={"baseUrl": "https://ghe.acme.example/api/v3"},
         enabled=True,
+        allow_unsigned=True,
         sealed_to="key",
     )
 
@@ -96,7 +97,7 @@ async def test_a_route_comes_back_as_it_was_published(routes: Routes, tenant_id:
 async def test_publishing_again_replaces_the_whole_route(routes: Routes, tenant_id: str) -> None:
     uid = str(uuid4())
     await routes.publish(a_route(tenant_id, uid), sealed_secret=b"old")
-    changed = replace(a_route(tenant_id, uid), enabled=False, projects=("acme/shop",), config={})
+    changed = replace(a_route(tenant_id, uid), enabled=False, allow_unsigned=False, config={})
     await routes.publish(changed, sealed_secret=b"new")
     assert await routes.find(integration_uid=uid) == changed
 

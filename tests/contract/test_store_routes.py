@@ -49,6 +49,7 @@ def route(tenant: Registration, integration: str) -> Route:
         config={"baseUrl": "https://ci.example"},
         sealed_secret=b"\x00sealed",
         secret_key="key-1",
+        allow_unsigned=True,
     )
 
 
@@ -85,7 +86,14 @@ async def test_a_route_written_again_replaces_the_old_one_hook_id_included(
     platform: Connections, route: Route
 ) -> None:
     await routes.upsert_route(platform["runner"], route)
-    moved = replace(route, hook_id=routes.new_hook_id(), enabled=False, projects=(), secret_key="key-2")
+    moved = replace(
+        route,
+        hook_id=routes.new_hook_id(),
+        enabled=False,
+        allow_unsigned=False,
+        projects=(),
+        secret_key="key-2",
+    )
     await routes.upsert_route(platform["runner"], moved)
     assert await routes.find_route(platform["runner"], integration_uid=route.integration_uid) == moved
 

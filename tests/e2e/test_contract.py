@@ -183,7 +183,7 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
             "connector": "github",
             "credentials": {"secretRef": {"name": "github-credentials"}},
             "projects": ["acme/shop"],
-            "webhook": {"enabled": True},
+            "webhook": {"enabled": True, "allowUnsigned": False},
         },
     ),
     (

@@ -167,6 +167,8 @@ async def _account(
     except ValidationError:
         message = f"the spec of the Integration {action.integration} cannot be read: its conditions say why"
         raise errors.Stalled("InvalidSpec", message) from None
+    if integration.spec.credentials is None:
+        return integration, {}
     name = integration.spec.credentials.secret_ref.name
     held = await ports.cluster.get(
         Ref(api_version="v1", kind="Secret", namespace=action.namespace, name=name)

@@ -15,18 +15,20 @@ syntax, undeclared names, unknown fields, wrong types, too high a cost. What is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
 from pipewright import events
-from pipewright.expressions import cost, types
+from pipewright.expressions import cost, times, types
 from pipewright.expressions.engine import (
     MAX_EXPRESSION,
     Condition,
     Environment,
     EvaluationError,
     ExpressionError,
+    Function,
     Program,
     Scope,
     untyped,
@@ -40,6 +42,7 @@ __all__ = [
     "Environment",
     "EvaluationError",
     "ExpressionError",
+    "Payload",
     "Program",
     "Scope",
     "StepResult",
@@ -48,11 +51,14 @@ __all__ = [
     "bind_answer",
     "bind_event",
     "bind_input",
+    "bind_item",
+    "bind_items",
     "bind_payload",
     "bind_result",
     "bind_step",
     "conditions",
     "inputs",
+    "items",
     "outputs",
     "payloads",
     "steps",
@@ -61,6 +67,11 @@ __all__ = [
 
 _PAYLOAD: Final = cost.Bounds(dyn_size=1024 * 1024, dyn_items=10_000, made=32 * 1024 * 1024, cost=50_000_000)
 """Whole request bodies, seen only by the manifests that the platform ships."""
+_USER_PAYLOAD: Final = cost.Bounds(dyn_size=256 * 1024, dyn_items=1000, made=4 * 1024 * 1024, cost=2_000_000)
+"""What rules that a user wrote may read of them."""
+_USER_ITEM: Final = cost.Bounds(dyn_size=16 * 1024, dyn_items=200, made=1024 * 1024, cost=200_000)
+"""What they may read for each element of a list: asked hundreds of times."""
+_FUNCTIONS: Final = {"time": Function(times.time, texts=1)}
 _INPUT: Final = cost.Bounds(made=1024 * 1024, cost=5_000_000)
 """Inputs and settings, seen only by those manifests too."""
 
@@ -149,31 +160,110 @@ def _bounded(value: Any, environment: Environment) -> Any:
 
 @cache
 def answers() -> Environment:
-    """For a connector's outputs: `body` (JSON) and `status` of a provider's answer."""
-    return Environment({"body": "dyn", "status": "int"}, bounds=_PAYLOAD)
+    """For what a provider answers: `body` (JSON), `status` and `headers` (lower-case names)."""
+    return Environment(
+        {"body": "dyn", "status": "int", "headers": "map(string, string)"},
+        bounds=_PAYLOAD,
+        functions=_FUNCTIONS,
+    )
 
 
-def bind_answer(body: Any, status: int) -> Scope:
+def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
     """The scope of `answers()`.
 
     Raises:
         EvaluationError: the body is nested too deeply or has too many entries.
     """
-    return answers().bind(body=untyped(body, max_items=_PAYLOAD.dyn_items), status=status)
+    return answers().bind(
+        body=untyped(body, max_items=_PAYLOAD.dyn_items),
+        status=status,
+        headers=untyped(dict(headers), max_items=_PAYLOAD.dyn_items),
+    )
 
 
 @cache
-def payloads() -> Environment:
-    """For a connector's mapping: `body` (JSON), `headers` (lower-case names), `lookup` (its tables)."""
-    return Environment({"body": "dyn", "headers": "map(string, string)", "lookup": "dyn"}, bounds=_PAYLOAD)
+def items() -> Environment:
+    """For what a list of a provider's history says: `item`, `parent` (of a list within another), `lookup`."""
+    return Environment(
+        {"item": "dyn", "parent": "dyn", "project": "string", "lookup": "dyn"},
+        bounds=_PAYLOAD,
+        functions=_FUNCTIONS,
+    )
 
 
-def bind_payload(body: Any, headers: Mapping[str, str], lookup: Mapping[str, Any]) -> Scope:
-    """The scope of `payloads()`; `lookup` is the manifest's own and clean.
+def bind_item(item: Any, *, parent: Any, project: str, lookup: Mapping[str, Any]) -> Scope:
+    """The scope of `items()`; `lookup` is the manifest's own and clean.
 
     Raises:
-        EvaluationError: the body is nested too deeply or has too many entries.
+        EvaluationError: the item is nested too deeply or has too many entries.
     """
-    clean = untyped(body, max_items=_PAYLOAD.dyn_items)
-    clean_headers = untyped(dict(headers), max_items=_PAYLOAD.dyn_items)
-    return payloads().bind(body=clean, headers=clean_headers, lookup=dict(lookup))
+    most = _PAYLOAD.dyn_items
+    return items().bind(
+        item=untyped(item, max_items=most),
+        parent=untyped(parent, max_items=most),
+        project=untyped(project, max_items=0),
+        lookup=dict(lookup),
+    )
+
+
+def payloads(*, of_user: bool = False, item: bool = False) -> Environment:
+    """For a mapping: `body` (JSON), `headers` (lower-case names), `lookup` (its tables), `config`.
+
+    With `item` there is `item` too, an element of the list that is mapped. A user's is bound tighter.
+    """
+    return _payloads(of_user, item)
+
+
+@cache
+def _payloads(of_user: bool, item: bool) -> Environment:
+    variables = {"body": "dyn", "headers": "map(string, string)", "lookup": "dyn", "config": "dyn"}
+    return Environment(
+        variables | ({"item": "dyn"} if item else {}),
+        bounds=(_USER_ITEM if item else _USER_PAYLOAD) if of_user else _PAYLOAD,
+        functions=_FUNCTIONS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """What is bound for a mapping; `lookup` and `config` are clean."""
+
+    body: Any
+    headers: Mapping[str, str]
+    lookup: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def bind_payload(payload: Payload, *, of_user: bool = False) -> Scope:
+    """The scope of `payloads()`.
+
+    Raises:
+        EvaluationError: the body is nested too deeply, has too many entries or is too big.
+    """
+    return next(bind_items(payload, None, of_user=of_user))
+
+
+def bind_items(payload: Payload, items: list[Any] | None, *, of_user: bool = False) -> Iterator[Scope]:
+    """A scope of `payloads(item=True)` for each of the items; for None one of `payloads()`.
+
+    Raises:
+        EvaluationError: as `bind_payload`, of the body or of an item.
+    """
+    environment = payloads(of_user=of_user, item=items is not None)
+
+    def clean(value: Any) -> Any:
+        if of_user:
+            return _bounded(value, environment)
+        return untyped(value, max_items=environment.bounds.dyn_items)
+
+    shared = {
+        "body": clean(payload.body),
+        "headers": untyped(dict(payload.headers), max_items=_PAYLOAD.dyn_items),
+        "lookup": dict(payload.lookup),
+        "config": dict(payload.config),
+    }
+    if items is None:
+        yield environment.bind(**shared)
+        return
+    for item in items:
+        yield environment.bind(**shared, item=clean(item))

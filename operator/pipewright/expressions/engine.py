@@ -5,6 +5,8 @@ What the binding really does, and what is done about it here:
 - a missing key, an overflow or a wrong operand is a *value* of type ERROR: it becomes an `EvaluationError`;
 - after 10,000 iterations it raises, which is not enough against `map`, nested lists and patterns: every
   expression is priced when it compiles (`cost`);
+- a function of ours takes `dyn` only by an extension, with one overload for each number of arguments; what it
+  raises becomes an ERROR with its message;
 - a text with NUL is cut there, one with a lone surrogate raises, an integer beyond 64 bits is an ERROR, a
   nested datetime is refused: `untyped` cleans what goes in;
 - a message's unset field is its type's default: the types leave out what cannot be there (`types`).
@@ -15,7 +17,8 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cel_expr_python import cel
@@ -65,6 +68,14 @@ class EvaluationError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of ours: takes an untyped value and up to so many texts; a ValueError is its refusal."""
+
+    call: Callable[..., Any]
+    texts: int = 0
 
 
 class Scope:
@@ -138,14 +149,23 @@ class Condition:
 class Environment:
     """The variables that expressions of one place may name, and how big they may be."""
 
-    def __init__(self, variables: Mapping[str, str], *, bounds: cost.Bounds | None = None) -> None:
-        """`variables`: name to type: `dyn`, `int`, `string`, a message, or a `map(string, …)` of one."""
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        *,
+        bounds: cost.Bounds | None = None,
+        functions: Mapping[str, Function] | None = None,
+    ) -> None:
+        """`variables`: name to type: `dyn`, `int`, `string`, a message, or a `map(string, …)` of one.
+
+        `functions` are ours, by name: pure, and priced in `cost`.
+        """
         self.names = tuple(variables)
         self._bounds = bounds or cost.Bounds()
         self._cel = cel.NewEnv(
             descriptor_pool=types.POOL,
             variables={name: _cel_type(signature) for name, signature in variables.items()},
-            extensions=[ext_strings.ExtStrings()],
+            extensions=[ext_strings.ExtStrings(), *(_extension(functions) if functions else ())],
         )
         self._compile = functools.lru_cache(maxsize=_CACHED)(self._compile_once)
 
@@ -223,6 +243,24 @@ class Environment:
             return f"{_operator(found[1])} does not take {found[2]}"
         message, _, _ = message.partition(" expecting {")
         return message.removeprefix("Syntax error: ").replace("'<EOF>'", "the end")
+
+
+def _extension(functions: Mapping[str, Function]) -> tuple[Any]:
+    """Functions of one untyped value, and texts that say how to read it."""
+    declared = [
+        cel.FunctionDecl(
+            name,
+            [
+                cel.Overload(
+                    f"{name}_dyn{'_string' * texts}", cel.Type.DYN,
+                    [cel.Type.DYN, *[cel.Type.STRING] * texts], impl=found.call,
+                )
+                for texts in range(found.texts + 1)
+            ],
+        )
+        for name, found in functions.items()
+    ]  # fmt: skip
+    return (cel.CelExtension("pipewright", declared),)
 
 
 def _cel_type(signature: str) -> Any:

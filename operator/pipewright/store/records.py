@@ -195,6 +195,8 @@ class Route:
     secret_key: str | None = None
     """Fingerprint of that key."""
     enabled: bool = True
+    allow_unsigned: bool = False
+    """Deliveries that nobody signed are taken, where the connector has no signatures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

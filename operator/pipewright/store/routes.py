@@ -128,7 +128,8 @@ _UPSERT_ROUTE = f"""
 ON CONFLICT (integration_uid) DO UPDATE SET hook_id = excluded.hook_id, tenant_id = excluded.tenant_id,
     namespace = excluded.namespace, integration = excluded.integration, connector = excluded.connector,
     projects = excluded.projects, config = excluded.config, sealed_secret = excluded.sealed_secret,
-    secret_key = excluded.secret_key, enabled = excluded.enabled, updated_at = now()
+    secret_key = excluded.secret_key, enabled = excluded.enabled,
+    allow_unsigned = excluded.allow_unsigned, updated_at = now()
 """
 _ROUTES = f"""
 SELECT {rows.columns(Route)} FROM pipewright.routes

@@ -23,6 +23,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import x25519
 
 from connectors import catalogue
+from connectors.manifest import Manifest as Connector
 from dev import simulator
 from gateway import app, heads
 from gateway import parts as gateway_parts
@@ -254,6 +255,9 @@ class World:
         projects: Sequence[str] = ("acme/shop",),
         secrets_: Sequence[str] | None = None,
         enabled: bool = True,
+        connector: str = "github",
+        config: Mapping[str, Any] | None = None,
+        allow_unsigned: bool = False,
     ) -> Hook:
         hook_id, chosen = routes.new_hook_id(), list(secrets_ or [secrets.token_hex(32)])
         uid = str(uuid4())
@@ -264,8 +268,9 @@ class World:
             self.runner,
             Route(
                 hook_id=hook_id, tenant_id=tenant.id, namespace=tenant.namespace, integration=name,
-                integration_uid=uid, connector="github", projects=tuple(projects),
+                integration_uid=uid, connector=connector, projects=tuple(projects), config=config or {},
                 sealed_secret=closed, secret_key=self.sealer.key, enabled=enabled,
+                allow_unsigned=allow_unsigned,
             ),
         )  # fmt: skip
         await self.parts.directory.load(["routes"])
@@ -374,6 +379,7 @@ def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_serve
         load: bool = True,
         cluster: Any = None,
         gateway: Mapping[str, Any] | None = None,
+        connectors: Mapping[str, Connector] | None = None,
     ) -> AsyncIterator[World]:
         dsn_file = gateway_folder / f"{secrets.token_hex(4)}.dsn"
         dsn_file.write_text(platform_dsn or platform_logins["pipewright_gateway"])
@@ -394,7 +400,11 @@ def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_serve
         )
         cluster = cluster or RememberingCluster()
         parts = gateway_parts.build(
-            settings, cluster=cluster, catalogue=catalogue.load(), clock=SystemClock(), limits=limits
+            settings,
+            cluster=cluster,
+            catalogue=connectors or catalogue.load(),
+            clock=SystemClock(),
+            limits=limits,
         )
         async with (
             running(parts) as url,
@@ -457,6 +467,35 @@ async def tenant(world: World) -> Tenant:
 @pytest.fixture
 async def hook(world: World, tenant: Tenant) -> Hook:
     return await world.hook(tenant)
+
+
+@pytest.fixture
+def state(world: World) -> Callable[..., Awaitable[None]]:
+    """Sets a tenant's state, as the provisioner does; the gateway hears of it by itself."""
+
+    async def mark(tenant: Tenant, word: str, *, where: World = world) -> None:
+        await where.provisioner.execute(
+            "UPDATE pipewright.registry SET state = %s WHERE id = %s", [word, tenant.id]
+        )
+        async with asyncio.timeout(10):
+            while where.parts.directory.view.tenants[tenant.id].state != word:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    return mark
+
+
+@pytest.fixture
+def kept(world: World) -> Callable[[Tenant], Awaitable[list[str]]]:
+    """The ids of what is in the spool for a tenant."""
+
+    async def read(tenant: Tenant) -> list[str]:
+        async with world.parts.hooks.spool.transaction() as conn:
+            found = await conn.execute(
+                "SELECT delivery_id FROM pipewright.spool WHERE tenant_id = %s ORDER BY id", [tenant.id]
+            )
+            return [name for (name,) in await found.fetchall()]
+
+    return read
 
 
 @pytest.fixture

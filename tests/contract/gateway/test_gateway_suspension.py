@@ -1,45 +1,13 @@
 """A suspended tenant at the gateway: deliveries are verified and kept, and stored once when it is resumed."""
 
-import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
-
-import pytest
 
 from gateway.parts import Limits
 from pipewright.store import spool
 
 FAILED = {"conclusion": "failure"}
-
-
-@pytest.fixture
-def state(world):
-    """Sets a tenant's state, as the provisioner does; the gateway hears of it by itself."""
-
-    async def mark(tenant, word, *, where=world):
-        await where.provisioner.execute(
-            "UPDATE pipewright.registry SET state = %s WHERE id = %s", [word, tenant.id]
-        )
-        async with asyncio.timeout(10):
-            while where.parts.directory.view.tenants[tenant.id].state != word:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-
-    return mark
-
-
-@pytest.fixture
-def kept(world):
-    """The ids of what is in the spool for a tenant."""
-
-    async def read(tenant):
-        async with world.parts.hooks.spool.transaction() as conn:
-            found = await conn.execute(
-                "SELECT delivery_id FROM pipewright.spool WHERE tenant_id = %s ORDER BY id", [tenant.id]
-            )
-            return [name for (name,) in await found.fetchall()]
-
-    return read
 
 
 def value(world, name, **labels):

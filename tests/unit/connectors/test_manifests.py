@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from connectors import catalogue, manifest, verify
-from connectors.manifest import ConfigError, ManifestError
+from connectors.mistakes import ConfigError, ManifestError
 from connectors.verify.unsigned import Unsigned
+from connectors.webhook import Webhook
 from pipewright.expressions import Template, inputs
 
 FOLDER = Path(str(resources.files("connectors")))
@@ -25,7 +26,7 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_every_verification_that_the_schema_offers_is_implemented() -> None:
-    schema = SCHEMA["properties"]["webhook"]["properties"]["verify"]
+    schema = SCHEMA["$defs"]["verify"]
     assert schema["properties"]["kind"]["enum"] == list(verify.KINDS)
     assert [rule["if"]["properties"]["kind"]["const"] for rule in schema["allOf"]] == list(verify.KINDS)
 
@@ -80,6 +81,10 @@ VERIFICATIONS: dict[str, dict[str, Any]] = {
         "email": "${{ config.serviceAccount }}",
     },
     "ECR": {"kind": "sns", "topicArn": "${{ config.topicArn }}", "toleranceSeconds": 3600},
+    "CDEvents": {
+        "kind": "one-of",
+        "of": [{"kind": "hmac", "header": "X-Signature"}, {"kind": "token", "header": "Authorization"}],
+    },
     "Docker Hub": {"kind": "none", "networks": ["192.0.2.0/24", "2001:db8::/32"]},
 }
 
@@ -103,7 +108,8 @@ def test_the_verifications_that_are_written_are_of_all_kinds() -> None:
 
 
 def test_no_connector_that_we_ship_takes_what_nobody_signed() -> None:
-    kinds = {type(found.webhook.verify) for found in catalogue.load().values() if found.webhook is not None}
+    found = [connector.webhook for connector in catalogue.load().values()]
+    kinds = {type(webhook.verify) for webhook in found if isinstance(webhook, Webhook)}
     assert Unsigned not in kinds
 
 
@@ -134,13 +140,57 @@ def change(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "another version": (change("apiVersion", to="connector/v2"), "$.apiVersion"),
     "an unknown field": (change("colour", to="red"), "'colour'"),
-    "no check": (change("check", to=None), "'check' is a required property"),
+    "no check": (change("check", to=None), "'check' is a dependency of 'http'"),
+    "a history of one who is not called": (
+        lambda data: [data.pop(name) for name in ("http", "credentials", "check", "actions")],  # type: ignore[arg-type, return-value]
+        "'http' is a dependency of 'sync'",
+    ),
     "an unknown verification": (change("webhook", "verify", "kind", to="md5"), "$.webhook.verify.kind"),
     "an option of another kind": (change("webhook", "verify", "signed", to="{body}"), "'signed'"),
     "a weak algorithm": (change("webhook", "verify", "algorithm", to="md5"), "$.webhook.verify.algorithm"),
     "a network that is none": (
         change("webhook", "verify", to={"kind": "none", "networks": ["192.0.2.7/24"]}),
         "webhook.verify: 192.0.2.7/24 has host bits set",
+    ),
+    "two proofs in one header": (
+        change(
+            "webhook",
+            "verify",
+            to={"kind": "one-of", "of": [{"kind": "hmac", "header": "S"}, {"kind": "token", "header": "S"}]},
+        ),
+        "webhook.verify: two kinds of one-of look at the same header",
+    ),
+    "a proof among several that needs a key": (
+        change(
+            "webhook",
+            "verify",
+            to={"kind": "one-of", "of": [{"kind": "token", "header": "S"}, {"kind": "sns"}]},
+        ),
+        "$.webhook.verify.of[1]",
+    ),
+    "an id in the header that proves the sender": (
+        change("webhook", "delivery", "header", to="X-Hub-Signature-256"),
+        "webhook.delivery.header: x-hub-signature-256 proves the sender and is not kept",
+    ),
+    "an id in two places": (
+        change("webhook", "delivery", "digest", to="body"),
+        "$.webhook.delivery",
+    ),
+    "several events without a name": (
+        change("webhook", "event", to=None),
+        "webhook.events: without webhook.event all must have one name",
+    ),
+    "a form without a field": (
+        change("webhook", "body", "field", to=None),
+        "webhook.body.field: a form needs it, and nothing else has it",
+    ),
+    "an id that does not compile": (
+        change("webhook", "delivery", to={"expression": "item.id"}),
+        "webhook.delivery.expression: line 1, column 5: nothing is called 'item.id' here;",
+    ),
+    "an element without a list": (
+        change("webhook", "events", 0, "map", "sha", to="item.sha"),
+        "webhook.events[0].map.sha: line 1, column 5: nothing is called 'item.sha' here;",
     ),
     "times that are not told": (
         change(
@@ -163,10 +213,16 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         ),
         "webhook.verify: line 1, column 11: nothing is called 'secret.topic'",
     ),
-    "a header that is none": (change("webhook", "deliveryHeader", to="X Y"), "$.webhook.deliveryHeader"),
+    "a header that is none": (
+        change("webhook", "delivery", "header", to="X Y"),
+        "$.webhook.delivery.header",
+    ),
     "a path that is none": (change("check", "get", to="rate_limit"), "$.check.get"),
     "a path with a query": (change("check", "get", to="/rate_limit?x=1"), "$.check.get"),
-    "a token that no credential has": (change("http", "auth", "field", to="key"), "http.auth.field"),
+    "a token that no credential has": (
+        change("http", "auth", 0, "field", to="key"),
+        "http.auth[0]: no credential is called key",
+    ),
     "a mapping that does not compile": (
         change("webhook", "events", 0, "map", "sha", to="body.workflow_run."),
         "webhook.events[0].map.sha: line 1, column 19",
@@ -287,7 +343,8 @@ def test_rendered_texts_become_what_the_schema_wants() -> None:
 
 
 def test_only_what_rules_read_of_a_body_is_handed_to_them() -> None:
-    assert GITHUB.webhook is not None
+    assert isinstance(GITHUB.webhook, Webhook)
     reads = GITHUB.webhook.reads["workflow_job"]
+    assert reads is not None
     assert set(reads) == {"action", "repository", "workflow_job"}
     assert set(reads["repository"]) == {"full_name"}

@@ -5,19 +5,20 @@ import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import catalogue, mapping
-from connectors.mapping import Delivery, Ignored, MappingError
+from connectors.mapping import Delivery, Ignored, MappingError, Opened
+from connectors.webhook import Webhook
 from dev import places
 from pipewright import events
 from pipewright.events import JobRecord, RunRecord
 
-GITHUB = catalogue.load()["github"]
+WEBHOOK = cast("Webhook", catalogue.load()["github"].webhook)
 FIXTURES = sorted(Path(str(resources.files("connectors"))).glob("catalogue/fixtures/github/*.json"))
 PAYLOADS = places.SHARED_DATA / "webhook-payloads"
 REAL = sorted(
@@ -29,7 +30,7 @@ REAL = sorted(
 
 
 def mapped(event: str, body: Any) -> list[Any] | Ignored:
-    return mapping.map_delivery(GITHUB, headers={"x-github-event": event}, body=body)
+    return mapping.map_delivery(WEBHOOK, Opened(body=body, headers={}), event=event)
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -98,9 +99,8 @@ def test_the_real_payloads_are_all_there(path: str) -> None:
 
 
 def test_a_delivery_is_known_by_its_headers() -> None:
-    assert GITHUB.webhook is not None
     headers = {"x-github-delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958", "x-github-event": "workflow_run"}
-    assert mapping.identify(GITHUB.webhook, headers) == Delivery(
+    assert mapping.identify(WEBHOOK, Opened(body={}, headers=headers)) == Delivery(
         "72d3162e-cc78-11e3-81ab-4c9367dc0958", "workflow_run"
     )
 
@@ -116,9 +116,8 @@ def test_a_delivery_is_known_by_its_headers() -> None:
     ],
 )
 def test_headers_that_are_no_identifiers_are_refused(headers: dict[str, str], message: str) -> None:
-    assert GITHUB.webhook is not None
     with pytest.raises(MappingError, match=message):
-        mapping.identify(GITHUB.webhook, headers)
+        mapping.identify(WEBHOOK, Opened(body={}, headers=headers))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "no run at all": ({"action": "completed"}, 'workflow_run: project: Key not found in map : "repository"'),
     "a run that is null": (spoiled("workflow_run", to=None), "workflow_run: pipeline: a value is absent"),
     "a run that is a list": (spoiled("workflow_run", to=[1]), "workflow_run: pipeline: "),
-    "no action": ({}, 'workflow_run: Key not found in map : "action"'),
+    "no action": ({}, 'workflow_run: when: Key not found in map : "action"'),
     "a sha that is a number": (
         spoiled("workflow_run", "head_sha", to=5),
         "workflow_run: sha: must be a text",

@@ -12,17 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import catalogue, mapping
-from connectors.actions import Account, perform
-from connectors.manifest import ConfigError
-from connectors.mapping import Delivery, Ignored, MappingError
+from connectors.actions import perform
+from connectors.calls import Account
+from connectors.mapping import Delivery, Ignored, MappingError, Opened
+from connectors.mistakes import ConfigError
 from connectors.outbound import Answer
 from connectors.verify.shared_token import SharedToken
+from connectors.webhook import Webhook
 from dev import places
 from pipewright import errors, events
 from pipewright.events import JobRecord, RunRecord
 from pipewright.ports import Secret
 
 GITLAB = catalogue.load()["gitlab"]
+WEBHOOK = cast("Webhook", GITLAB.webhook)
 FIXTURES = sorted(Path(str(resources.files("connectors"))).glob("catalogue/fixtures/gitlab/*.json"))
 PAYLOADS = places.SHARED_DATA / "webhook-payloads"
 HOOKS = {"pipeline": "Pipeline Hook", "build": "Job Hook"}
@@ -40,7 +43,7 @@ QUIET = {
 
 
 def mapped(event: str, body: Any) -> list[Any] | Ignored:
-    return mapping.map_delivery(GITLAB, headers={"x-gitlab-event": event}, body=body)
+    return mapping.map_delivery(WEBHOOK, Opened(body=body, headers={}), event=event)
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -138,8 +141,7 @@ def test_each_status_that_gitlab_has_is_known(table: str) -> None:
     csv.field_size_limit(2**20)
     with file.open(newline="") as rows:
         found = {json.loads(row["data"])["status"] for row in csv.DictReader(rows)}
-    assert GITLAB.webhook is not None
-    assert found <= QUIET | set(GITLAB.webhook.lookup["phase"])
+    assert found <= QUIET | set(WEBHOOK.lookup["phase"])
     assert "failed" in found
 
 
@@ -147,35 +149,34 @@ def test_each_status_that_gitlab_has_is_known(table: str) -> None:
 
 
 def test_a_delivery_is_known_by_its_idempotency_key() -> None:
-    assert GITLAB.webhook is not None
     headers = {
         "x-gitlab-event": "Pipeline Hook",
         "x-gitlab-event-uuid": "13792a34-cac6-4fda-95a8-c58e00a3954e",
         "idempotency-key": "f5e57ebb-9d0d-4e31-8b79-0bb4cb5a1d3c",
     }
-    assert mapping.identify(GITLAB.webhook, headers) == Delivery(headers["idempotency-key"], "Pipeline Hook")
+    opened = Opened(body={}, headers=headers)
+    assert mapping.identify(WEBHOOK, opened) == Delivery(headers["idempotency-key"], "Pipeline Hook")
     del headers["idempotency-key"]
     with pytest.raises(MappingError, match="idempotency-key must hold"):
-        mapping.identify(GITLAB.webhook, headers)
+        mapping.identify(WEBHOOK, opened)
 
 
 def test_a_delivery_is_proved_by_gitlabs_token() -> None:
-    assert GITLAB.webhook is not None
-    assert GITLAB.webhook.verify == SharedToken(header="x-gitlab-token")
+    assert WEBHOOK.verify == SharedToken(header="x-gitlab-token")
 
 
 @pytest.mark.parametrize(
     ("name", "path", "to", "message"),
     [
         ("pipeline-failed", ("object_attributes", "status"), None, "Pipeline Hook: "),
-        ("pipeline-failed", ("object_attributes", "created_at"), "now", "Pipeline Hook: startedAt: "),
-        ("pipeline-failed", ("object_attributes", "created_at"), 5, "Pipeline Hook: queuedAt: "),
+        ("pipeline-failed", ("object_attributes", "created_at"), "now", "Pipeline Hook: queuedAt: time: "),
+        ("pipeline-failed", ("object_attributes", "created_at"), 5, "Pipeline Hook: queuedAt: time: 5 is"),
         ("pipeline-failed", ("object_attributes", "queued_duration"), "x", "Pipeline Hook: startedAt: "),
         (
             "pipeline-failed",
             ("object_attributes", "finished_at"),
             "12:00",
-            "Pipeline Hook: finishedAt: must be",
+            "Pipeline Hook: finishedAt: time: '12:00' is no time",
         ),
         ("pipeline-failed", ("object_attributes", "url"), "javascript:x", "Pipeline Hook: url: must begin"),
         ("pipeline-failed", ("project",), None, "Pipeline Hook: project: "),
@@ -223,7 +224,7 @@ def test_however_a_body_is_spoiled_only_known_answers_come_out(data: st.DataObje
     if not isinstance(found, Ignored):
         for event_type, record in found:
             assert event_type == record.type
-            assert events.parse_record(events.record_json(record)) == record
+            assert events.parse_record(events.record_json(record), partial=True) == record
 
 
 class Asked:

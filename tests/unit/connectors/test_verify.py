@@ -244,6 +244,28 @@ def test_a_network_must_be_one() -> None:
         scheme("none", networks=["192.0.2.7/24"])
 
 
+# --- one of several ----------------------------------------------------------------------------------------
+
+ONE_OF = scheme(
+    "one-of",
+    of=[
+        {"kind": "hmac", "header": "X-Hub-Signature-256", "prefix": "sha256="},
+        {"kind": "token", "header": "S"},
+    ],
+)
+
+
+async def test_one_proof_of_several_is_enough() -> None:
+    await verify.verify(ONE_OF, claim(SIGNED))
+    await verify.verify(ONE_OF, claim({"s": SECRET.reveal()}))
+    await refused(ONE_OF, claim({}), "the header s or x-hub-signature-256 is missing")
+
+
+async def test_a_wrong_proof_is_not_made_good_by_another() -> None:
+    wrong = {"x-hub-signature-256": f"sha256={'0' * 64}"}
+    await refused(ONE_OF, claim(wrong | {"s": SECRET.reveal()}), "the signature is wrong")
+
+
 # --- all kinds ---------------------------------------------------------------------------------------------
 
 CONFIG = {
@@ -279,13 +301,14 @@ ALL: dict[str, AnyVerifier] = {
         "oidc", header="S", issuers=["i"], jwksUrl="https://k", audience="${{ config.audience }}",
         email="${{ config.email }}",
     ),
+    "one of": ONE_OF,
     "sns": scheme("sns", topicArn="${{ config.topic }}", toleranceSeconds=300),
     "none": scheme("none", networks=["192.0.2.0/24"]),
 }  # fmt: skip
 
 
 def test_each_kind_is_among_them() -> None:
-    assert len({type(kind) for kind in ALL.values()}) == len(verify.KINDS) == 9
+    assert len({type(kind) for kind in ALL.values()}) == len(verify.KINDS) == 10
 
 
 class Published:
@@ -371,7 +394,7 @@ async def test_whatever_is_sent_it_is_refused_in_words(
     except (SignatureRefused, errors.Unreachable):
         return
     # Only whoever knows the secret, and wrote it down as it is, may come here.
-    assert kind is ALL["token"]
+    assert kind in (ALL["token"], ONE_OF)
     assert headers["s"] in {secret.reveal() for secret in secrets}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from connectors import catalogue
+from connectors.verify.unsigned import Unsigned
+from connectors.webhook import Webhook
 from controllers.integration.plan import Observed, Plan, Projection, Unknown, plan_integration, plan_teardown
 from pipewright.api.meta import Condition
 from pipewright.api.v1alpha1 import Integration
@@ -56,6 +58,15 @@ COMPLETE = Observed(
 )
 NEW = replace(COMPLETE, route=None, hook=None, projection=None)
 SUBJECT = integration()
+
+HUB = replace(GITHUB, name="hub", webhook=replace(cast("Webhook", GITHUB.webhook), verify=Unsigned()))
+GENERIC = catalogue.load()["generic"]
+MAPPING: dict[str, Any] = {
+    "verify": {"kind": "token", "header": "X-Token"},
+    "delivery": {"header": "X-Id"},
+    "events": [{"name": "x", "when": "true", "record": "run", "map": {"id": "body.id"}}],
+}
+UNSIGNED, ALLOWED = integration(), integration(webhook={"allowUnsigned": True})
 
 ISSUE, PROJECT, PUBLISH = (
     "issue the webhook secret",
@@ -126,6 +137,18 @@ PLANS: dict[str, tuple[Integration, Observed, list[str]]] = {
         SUBJECT,
         replace(NEW, projection=Projection(ours=False, current=False)),
         [],
+    ),
+    "a webhook that nobody signs is not made": (UNSIGNED, replace(NEW, connector=HUB), []),
+    "it is when that is allowed": (
+        ALLOWED,
+        replace(NEW, connector=HUB),
+        [ISSUE, PROJECT, PUBLISH],
+    ),
+    "allowing it is published": (ALLOWED, replace(COMPLETE, connector=HUB), [PUBLISH]),
+    "not allowing it any more is published": (
+        UNSIGNED,
+        replace(COMPLETE, connector=HUB, route=replace(ROUTE, allow_unsigned=True)),
+        [PUBLISH],
     ),
     "an unknown connector publishes nothing": (SUBJECT, replace(NEW, connector=None), []),
     "a config that the connector refuses publishes nothing": (integration(config={"url": "x"}), NEW, []),
@@ -240,3 +263,64 @@ def test_a_vault_that_does_not_answer_holds_the_teardown_and_says_so() -> None:
     assert plan.is_empty
     assert facts(plan) == {"WebhookReady": (None, "Unreachable")}
     assert plan.check_after == timedelta(seconds=10)
+
+
+WEBHOOKS: dict[str, tuple[Integration, Observed, tuple[bool | None, str], bool, str]] = {
+    "what nobody signs is stalled, with what to do": (
+        UNSIGNED,
+        replace(NEW, connector=HUB),
+        (False, "UnsignedNotAllowed"),
+        True,
+        "spec.webhook.allowUnsigned: github does not sign what it sends",
+    ),
+    "what was allowed and is not any more is stalled too": (
+        UNSIGNED,
+        replace(COMPLETE, connector=HUB),
+        (False, "UnsignedNotAllowed"),
+        True,
+        "set it to true",
+    ),
+    "what is allowed stays visible": (
+        ALLOWED,
+        replace(COMPLETE, connector=HUB),
+        (True, "Unsigned"),
+        False,
+        "keep it secret: nothing signs deliveries",
+    ),
+    "a connector that signs is as it was": (
+        ALLOWED, COMPLETE, (True, "WebhookReady"), False, "enter url and secret",
+    ),
+    "a mapping that does not compile is stalled, with field and position": (
+        integration(
+            connector="generic", config={"webhook": {**MAPPING, "delivery": {"expression": "body.a +"}}}
+        ),
+        replace(COMPLETE, connector=GENERIC),
+        (False, "InvalidConfig"),
+        True,
+        "spec.config: webhook.delivery.expression: line 1, column 9: ",
+    ),
+    "a mapping that lacks a part is stalled, with the part": (
+        integration(connector="generic", config={"webhook": {**MAPPING, "events": [{"name": "x"}]}}),
+        replace(COMPLETE, connector=GENERIC),
+        (False, "InvalidConfig"),
+        True,
+        "spec.config: webhook.events[0]: 'when' is a required property",
+    ),
+    "a mapping that is right is ready": (
+        integration(connector="generic", config={"webhook": MAPPING}),
+        replace(COMPLETE, connector=GENERIC),
+        (True, "WebhookReady"),
+        False,
+        "enter url and secret",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sentence", WEBHOOKS)
+def test_webhook(sentence: str) -> None:
+    subject, observed, expected, stalled, message = WEBHOOKS[sentence]
+    (fact,) = [fact for fact in plan_integration(subject, observed).facts if fact.type == "WebhookReady"]
+    assert (fact.status, fact.reason) == expected
+    assert fact.stalled is stalled
+    assert message in fact.message
+    assert "\n" not in fact.message

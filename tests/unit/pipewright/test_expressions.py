@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipewright import events, expressions
 from pipewright.events import Event, EventType, JobRef, Prediction, Retry, RunRef
-from pipewright.expressions import EvaluationError, ExpressionError, StepResult, Template
+from pipewright.expressions import EvaluationError, ExpressionError, Payload, StepResult, Template
 
 NINE = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
 
@@ -310,7 +310,7 @@ def test_whatever_compiles_ends_within_100_ms(text: str) -> None:
 
 def test_the_runtimes_budget_is_an_evaluation_error() -> None:
     environment = expressions.payloads()
-    scope = expressions.bind_payload({"list": list(range(200))}, {}, {})
+    scope = expressions.bind_payload(Payload(body={"list": list(range(200))}, headers={}))
     condition = environment.condition("body.list.all(a, body.list.all(b, true))")
     with pytest.raises(EvaluationError, match="loops over too much"):
         condition.holds(scope)
@@ -452,7 +452,7 @@ def test_a_result_that_cannot_be_handled_is_refused(result: Any) -> None:
 def test_any_json_gives_a_value_or_an_evaluation_error(body: Any, source: str) -> None:
     program = expressions.payloads().expression(source)
     try:
-        program.value(expressions.bind_payload(body, {"x": "\ud800"}, {}))
+        program.value(expressions.bind_payload(Payload(body=body, headers={"x": "\ud800"})))
     except EvaluationError:
         return
 

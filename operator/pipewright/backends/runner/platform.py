@@ -75,6 +75,7 @@ class PostgresRoutes:
             projects=row.projects,
             config=row.config,
             enabled=row.enabled,
+            allow_unsigned=row.allow_unsigned,
             sealed_to=row.secret_key if row.sealed_secret is not None else None,
         )
 
@@ -92,6 +93,7 @@ class PostgresRoutes:
             sealed_secret=sealed_secret,
             secret_key=route.sealed_to,
             enabled=route.enabled,
+            allow_unsigned=route.allow_unsigned,
         )
         async with self._platform.connection() as conn:
             await routes.upsert_route(conn, row)

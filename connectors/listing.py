@@ -1,0 +1,142 @@
+"""A manifest's `sync`: the lists that a provider's history is read from, as checked values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from connectors import paging
+from connectors.compiling import Compiler
+from connectors.paging import Pager
+from connectors.rules import Reads, RecordRule, reads
+from pipewright import expressions
+from pipewright.expressions import Condition, Program, Template
+
+DEEPEST: Final = 3
+"""Lists within lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One list: how it is asked for, what in the answer are its items, and what each of them says."""
+
+    path: Template
+    query: Mapping[str, Template]
+    pager: Pager
+    items: Program
+    items_read: Reads | None
+    capped: Condition | None
+    """Whether the provider lists less than there is, so that less must be asked for."""
+    capped_read: Reads | None
+    max_response_bytes: int | None
+    records: tuple[RecordRule, ...]
+    each: tuple[Nested, ...]
+    item_read: Reads | None
+    parent_read: Reads | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nested:
+    """A list of its own for each item of another."""
+
+    when: Condition | None
+    inputs: Mapping[str, Program]
+    listing: Listing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sync:
+    """How the history of a project is read."""
+
+    lookup: Mapping[str, Mapping[str, str]]
+    slice: timedelta
+    """The longest time that is asked for at once."""
+    listing: Listing
+
+
+def read(data: Mapping[str, Any], compiler: Compiler) -> Sync:
+    """The manifest's `sync`, from data that the schema accepts.
+
+    Raises:
+        ManifestError: an expression does not compile, or lists are nested too deeply.
+    """
+    return Sync(
+        lookup=data.get("lookup", {}),
+        slice=timedelta(hours=data["sliceHours"]),
+        listing=_listing(data["list"], "sync.list", compiler, depth=1),
+    )
+
+
+def _listing(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int) -> Listing:
+    if depth > DEEPEST:
+        raise compiler.refused(at, f"lists are nested more than {DEEPEST} deep")
+    items = compiler.program(data["items"], expressions.answers(), f"{at}.items")
+    rules = tuple(
+        _rule(rule, f"{at}.records[{number}]", compiler)
+        for number, rule in enumerate(data.get("records", ()))
+    )
+    nested = tuple(
+        _nested(each, f"{at}.each[{number}]", compiler, depth=depth)
+        for number, each in enumerate(data.get("each", ()))
+    )
+    programs = [program for rule in rules for program in rule.programs]
+    for each in nested:
+        programs += [*((each.when.program,) if each.when else ()), *each.inputs.values()]
+    below = [each.listing.parent_read for each in nested]
+    capped = (
+        compiler.condition(data["capped"], expressions.answers(), f"{at}.capped")
+        if "capped" in data
+        else None
+    )
+    return Listing(
+        path=compiler.template(data["get"], f"{at}.get"),
+        query={
+            name: compiler.template(text, f"{at}.query.{name}")
+            for name, text in data.get("query", {}).items()
+        },
+        pager=paging.read(data["paginate"], f"{at}.paginate", compiler),
+        items=items,
+        items_read=reads([items], "body"),
+        capped=capped,
+        capped_read=reads([capped.program], "body") if capped is not None else None,
+        max_response_bytes=data.get("maxResponseBytes"),
+        records=rules,
+        each=nested,
+        item_read=_united(reads(programs, "item"), *below),
+        parent_read=reads(programs, "parent"),
+    )
+
+
+def _united(*all_reads: Reads | None) -> Reads | None:
+    """What is read by one or the other."""
+    known = [found for found in all_reads if found is not None]
+    if not known or any(not found for found in known):
+        return {} if known else None
+    names = dict.fromkeys(name for found in known for name in found)
+    return {name: _united(*(found[name] for found in known if name in found)) or {} for name in names}
+
+
+def _nested(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int) -> Nested:
+    environment = expressions.items()
+    return Nested(
+        when=compiler.condition(data["when"], environment, f"{at}.when") if "when" in data else None,
+        inputs={
+            name: compiler.program(source, environment, f"{at}.inputs.{name}")
+            for name, source in data["inputs"].items()
+        },
+        listing=_listing(data, at, compiler, depth=depth + 1),
+    )
+
+
+def _rule(data: Mapping[str, Any], at: str, compiler: Compiler) -> RecordRule:
+    environment = expressions.items()
+    return RecordRule(
+        when=compiler.condition(data["when"], environment, f"{at}.when") if "when" in data else None,
+        record=data["record"],
+        fields={
+            name: compiler.program(source, environment, f"{at}.map.{name}")
+            for name, source in data["map"].items()
+        },
+    )

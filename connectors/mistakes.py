@@ -1,0 +1,11 @@
+"""What can be wrong with a manifest, and with what a user gives to one."""
+
+from __future__ import annotations
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used: the message names the connector, the place and what is wrong there."""
+
+
+class ConfigError(ValueError):
+    """Settings or inputs that a connector's schema refuses: the message names each field."""

@@ -1,0 +1,81 @@
+"""Rules that make records of JSON: what of it they read, and the record that one rule gives. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipewright import events
+from pipewright.events import Record, RecordError
+from pipewright.expressions import Condition, EvaluationError, Program, Scope
+
+Reads = Mapping[str, "Reads"]
+"""Field names to what is read below; nothing below means all of it."""
+
+
+class RuleError(Exception):
+    """The JSON is not what the rule takes it for. The message names the field, never its content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRule:
+    """What some JSON says about a run or a job, if anything."""
+
+    when: Condition | None
+    """None: the rule is for all of it."""
+    record: str
+    fields: Mapping[str, Program]
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """All expressions of the rule."""
+        return (*((self.when.program,) if self.when is not None else ()), *self.fields.values())
+
+
+def record_of(rule: RecordRule, scope: Scope, *, partial: bool = False) -> Record | None:
+    """The record that the rule makes of these values; None if it is not for them.
+
+    `partial`: a record of what has not finished, too.
+
+    Raises:
+        RuleError: a field has no value, or one that no record may have.
+    """
+    found: dict[str, Any] = {"type": rule.record}
+    field = "when"
+    try:
+        if rule.when is not None and not rule.when.holds(scope):
+            return None
+        for field, program in rule.fields.items():
+            found[field] = program.value(scope)
+    except EvaluationError as error:
+        raise RuleError(f"{field}: {error.message}") from None
+    try:
+        return events.parse_record(found, partial=partial)
+    except RecordError as error:
+        raise RuleError(str(error)) from None
+
+
+def reads(programs: Iterable[Program], variable: str) -> Reads | None:
+    """What expressions read of a variable: JSON is large, and only that is handed to them. None: nothing."""
+    paths = {path for program in programs for path in program.reads(variable)}
+    if not paths:
+        return None
+    found: dict[str, Any] = {}
+    for path in sorted(paths, key=len, reverse=True):
+        if not path:
+            return {}
+        at = found
+        for name in path[:-1]:
+            at = at.setdefault(name, {})
+        at[path[-1]] = {}  # the shortest path comes last: reading a whole part outweighs reading within it
+    return found
+
+
+def part(value: Any, wanted: Reads | None) -> Any:
+    """The part of a value that is read; null where nothing is."""
+    if wanted is None:
+        return None
+    if not wanted or not isinstance(value, dict):
+        return value
+    return {name: part(value[name], below) for name, below in wanted.items() if name in value}

@@ -1,0 +1,351 @@
+"""A provider's history, read list by list through its REST API: the manifest's `sync`.
+
+    project, since … until ──slices──► pages of items ──► (nested lists of each item) ──rules──► records
+
+What is handed out is one item of the outer list with all that belongs to it, and a cursor that says where to
+go on after it: whoever has stored the records keeps the cursor, and reads on there later or after a crash.
+Items between the two come again, which changes nothing, as records are keyed by the provider's ids. In memory
+is one page of each list, never more.
+
+Time is read from old to new in slices. Where a provider lists only so many items of a slice (`capped`), a
+slice of half the time is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from connectors import calls, paging, waits
+from connectors.calls import Calls, rendered
+from connectors.listing import Listing, Nested, Sync
+from connectors.outbound import Answer
+from connectors.paging import Got
+from connectors.rules import RuleError, part, record_of
+from pipewright import errors, expressions, records
+from pipewright.events import Record
+from pipewright.expressions import EvaluationError, text_of
+from pipewright.records import RecordError
+
+SHORTEST_SLICE: Final = timedelta(minutes=1)
+"""What is not halved any more: what is listed of it is taken, and the rest is not there for us."""
+MAX_NESTED_PAGES: Final = 50
+"""Of a list that belongs to one item."""
+MAX_RECORDS: Final = 10_000
+"""Of one item of the outer list: they are handed out together."""
+MAX_ITEMS: Final = 10_000
+"""Of one page."""
+MAX_REFUSED: Final = 20
+"""Notes about one item of the outer list."""
+_PATH: Final = re.compile(r"body([.][A-Za-z_][A-Za-z0-9_]*)*")
+
+
+@dataclass(slots=True, kw_only=True)
+class Budget:
+    """How much may be read before somebody else has a turn. One item is always read, so that it goes on."""
+
+    pages: int = 100
+    items: int = 5_000
+    bytes: int = 64 * 1024 * 1024
+
+    def spend(self, *, items: int, size: int) -> None:
+        """Take a page off it."""
+        self.pages -= 1
+        self.items -= items
+        self.bytes -= size
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing is left of one of them."""
+        return min(self.pages, self.items, self.bytes) <= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where to read on: a slice of time, a page in it, and how many of its items are done."""
+
+    since: datetime
+    until: datetime
+    """The end of the slice, not of what is asked for."""
+    place: str = paging.START
+    done: int = 0
+
+    def text(self) -> str:
+        """As it is kept."""
+        slice_ = [records.format_time(self.since), records.format_time(self.until)]
+        return json.dumps([*slice_, self.place, self.done], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor | None:
+        """What `text` gave; None for anything else: then it is read from the begin."""
+        try:
+            since, until, place, done = json.loads(text)
+            found = cls(
+                since=records.parse_time("since", since),
+                until=records.parse_time("until", until),
+                place=place,
+                done=done,
+            )
+        except (ValueError, TypeError, RecordError, RecursionError):
+            return None
+        whole = isinstance(place, str) and isinstance(done, int) and not isinstance(done, bool)
+        return found if whole and done >= 0 and found.since <= found.until else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One item of the outer list, or the end of a slice."""
+
+    records: tuple[Record, ...]
+    refused: tuple[str, ...]
+    """What was not understood and is left out: fields and reasons, no content."""
+    cursor: Cursor | None
+    """Where to go on; None when all of it is read."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is gathered for one item of the outer list."""
+
+    records: list[Record] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        return len(self.records) >= MAX_RECORDS
+
+    def refuse(self, problem: str) -> None:
+        if len(self.refused) < MAX_REFUSED:
+            self.refused.append(problem)
+
+
+async def history(
+    session: Calls,
+    sync: Sync,
+    *,
+    project: str,
+    since: datetime,
+    until: datetime,
+    cursor: Cursor | None = None,
+    budget: Budget | None = None,
+) -> AsyncGenerator[Batch, None]:
+    """The records of a project's finished runs, batch by batch, until all is read or the budget is spent.
+
+    Raises:
+        errors.Stalled, errors.Waiting, errors.Unreachable: the provider cannot be read now. What was handed
+            out before stays good, and the cursor of the last batch is where to go on.
+    """
+    reader = _Reader(session, sync, project=project, budget=budget or Budget())
+    since, until = since.replace(microsecond=0), until.replace(microsecond=0)
+    at = cursor if cursor is not None else Cursor(since=since, until=min(since + sync.slice, until))
+    while True:
+        try:
+            async with aclosing(reader.slice(at)) as batches:
+                async for batch in batches:
+                    yield batch
+                    if reader.budget.spent:
+                        return
+        except _TooMuch:
+            middle = at.since + (at.until - at.since) / 2
+            at = Cursor(since=at.since, until=middle.replace(microsecond=0))
+            continue
+        if at.until >= until:
+            yield Batch(records=(), refused=(), cursor=None)
+            return
+        at = Cursor(since=at.until, until=min(at.until + sync.slice, until))
+        yield Batch(records=(), refused=(), cursor=at)
+        if reader.budget.spent:
+            return
+
+
+class _TooMuch(Exception):
+    """The provider does not list all of this slice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    items: list[Any]
+    place: str
+    following: str | None
+
+
+class _Reader:
+    """Reads one project under one account."""
+
+    def __init__(self, session: Calls, sync: Sync, *, project: str, budget: Budget) -> None:
+        self._session, self._sync, self._project = session, sync, project
+        self.budget = budget
+
+    async def slice(self, start: Cursor) -> AsyncGenerator[Batch, None]:
+        """The items of one slice, from the cursor on; its last batch does not tell that it is the last.
+
+        Raises:
+            _TooMuch: ask for a shorter one.
+        """
+        inputs = {
+            "project": self._project,
+            "since": records.format_time(start.since),
+            "until": records.format_time(start.until),
+        }
+        divisible = start.until - start.since > SHORTEST_SLICE
+        skip = start.done
+        listing = self._sync.listing
+        async with aclosing(self._pages(listing, inputs, place=start.place, divisible=divisible)) as pages:
+            async for page in pages:
+                if not page.items and page.following is not None:
+                    # pages without items count, too: nobody may keep us reading for ever
+                    yield Batch(records=(), refused=(), cursor=replace(start, place=page.following, done=0))
+                for number, item in enumerate(page.items):
+                    if number < skip:
+                        continue
+                    found = _Found()
+                    await self._item(listing, inputs, item, None, found)
+                    last = number == len(page.items) - 1
+                    if last and page.following is None:
+                        after = replace(start, place=page.place, done=number + 1)
+                    elif last:
+                        after = replace(start, place=page.following or "", done=0)
+                    else:
+                        after = replace(start, place=page.place, done=number + 1)
+                    yield Batch(records=tuple(found.records), refused=tuple(found.refused), cursor=after)
+                skip = 0
+
+    async def _item(
+        self, listing: Listing, inputs: Mapping[str, Any], item: Any, parent: Any, found: _Found
+    ) -> None:
+        if found.full:
+            return
+        try:
+            scope = expressions.bind_item(
+                part(item, listing.item_read),
+                parent=part(parent, listing.parent_read),
+                project=self._project,
+                lookup=self._sync.lookup,
+            )
+        except EvaluationError as error:
+            found.refuse(error.message)
+            return
+        for rule in listing.records:
+            try:
+                record = record_of(rule, scope)
+                if record is not None:
+                    found.records.append(record)
+            except RuleError as error:
+                found.refuse(f"{rule.record}: {error}")
+        for nested in listing.each:
+            try:
+                if nested.when is not None and not nested.when.holds(scope):
+                    continue
+                more = {name: text_of(program.value(scope)) for name, program in nested.inputs.items()}
+            except EvaluationError as error:
+                found.refuse(f"inputs: {error.message}")
+                continue
+            await self._nested(nested, {**inputs, **more}, item, found)
+
+    async def _nested(self, nested: Nested, inputs: Mapping[str, Any], parent: Any, found: _Found) -> None:
+        read = 0
+        try:
+            async with aclosing(self._pages(nested.listing, inputs)) as pages:
+                async for page in pages:
+                    for item in page.items:
+                        await self._item(nested.listing, inputs, item, parent, found)
+                    read += 1
+                    if found.full:
+                        found.refuse(f"a run has more than {MAX_RECORDS} records, the rest is not read")
+                        return
+                    if read >= MAX_NESTED_PAGES and page.following is not None:
+                        found.refuse(f"a list has more than {MAX_NESTED_PAGES} pages, the rest is not read")
+                        return
+        except errors.Stalled as refused:
+            # what belongs to one run may be gone or too large: that keeps no other run away
+            if refused.reason not in ("ProviderRefused", "AnswerTooLarge", "AnswerNotUnderstood"):
+                raise
+            found.refuse(refused.message)
+
+    async def _pages(
+        self,
+        listing: Listing,
+        inputs: Mapping[str, Any],
+        *,
+        place: str = paging.START,
+        divisible: bool = False,
+    ) -> AsyncGenerator[_Page, None]:
+        """The pages of a list from a place on; `divisible`: a list that is capped is refused as `_TooMuch`.
+
+        Raises:
+            as `history`.
+        """
+        seen: set[str] = set()
+        while True:
+            url = self._url(listing, inputs, place)
+            answer = await self._session.get(url, max_bytes=listing.max_response_bytes)
+            body = calls.body_of(answer)
+            if divisible and listing.capped is not None and _capped(listing, body, answer):
+                raise _TooMuch
+            items = _items(listing, body, answer)
+            self.budget.spend(items=len(items), size=len(answer.body))
+            got = Got(url=url, status=answer.status, headers=answer.headers, body=body, count=len(items))
+            following = listing.pager.after(place, got)
+            seen.add(place)
+            if following is not None and following in seen:
+                raise errors.Stalled(
+                    "AnswerNotUnderstood", "the provider's pages lead back to one that was read"
+                )
+            yield _Page(items=items, place=place, following=following)
+            if following is None:
+                return
+            wait = waits.until_reset(answer, http=self._session.http, now=self._session.clock.now())
+            if wait is not None:
+                raise errors.Waiting("ProviderBusy", "the provider's quota is spent", after=wait)
+            place = following
+
+    def _url(self, listing: Listing, inputs: Mapping[str, Any], place: str) -> str:
+        address = listing.pager.address(place)
+        if address is not None:
+            return paging.check_origin(address, base=self._session.base_url)
+
+        def render() -> str:
+            scope = self._session.scope(inputs)
+            query = {name: template.render(scope) for name, template in listing.query.items()}
+            asked = {name: value for name, value in query.items() if value} | dict(listing.pager.query(place))
+            return self._session.url(listing.path, scope, query=asked)
+
+        return rendered(render, "sync")
+
+
+def _items(listing: Listing, body: Any, answer: Answer) -> list[Any]:
+    """The items of a page.
+
+    Raises:
+        errors.Stalled: there is no list where the manifest has it.
+    """
+    found: Any = None
+    if _PATH.fullmatch(listing.items.source):
+        # a page is large: what is only picked out needs no conversion to and fro
+        found = body
+        for name in listing.items.source.split(".")[1:]:
+            found = found.get(name) if isinstance(found, dict) else None
+    else:
+        try:
+            scope = expressions.bind_answer(part(body, listing.items_read), answer.status, answer.headers)
+            found = listing.items.value(scope)
+        except EvaluationError:
+            found = None
+    if not isinstance(found, list) or len(found) > MAX_ITEMS:
+        raise errors.Stalled("AnswerNotUnderstood", "the provider's answer has no list where one is expected")
+    return found
+
+
+def _capped(listing: Listing, body: Any, answer: Answer) -> bool:
+    if listing.capped is None:
+        return False
+    try:
+        scope = expressions.bind_answer(part(body, listing.capped_read), answer.status, answer.headers)
+        return listing.capped.holds(scope)
+    except EvaluationError:
+        return False
