@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
@@ -15,14 +16,27 @@ from pipewright.runner_facts import ACTIVE, SUSPENDED
 from pipewright.store import pools
 from pipewright.store.records import Tenant
 
+AWAY = 3.0
+"""So many seconds after a database did not answer nobody else waits for it: what waits holds its lane."""
+
 
 class Databases:
     """Finds a tenant's database and opens connections to it."""
 
-    def __init__(self, *, connections: pools.Pools, directory: Directory, keys: Keys) -> None:
+    def __init__(
+        self,
+        *,
+        connections: pools.Pools,
+        directory: Directory,
+        keys: Keys,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connections = connections
         self._directory = directory
         self._keys = keys
+        self._clock = clock
+        self._away: dict[str, float] = {}
+        """Tenant's id → until when its database is not asked."""
 
     def tenants(self) -> Iterable[str]:
         """Ids of all tenants whose databases are in use."""
@@ -52,12 +66,26 @@ class Databases:
         """A connection to the tenant's database, within a transaction.
 
         Raises:
-            Problem, BackendError: as `access` says, and when the database does not answer within two seconds.
+            Problem, BackendError: as `access` says, and when the database does not answer within two seconds,
+                or has just not answered somebody else.
         """
         async with AsyncExitStack() as stack:
-            conn = await self._connect(stack, tenant_id, self.access(tenant_id))
+            conn = await self._reach(stack, tenant_id, self.access(tenant_id))
             await stack.enter_async_context(conn.transaction())
             yield conn
+
+    async def _reach(self, stack: AsyncExitStack, tenant_id: str, access: Access) -> psycopg.AsyncConnection:
+        if self._clock() < self._away.get(tenant_id, 0.0):
+            raise errors.Unreachable("the tenant's database did not answer a moment ago")
+        try:
+            found = await self._connect(stack, tenant_id, access)
+        except pools.AllBusy:
+            raise  # that says nothing about the database
+        except errors.Unreachable:
+            self._away[tenant_id] = self._clock() + AWAY
+            raise
+        self._away.pop(tenant_id, None)
+        return found
 
     async def _connect(
         self, stack: AsyncExitStack, tenant_id: str, access: Access

@@ -3,8 +3,8 @@
     path ─► length ─► room in the tenant's lane ─► body ─► signature ─► parse ─► id ─► map ─► store ─► answer
 
 In this order: nothing is read for an unknown path, nothing parsed that is not signed, nothing answered with
-2xx that is not durable. A 503 means: the same delivery is good later. A suspended tenant's delivery is kept
-in the spool instead of stored (`parking`), and comes back by `replay`.
+2xx that is not durable. A 503 means: the same delivery is good later. What comes for a tenant that is
+suspended, or whose database does not answer, is kept in the spool (`parking`), and comes back by `replay`.
 """
 
 from __future__ import annotations
@@ -165,14 +165,19 @@ class Hooks:
             # Before a place to work is taken: the first use of a model waits for its file.
             predictor = None if isinstance(said, Ignored) else await self._predictor(route)
             async with self.lanes.work(route.tenant_id):
-                return await self._store(
-                    route, identity, said, headers=headers, body=body, predictor=predictor
-                )
+                try:
+                    return await self._store(
+                        route, identity, said, headers=headers, body=body, predictor=predictor
+                    )
+                except (errors.Unreachable, errors.Forbidden) as away:
+                    # perhaps it was stored, and only the answer is lost: then its id makes no second one
+                    log.warning("a delivery waits for its database", tenant=tenant.id, **logs.describe(away))
+                    return await self._park(told, identity, headers=headers, body=body)
 
     async def _park(
         self, told: _Told, identity: mapping.Delivery, *, headers: Mapping[str, str], body: bytes
     ) -> Answer:
-        """Keep the delivery until the tenant is resumed."""
+        """Keep the delivery until the tenant is resumed, or its database answers."""
         route = told.route
         sealed = parking.pack(
             told.webhook,

@@ -1,6 +1,6 @@
-"""Deliveries of a suspended tenant: kept encrypted in the platform database until it is resumed.
+"""Deliveries of a tenant that is suspended or whose database is down, encrypted in the platform database.
 
-    suspended: verify ─► map ─► seal ─► spool ─► 202     resumed: spool ─► open ─► the ingest path ─► gone
+    away: verify ─► map ─► seal ─► spool ─► 202          back: spool ─► open ─► the ingest path ─► gone
 
 What is kept is headers and body as they came, but for what proves the sender, so that the delivery is mapped
 by the connector that serves then. `Spool` is the gateway's hold on the table; `replay` empties it.
@@ -51,7 +51,8 @@ class Spool:
         if done == "full":
             raise problems.unavailable(
                 "SpoolFull",
-                "the tenant is suspended, and no more of its deliveries can be kept; deliver again later",
+                "the tenant is suspended or its database is down, and no more of its deliveries can be kept;"
+                " deliver again later",
                 after=FULL_RETRY,
             )
         return done

@@ -1,6 +1,6 @@
-"""From the spool to the tenants' databases: what was kept of a suspended tenant, once it is resumed.
+"""From the spool to the tenants' databases: what was kept while a tenant was suspended, or its database down.
 
-    Active again ──► oldest row, held ──► open ──► the same path as any delivery ──commit──► row removed
+    Active ──► oldest row, held ──► open ──► the same path as any delivery ──commit──► row removed
 
 One delivery after the other in the order in which they came, by one replica at a time. A crash between the
 commit and the removal repeats the delivery, which its id makes no second one. A database that does not answer
@@ -29,8 +29,8 @@ from pipewright.store.records import Route
 
 log = logs.get(__name__)
 
-LOOK = 60.0
-"""Seconds between two looks at the spool when nothing happens."""
+LOOK = 15.0
+"""Seconds between two looks at the spool when nothing happens: another gateway may have kept something."""
 LOOK_WHILE_FULL = 5.0
 """The same while an active tenant has something in it."""
 AT_ONCE = 2

@@ -24,6 +24,10 @@ from pipewright.ports import Secret
 from pipewright.store import connect, trouble
 
 
+class AllBusy(errors.Unreachable):
+    """No connection came free in time; whether the server would answer is not known."""
+
+
 @dataclass(slots=True)
 class _Database:
     """One database's connections."""
@@ -88,7 +92,7 @@ class Pools:
         `pipewright.errors`.
 
         Raises:
-            Unreachable: no connection within two seconds, or it broke.
+            Unreachable: no connection within two seconds (`AllBusy`: all are in use), or it broke.
             Forbidden, Conflict, BackendError: as `trouble.translate` says.
         """
         database = self._database(key, dsn)
@@ -134,7 +138,7 @@ class Pools:
                 if connection is None:
                     self._open += 1
         except TimeoutError:
-            raise errors.Unreachable(
+            raise AllBusy(
                 f"PostgreSQL, {database.where}: all of this process's connections are busy"
             ) from None
         if connection is not None:

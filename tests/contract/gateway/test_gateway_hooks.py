@@ -193,22 +193,6 @@ async def test_a_delivery_that_was_ignored_is_stored_when_it_comes_again_and_is_
     assert await tenant.rows("SELECT count(*) FROM pipewright.runs") == [(1,)]
 
 
-async def test_while_the_tenants_database_is_down_it_is_503_at_once_and_good_again_later(
-    world, proxied, github
-):
-    tenant = await world.tenant(port=proxied.port)
-    hook = await world.hook(tenant)
-    assert (await world.deliver(hook, "workflow_run", github("requested"), id="d-1")).status == 202
-    await proxied.down()
-    async with asyncio.timeout(4):
-        answer = await world.deliver(hook, "workflow_run", github("in_progress"), id="d-2")
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
-    assert "127.0.0.1" not in answer.body["detail"]
-    await proxied.up()
-    assert (await world.deliver(hook, "workflow_run", github("in_progress"), id="d-2")).status == 202
-    assert await tenant.rows("SELECT phase FROM pipewright.runs") == [("started",)]
-
-
 STATES = {
     "a tenant without a bundle yet": ({"sealed": False}, 503),
     "a retained tenant": ({"state": "Retained"}, 404),
