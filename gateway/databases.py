@@ -17,7 +17,7 @@ from pipewright.store import pools
 from pipewright.store.records import Tenant
 
 AWAY = 3.0
-"""So many seconds after a database did not answer nobody else waits for it: what waits holds its lane."""
+"""So many seconds after a database did not answer no delivery waits for it: what waits holds its lane."""
 
 
 class Databases:
@@ -36,7 +36,7 @@ class Databases:
         self._keys = keys
         self._clock = clock
         self._away: dict[str, float] = {}
-        """Tenant's id → until when its database is not asked."""
+        """Tenant's id → until when its database is not expected to answer."""
 
     def tenants(self) -> Iterable[str]:
         """Ids of all tenants whose databases are in use."""
@@ -66,17 +66,23 @@ class Databases:
         """A connection to the tenant's database, within a transaction.
 
         Raises:
-            Problem, BackendError: as `access` says, and when the database does not answer within two seconds,
-                or has just not answered somebody else.
+            Problem, BackendError: as `access` says, and when the database does not answer within two seconds.
         """
         async with AsyncExitStack() as stack:
             conn = await self._reach(stack, tenant_id, self.access(tenant_id))
             await stack.enter_async_context(conn.transaction())
             yield conn
 
-    async def _reach(self, stack: AsyncExitStack, tenant_id: str, access: Access) -> psycopg.AsyncConnection:
+    def expect(self, tenant_id: str) -> None:
+        """Return unless the database has just not answered somebody: for who can do without it for now.
+
+        Raises:
+            Unreachable: it has.
+        """
         if self._clock() < self._away.get(tenant_id, 0.0):
             raise errors.Unreachable("the tenant's database did not answer a moment ago")
+
+    async def _reach(self, stack: AsyncExitStack, tenant_id: str, access: Access) -> psycopg.AsyncConnection:
         try:
             found = await self._connect(stack, tenant_id, access)
         except pools.AllBusy:

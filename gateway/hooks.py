@@ -166,6 +166,7 @@ class Hooks:
             predictor = None if isinstance(said, Ignored) else await self._predictor(route)
             async with self.lanes.work(route.tenant_id):
                 try:
+                    self.databases.expect(tenant.id)
                     return await self._store(
                         route, identity, said, headers=headers, body=body, predictor=predictor
                     )
