@@ -14,7 +14,7 @@ from connectors.auth import Caller, Request, Tokens
 from connectors.mistakes import ConfigError
 from connectors.outbound import Answer, Outbound
 from pipewright import errors, expressions
-from pipewright.expressions import EvaluationError, Scope, Template
+from pipewright.expressions import EvaluationError, Scope, Template, text_of
 from pipewright.ports import Clock, Secret, SystemClock
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Calls:
             EvaluationError: a hole has no value.
             errors.Stalled: a value would climb out of its place.
         """
-        place = path.render(scope, escape=_escape)
+        place = path.render(scope, write=_written)
         if any(part in (".", "..") for part in place.split("/")):
             raise errors.Stalled("InvalidInput", "an input must not be . or ..")
         return self._base + place + (f"?{urlencode(query, quote_via=quote)}" if query else "")
@@ -234,6 +234,7 @@ def rendered(render: Callable[[], T], what: str) -> T:
         raise errors.Stalled("InvalidInput", f"{what}: {error.message}") from None
 
 
-def _escape(text: str) -> str:
-    """One path segment: a slash in a value must not make two of it."""
-    return quote(text, safe="")
+def _written(value: Any) -> str:
+    """One path segment: a slash in a value must not make two of it. A list is as many segments."""
+    parts = value if isinstance(value, list) else [value]
+    return "/".join(quote(text_of(part), safe="") for part in parts)

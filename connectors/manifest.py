@@ -46,6 +46,8 @@ class Action:
     method: str
     path: Template
     idempotent: bool
+    done: frozenset[int]
+    """Answers other than 2xx that say that it is done."""
     input: Mapping[str, Any]
     """JSON Schema."""
     body: Mapping[str, Template]
@@ -179,6 +181,7 @@ class _Reader(Compiler):
             method=method.upper(),
             path=self.template(data[method], f"{at}.{method}"),
             idempotent=data["idempotent"],
+            done=frozenset(data.get("done", ())),
             input=data["input"],
             body={key: self.template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()},
             output={
