@@ -18,6 +18,8 @@ from dev.kubectl import Kubectl
 NAMESPACE = vault.SYSTEM_NAMESPACE
 COMPONENTS = ("provisioner", "runner", "gateway")
 _REVIEWER = "vault-reviewer"
+_GATEWAY = "pipewright"
+"""The audience of the gateway's callers."""
 _RBAC = places.ROOT / "charts" / "pipewright" / "files" / "rbac"
 _ADMISSION = places.ROOT / "charts" / "pipewright" / "files" / "admission"
 _WITHOUT_VAULT = places.ROOT / "charts" / "pipewright" / "files" / "without-vault"
@@ -52,12 +54,14 @@ def issue(kubectl: Kubectl, *, endpoint: kubeconfig.Endpoint, folder: Path) -> s
     with ThreadPoolExecutor(max_workers=4) as pool:
         cluster = {name: pool.submit(token, name) for name in COMPONENTS}
         for_vault = {name: pool.submit(token, name, vault.AUDIENCE) for name in ("provisioner", "runner")}
+        for_gateway = pool.submit(token, "runner", _GATEWAY)
         reviewer = pool.submit(token, _REVIEWER)
     for name, issued in cluster.items():
         path = folder_of(folder, name) / "kubeconfig"
         kubeconfig.write(path, endpoint=endpoint, user=name, token=issued.result())
     for name, issued in for_vault.items():
         files.write(folder_of(folder, name) / "vault.jwt", issued.result())
+    files.write(folder_of(folder, "runner") / "gateway.jwt", for_gateway.result())
     return reviewer.result()
 
 

@@ -107,7 +107,12 @@ def _parts(component: str, folder: Path, layout: Layout) -> Mapping[str, Any]:
             common["vault"]["database"] = vault.DATABASE
         return {**common, "artifacts": artifacts, "pgDump": str(postgres.program("pg_dump"))}
     ray = {"address": layout.ray_address, "tokenFile": str(folder / "ray.token")}
-    return {**common, "gateway": {"baseUrl": base_url}, "ray": ray, "artifacts": artifacts}
+    return {
+        **common,
+        "gateway": {"baseUrl": base_url, "tokenFile": str(own / "gateway.jwt")},
+        "ray": ray,
+        "artifacts": artifacts,
+    }
 
 
 def _server(own: Path, database: tuple[str, int], *, privileged: bool) -> dict[str, Any]:

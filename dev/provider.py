@@ -8,6 +8,8 @@ webhooks to the hooks that were registered. What only a test or the demo may ask
     POST /_sim/hooks       {"url", "secret", "project"?}: where the webhooks of a project (or of all) go
     POST /_sim/runs        {"attempts": [[run record, job records…], …], "delay"?}: plays attempt 1; a
                            re-run plays the next one (the last one for ever); `delay` in seconds
+    POST /_sim/history     {"records": [run record, job records…, …]}: finished before any webhook was there;
+                           GET …/actions/runs lists them
     POST /_sim/deliver     [{"event", "payload"}, …]: sends these as they are, in their order
     POST /_sim/redeliver   {"id"}: the same delivery again (GitHub itself never retries)
     POST /_sim/faults      {"path", "status"?, "headers"?, "body"?, "delay"?, "bytes"?, "times"?}: see `Fault`
@@ -33,8 +35,12 @@ from typing import Any
 from aiohttp import web
 
 from dev import files
+from dev.provider_history import History
 from dev.provider_runs import Deliveries, Hook, Runs
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+_RUNS = "/repos/{owner}/{repo}/actions/runs"
 _RUN = r"/repos/{owner}/{repo}/actions/runs/{run:[0-9]+}"
 _COMMENTS = r"/repos/{owner}/{repo}/commits/{sha:[0-9a-f]{40,64}}/comments"
 _MAX_BODY = 64 * 1024 * 1024
@@ -73,6 +79,7 @@ class Provider:
         self._token = token
         self.deliveries = Deliveries()
         self.runs = Runs(self.deliveries)
+        self._history = History()
         self._comments: list[dict[str, Any]] = []
         self._calls: list[dict[str, Any]] = []
         self._faults: list[Fault] = []
@@ -82,10 +89,17 @@ class Provider:
         application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
         application.router.add_get("/rate_limit", self._rate_limit)
         application.router.add_get(_RUN, self._run)
+        for path, listed in (
+            (_RUNS, self._history.runs),
+            (f"{_RUN}/jobs", self._history.jobs),
+            (f"{_RUN}/attempts/{{attempt:[0-9]+}}", self._history.attempt),
+        ):
+            application.router.add_get(path, self._listing(listed))
         application.router.add_post(f"{_RUN}/rerun-failed-jobs", self._rerun)
         application.router.add_post(_COMMENTS, self._comment)
         application.router.add_post("/_sim/hooks", self._sim_hooks)
         application.router.add_post("/_sim/runs", self._sim_runs)
+        application.router.add_post("/_sim/history", self._sim_history)
         application.router.add_post("/_sim/deliver", self._sim_deliver)
         application.router.add_post("/_sim/redeliver", self._sim_redeliver)
         application.router.add_post("/_sim/faults", self._sim_faults)
@@ -135,6 +149,12 @@ class Provider:
         run = self.runs.find(_project(request), request.match_info["run"])
         return web.json_response(run.shown) if run else _message(404, "Not Found")
 
+    def _listing(self, listed: Callable[[web.Request, str], web.Response]) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            return listed(request, _project(request))
+
+        return answer
+
     async def _rerun(self, request: web.Request) -> web.Response:
         run = self.runs.find(_project(request), request.match_info["run"])
         if run is None:
@@ -165,6 +185,10 @@ class Provider:
         run = self.runs.add(document["attempts"], delay=float(document.get("delay", 0.05)))
         self.runs.play(run)
         return web.json_response({"id": run.id}, status=201)
+
+    async def _sim_history(self, request: web.Request) -> web.Response:
+        self._history.add((await _document(request))["records"])
+        return web.json_response({}, status=201)
 
     async def _sim_deliver(self, request: web.Request) -> web.Response:
         wanted = await request.json()

@@ -21,7 +21,7 @@ from controllers.workflowrun.reconcile import reconcile as reconcile_run
 from pipewright import names
 from pipewright.api.v1alpha1 import Integration, Model, Workflow, WorkflowRun
 from pipewright.backends import artifacts, kubernetes_secrets, ray, sealing, vault
-from pipewright.backends.runner import actions, databases, journal, models, platform
+from pipewright.backends.runner import actions, databases, imports, journal, models, platform
 from pipewright.ports import Clock, Cluster, RunnerPorts, Secret, SecretStore
 from pipewright.runtime import tracing
 from pipewright.runtime.drive import Controller
@@ -86,8 +86,8 @@ async def compose(
 async def _ports(
     settings: Settings, *, cluster: Cluster, clock: Clock, metrics: Metrics, resources: AsyncExitStack
 ) -> RunnerPorts:
-    if not (settings.sealing and settings.ray and settings.artifacts):
-        raise SettingsError("the runner needs `sealing`, `ray` and `artifacts` in its settings")
+    if not (settings.gateway and settings.sealing and settings.ray and settings.artifacts):
+        raise SettingsError("the runner needs `gateway`, `sealing`, `ray` and `artifacts` in its settings")
     pools = Pools()
     resources.push_async_callback(pools.close)
     secrets = _secrets(settings, cluster)
@@ -104,6 +104,8 @@ async def _ports(
     resources.push_async_callback(compute.close)
     outbound = Outbound(allow=settings.outbound.allow)
     resources.push_async_callback(outbound.close)
+    gateway = imports.GatewayImport(settings.gateway.base_url, token_file=settings.gateway.token_file)
+    resources.push_async_callback(gateway.close)
     traced = partial(tracing.traced, metrics=metrics)
     return RunnerPorts(
         cluster=cluster,
@@ -115,6 +117,7 @@ async def _ports(
         journal=traced(journal.PostgresJournal(tenants, clock=clock), "journal"),
         decisions=traced(journal.PostgresDecisions(tenants), "decisions"),
         actions=traced(actions.ConnectorActions(outbound), "actions"),
+        imports=traced(gateway, "imports"),
         compute=traced(compute, "compute"),
         artifacts=traced(artifacts.FileArtifacts(settings.artifacts.url), "artifacts"),
         trainings=traced(models.PostgresTrainings(tenants), "trainings"),

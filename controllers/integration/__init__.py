@@ -2,5 +2,5 @@
 
 Owns      the webhook's secret in Vault, its projection in the namespace, the gateway's route.
 Never     writes to the credentials' Secret, or keeps its value longer than a call takes.
-Says      Ready, CredentialsValid, WebhookReady.
+Says      Ready, CredentialsValid, WebhookReady, SyncCurrent.
 """

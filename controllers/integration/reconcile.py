@@ -8,14 +8,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controllers.integration import objects, plan
+from controllers.integration import history, objects, plan
 from controllers.integration.observe import observe
 from pipewright import conditions, runner_facts
 from pipewright.api.v1alpha1 import Integration
 from pipewright.api.v1alpha1.integration import IntegrationStatus, ScopesStatus, SecretRef, WebhookStatus
 from pipewright.apply import apply, runner
 from pipewright.outcome import Outcome
-from pipewright.plan import Results
+from pipewright.plan import Results, merge
+from pipewright.runner_facts import Synced
 
 if TYPE_CHECKING:
     from pipewright.ports import Clock, RunnerPorts
@@ -34,18 +35,31 @@ async def reconcile(
     if not integration.deleting:
         runner_facts.require_active(observed.tenant, namespace=integration.namespace)
     think = plan.plan_teardown if integration.deleting else plan.plan_integration
-    wanted = think(integration, observed)
-    results = await apply(wanted, partial(runner.perform, ports=ports, gateway_url=gateway_url))
+    wanted, now = think(integration, observed), clock.now()
+    if not integration.deleting:
+        wanted = merge(wanted, history.plan_history(integration, observed, now=now))
+    synced: list[Synced] = []
+    results = await apply(
+        wanted, partial(runner.perform, ports=ports, gateway_url=gateway_url, synced=synced)
+    )
+    told = history.told(integration, observed, synced[0] if synced else None, now=now)
+    looks = [look for look in (wanted.check_after, told.next_look) if look is not None]
     return Outcome(
-        status=status(integration, observed, wanted, results, clock=clock),
+        status=status(integration, observed, wanted, results, clock=clock, told=told),
         results=results,
-        next_look=wanted.check_after,
+        next_look=min(looks) if looks else None,
         finished=integration.deleting and wanted.is_empty and not wanted.facts,
     )
 
 
 def status(
-    integration: Integration, observed: plan.Observed, wanted: plan.Plan, results: Results, *, clock: Clock
+    integration: Integration,
+    observed: plan.Observed,
+    wanted: plan.Plan,
+    results: Results,
+    *,
+    clock: Clock,
+    told: history.Told,
 ) -> IntegrationStatus:
     """What we tell others: a projection of what was seen and what came of the plan."""
     return IntegrationStatus(
@@ -57,7 +71,9 @@ def status(
             results=results,
             generation=integration.generation,
             now=clock.now(),
+            beside=told.facts,
         ),
+        sync=told.status,
         scopes=_scopes(integration, observed),
         webhook=_webhook(integration, observed),
     )

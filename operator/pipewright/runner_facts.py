@@ -154,6 +154,43 @@ class CredentialCheck:
     """None: the provider does not tell what the credentials may do."""
 
 
+HISTORY_AGAIN = timedelta(minutes=5)
+"""When to try again to read a history that could not be read; a person may have to do something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why something could not go on, and when to try again."""
+
+    reason: str
+    message: str
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPart:
+    """A part of a project's history at the provider, as far as it was read."""
+
+    records: tuple[events.Record, ...] = field(repr=False)
+    cursor: str | None
+    """Where to read on; None when all that was asked for is read."""
+    trouble: Trouble | None = None
+    """What ended the reading early."""
+    left_out: tuple[str, ...] = ()
+    """What was not understood, the first few: fields and reasons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """What came of reading a part and storing it."""
+
+    cursor: str | None
+    """Everything before it is stored."""
+    trouble: Trouble | None = None
+    left_out: tuple[str, ...] = ()
+    """What was not understood, the first few: fields and reasons."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performed:
     """What came of an action at a provider.

@@ -142,6 +142,8 @@ class Gateway(_Part):
     private_key_file: Path | None = None
     base_url: str
     audience: str = "pipewright"
+    token_file: Path | None = None
+    """The runner's ServiceAccount token of this audience: with it the runner hands in what it reads."""
     hook_body_bytes: Annotated[int, Field(ge=1024, le=25 * _MIB)] = _MIB
     """Of one webhook delivery. GitHub sends up to 25 MiB; events of runs and jobs have some 20 KiB."""
     import_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MIB)] = 64 * _MIB

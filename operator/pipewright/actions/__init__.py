@@ -11,6 +11,7 @@ from pipewright.actions.integration import (
     IssueWebhookSecret,
     ProjectWebhookSecret,
     PublishRoute,
+    ReadHistory,
     WithdrawRoute,
 )
 from pipewright.actions.objects import (
@@ -74,7 +75,7 @@ from pipewright.actions.tenant import (
 from pipewright.actions.workflow import PublishTriggers, WithdrawTriggers, WorkflowAction
 
 ProvisionerAction = ObjectAction | PlaceAction | TenantAction
-RunnerAction = ObjectAction | IntegrationAction | WorkflowAction | RunAction
+RunnerAction = ObjectAction | IntegrationAction | ReadHistory | WorkflowAction | RunAction
 
 __all__ = [
     "ApplyObject",
@@ -116,6 +117,7 @@ __all__ = [
     "PublishRoute",
     "PublishTriggers",
     "PurgeSecrets",
+    "ReadHistory",
     "RebindTenant",
     "RecordProof",
     "RegisterTenant",

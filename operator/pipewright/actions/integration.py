@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
@@ -48,6 +49,25 @@ class PublishRoute:
 
     def __str__(self) -> str:
         return f"publish the route of {self.integration}" + ("" if self.enabled else ", closed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadHistory:
+    """Read a part of the provider's history, and have it stored by the gateway."""
+
+    namespace: str
+    integration: str
+    connector: str
+    config: Mapping[str, Any] = field(hash=False, repr=False)
+    secret: str
+    """The name of the Secret with the credentials."""
+    project: str
+    since: datetime
+    until: datetime
+    cursor: str
+
+    def __str__(self) -> str:
+        return f"read on in the history of {self.project}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+from datetime import timedelta
 from typing import assert_never
 
 from pipewright import errors, runner_facts
 from pipewright.actions import integration
 from pipewright.actions.integration import IntegrationAction
 from pipewright.api.v1alpha1 import Integration
+from pipewright.apply import runs
+from pipewright.plan import Ref
 from pipewright.ports import RunnerPorts, Secret
-from pipewright.runner_facts import Route
+from pipewright.runner_facts import Route, Synced, Trouble
 
 SECRET_BYTES = 32
 """Entropy of a webhook secret; it is written in hexadecimal."""
@@ -39,6 +42,34 @@ async def perform(action: IntegrationAction, *, ports: RunnerPorts, gateway_url:
             await ports.secrets.delete(runner_facts.webhook_path(action.tenant_id, action.integration_uid))
         case _:
             assert_never(action)
+
+
+async def read_history(action: integration.ReadHistory, ports: RunnerPorts) -> Synced:
+    """Read a part and have it stored; the cursor moves only when it is. Never raises for the two servers."""
+    ref = Ref(api_version="v1", kind="Secret", namespace=action.namespace, name=action.secret)
+    found = await ports.cluster.get(ref)
+    part = await ports.actions.read_history(
+        connector=action.connector,
+        config=action.config,
+        credentials=runs.fields_of(found) if found is not None else {},
+        project=action.project,
+        since=action.since,
+        until=action.until,
+        cursor=action.cursor,
+    )
+    try:
+        await ports.imports.send(
+            namespace=action.namespace, integration=action.integration, records=part.records
+        )
+    except errors.Waiting as later:
+        return _stopped(action, later.reason, later.message, later.after)
+    except (errors.Stalled, errors.BackendError) as trouble:
+        return _stopped(action, trouble.reason, trouble.message, runner_facts.HISTORY_AGAIN)
+    return Synced(cursor=part.cursor, trouble=part.trouble, left_out=part.left_out)
+
+
+def _stopped(action: integration.ReadHistory, reason: str, message: str, after: timedelta) -> Synced:
+    return Synced(cursor=action.cursor, trouble=Trouble(reason=reason, message=message, after=after))
 
 
 def projection(hook: str, secret: Secret, *, gateway_url: str) -> dict[str, Secret]:

@@ -7,11 +7,19 @@ from typing import assert_never
 from pipewright.actions import RunnerAction, integration, objects, run, workflow
 from pipewright.apply import integrations, runs
 from pipewright.ports import RunnerPorts
+from pipewright.runner_facts import Synced
 
 
-async def perform(action: RunnerAction, *, ports: RunnerPorts, gateway_url: str) -> None:
-    """Do one action. `gateway_url` is the gateway's address as providers reach it."""
+async def perform(
+    action: RunnerAction, *, ports: RunnerPorts, gateway_url: str, synced: list[Synced] | None = None
+) -> None:
+    """Do one action. `gateway_url` is the gateway's address as providers reach it.
+
+    How far a history was read is appended to `synced`: the one thing that no later look could see.
+    """
     match action:
+        case integration.ReadHistory():
+            (synced if synced is not None else []).append(await integrations.read_history(action, ports))
         case objects.ApplyObject():
             await ports.cluster.apply(action.manifest)
         case objects.CreateObject():

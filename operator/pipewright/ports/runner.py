@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipewright.ports.common import Cluster, Sealer, Secret, SecretStore
@@ -12,6 +12,7 @@ from pipewright.runner_facts import (
     AttemptPhase,
     CredentialCheck,
     Decision,
+    HistoryPart,
     Performed,
     Route,
     RunJournal,
@@ -21,6 +22,7 @@ from pipewright.runner_facts import (
 
 if TYPE_CHECKING:
     from connectors.manifest import Manifest
+    from pipewright.events import Record
     from pipewright.ports.training import Artifacts, Compute, Pointers, Trainings, Windows
 
 
@@ -142,6 +144,23 @@ class Actions(Protocol):
         """Show the credentials to the provider. Never raises for its answer."""
         ...
 
+    async def read_history(
+        self,
+        *,
+        connector: str,
+        config: Mapping[str, Any],
+        credentials: Mapping[str, Secret],
+        project: str,
+        since: datetime,
+        until: datetime,
+        cursor: str,
+    ) -> HistoryPart:
+        """Read a bounded part of a project's finished runs and jobs, from the cursor on.
+
+        Never raises for the provider's answer: what was read before it stands.
+        """
+        ...
+
     async def perform(
         self,
         *,
@@ -155,9 +174,24 @@ class Actions(Protocol):
         ...
 
 
+class HistoryImport(Protocol):
+    """The gateway as the one that writes history."""
+
+    async def send(self, *, namespace: str, integration: str, records: Sequence[Record]) -> None:
+        """Have these stored in the Integration's history; they are when it returns. Twice is once.
+
+        Raises:
+            Waiting: not now; the gateway may not know the Integration yet.
+            Unreachable: it did not answer, and perhaps stored a part.
+            Forbidden: it does not take the runner's word.
+            Stalled: it refused the records, or there is no way to it.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerPorts:
-    """Everything the runner's controllers may reach; what follows `actions` is the Model's."""
+    """Everything the runner's controllers may reach; what follows `imports` is the Model's."""
 
     cluster: Cluster
     directory: Directory
@@ -168,6 +202,7 @@ class RunnerPorts:
     journal: Journal
     decisions: Decisions
     actions: Actions
+    imports: HistoryImport
     compute: Compute
     artifacts: Artifacts
     trainings: Trainings

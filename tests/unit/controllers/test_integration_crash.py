@@ -18,6 +18,7 @@ from pipewright.backends.runner.memory import (
     MemoryActions,
     MemoryDecisions,
     MemoryDirectory,
+    MemoryImport,
     MemoryJournal,
     MemoryRoutes,
     MemoryTriggers,
@@ -104,6 +105,7 @@ class World:
             journal=MemoryJournal(clock=Clock()),
             decisions=MemoryDecisions(),
             actions=MemoryActions(catalogue.load()),
+            imports=MemoryImport({("acme", "github")}),
             **dict.fromkeys(("compute", "artifacts", "trainings", "windows", "pointers")),  # type: ignore[arg-type]
         )
 

@@ -22,7 +22,7 @@ MAPPING: dict[str, Any] = {
 
 def ports() -> RunnerPorts:
     unused = (
-        *("directory", "routes", "triggers", "secrets", "sealer", "journal", "decisions"),
+        *("directory", "routes", "triggers", "secrets", "sealer", "journal", "decisions", "imports"),
         *("compute", "artifacts", "trainings", "windows", "pointers"),
     )
     return RunnerPorts(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from controllers.integration import plan
+from controllers.integration.history import Told
 from controllers.integration.reconcile import status
 from pipewright.api.v1alpha1 import Integration
 from pipewright.api.v1alpha1.integration import IntegrationStatus, ScopesStatus
@@ -52,7 +53,7 @@ def project(
     )
     seen = plan.Observed(gateway_key="key", known=("github",), credentials=check)
     wanted: Any = plan._credentials(subject, check)
-    return status(subject, seen, wanted, results=Results(), clock=Clock())
+    return status(subject, seen, wanted, results=Results(), clock=Clock(), told=Told())
 
 
 @pytest.mark.parametrize(

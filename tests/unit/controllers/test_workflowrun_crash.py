@@ -23,6 +23,7 @@ from pipewright.backends.runner.memory import (
     MemoryActions,
     MemoryDecisions,
     MemoryDirectory,
+    MemoryImport,
     MemoryJournal,
     MemoryRoutes,
     MemoryTriggers,
@@ -173,6 +174,7 @@ class World:
             journal=Doomed(self.journal, doom),
             decisions=self.decisions,
             actions=Doomed(self.actions, doom),
+            imports=MemoryImport({("acme", "github")}),
             **NOT_NEEDED,
         )
 

@@ -9,15 +9,19 @@ from pipewright.api.meta import (
     LABEL_PATTERN,
     MESSAGE,
     Base,
+    Between,
     Column,
+    Duration,
     JsonObject,
     Matching,
     Resource,
     Rule,
     Ruled,
     Status,
+    Time,
     condition_columns,
     immutable,
+    parse_duration,
 )
 
 SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
@@ -63,6 +67,15 @@ class Webhook(Base):
     """Whether a connector without signatures may be used: whoever learns the path can then send anything."""
 
 
+class Sync(Base):
+    """Reading the history of the projects' runs through the CI system's API."""
+
+    backfill: Annotated[Duration, Between("1h", "1825d")] = parse_duration("30d")
+    """How far back it is read at first."""
+    every: Annotated[Duration, Between("5m", "30d")] = parse_duration("1h")
+    """How often it is read on, for what no webhook told."""
+
+
 class IntegrationSpec(Base):
     """Which CI system, and what of it."""
 
@@ -82,6 +95,8 @@ class IntegrationSpec(Base):
     """Where the credentials for the CI system lie; a connector that calls none needs none."""
     webhook: Webhook = Webhook()
     """Whether the CI system may send events to the path in status."""
+    sync: Sync | None = None
+    """Whether finished runs and jobs are also read through the CI system's API; absent: by webhooks only."""
     projects: Annotated[
         tuple[Project, ...],
         Field(min_length=1, max_length=100, json_schema_extra={"x-kubernetes-list-type": "set"}),
@@ -114,11 +129,29 @@ class ScopesStatus(Base):
     """The scopes that the connector needs and the credentials do not have."""
 
 
+class SyncStatus(Base):
+    """How far the history of the projects is read."""
+
+    through: Time | None = None
+    """Runs until then are read; absent while they are read for the first time."""
+    cursor: Annotated[str, Field(max_length=16384)] = ""
+    """Where the reading under way goes on, for Pipewright alone; empty between two."""
+    left_out: Annotated[
+        tuple[Annotated[str, Field(max_length=200)], ...],
+        Field(max_length=5, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ()
+    """What the last reading did not understand and left out, the first few: fields and reasons."""
+    revision: Annotated[str, Field(max_length=64)]
+    """Of connector, config, projects and backfill: when one of them changes, all is read anew."""
+
+
 class IntegrationStatus(Status):
     """What is set up for the CI system."""
 
     scopes: ScopesStatus | None = None
     """What the credentials may do; absent where the CI system does not tell, as for fine-grained tokens."""
+    sync: SyncStatus | None = None
+    """How far the history of the projects is read; absent without spec.sync."""
     webhook: WebhookStatus | None = None
     """What to enter in the CI system's webhook settings; absent while the webhook is disabled."""
 

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
-from connectors import actions, catalogue
+from connectors import actions, catalogue, sync
 from connectors.actions import OutcomeUnknown
 from connectors.auth import Tokens
-from connectors.calls import Account
+from connectors.calls import Account, Calls
 from connectors.manifest import Manifest
 from connectors.outbound import Outbound
-from pipewright import errors
+from pipewright import errors, events
+from pipewright.events import Record, RecordError
 from pipewright.ports import Secret, SystemClock
-from pipewright.runner_facts import CredentialCheck, Performed, Scopes
+from pipewright.runner_facts import (
+    HISTORY_AGAIN,
+    CredentialCheck,
+    HistoryPart,
+    Performed,
+    Scopes,
+    Trouble,
+)
+
+HISTORY_PAGES = 60
+"""Requests of one look at a history, about; another Integration has its turn after them."""
+HISTORY_ITEMS = 3000
+HISTORY_LEFT_OUT = 5
+"""Notes of what was not understood, each of so many characters at most:"""
+HISTORY_NOTE = 200
+HISTORY_SECONDS = 20.0
+"""After these no other run is begun."""
+HISTORY_LONGEST = 45.0
+"""After these the run that is being read is given up; those before it are kept."""
 
 _DONE = frozenset({"AnswerTooLarge", "AnswerNotUnderstood"})
 """Refusals of the answer and not of the action: it was done, and must not be repeated blindly."""
@@ -56,6 +79,63 @@ class ConnectorActions:
         message = f"{manifest.title} accepts the credentials"
         return CredentialCheck(accepted=True, reason="CredentialsValid", message=message, scopes=scopes)
 
+    async def read_history(
+        self,
+        *,
+        connector: str,
+        config: Mapping[str, Any],
+        credentials: Mapping[str, Secret],
+        project: str,
+        since: datetime,
+        until: datetime,
+        cursor: str,
+    ) -> HistoryPart:
+        """Read a bounded part, from the cursor on."""
+        manifest = self._connectors[connector]
+        account = Account(config=config, credentials=credentials)
+        found: list[Record] = []
+        left_out: dict[str, None] = {}
+        place: str | None = cursor
+
+        def part(trouble: Trouble | None = None) -> HistoryPart:
+            return HistoryPart(
+                records=tuple(found),
+                cursor=place,
+                trouble=trouble,
+                left_out=tuple(left_out)[:HISTORY_LEFT_OUT],
+            )
+
+        try:
+            if manifest.sync is None:
+                raise errors.Stalled("NotSupported", f"{manifest.title} has no history to read")
+            session = Calls(manifest, account, client=self._client, tokens=self._tokens)
+            ends = time.monotonic() + HISTORY_SECONDS
+            batches = sync.history(
+                session,
+                manifest.sync,
+                project=project,
+                since=since,
+                until=until,
+                cursor=sync.Cursor.parse(cursor),
+                budget=sync.Budget(pages=HISTORY_PAGES, items=HISTORY_ITEMS),
+            )
+            async with asyncio.timeout(HISTORY_LONGEST), aclosing(batches):
+                async for batch in batches:
+                    found += [record for record in batch.records if _has_happened(record)]
+                    if len(left_out) < HISTORY_LEFT_OUT:
+                        left_out |= dict.fromkeys(note[:HISTORY_NOTE] for note in batch.refused)
+                    place = batch.cursor.text() if batch.cursor is not None else None
+                    if time.monotonic() > ends:
+                        break
+        except TimeoutError:
+            message = f"{manifest.title} took longer than {HISTORY_LONGEST:.0f} s to tell of a run"
+            return part(Trouble(reason="Unreachable", message=message, after=HISTORY_AGAIN))
+        except errors.Waiting as later:
+            return part(Trouble(reason=later.reason, message=later.message, after=later.after))
+        except (errors.Stalled, errors.BackendError) as trouble:
+            return part(Trouble(reason=trouble.reason, message=trouble.message, after=HISTORY_AGAIN))
+        return part()
+
     async def perform(
         self,
         *,
@@ -90,3 +170,12 @@ class ConnectorActions:
         except errors.BackendError as trouble:
             return Performed(phase="Failed", message=trouble.message)
         return Performed(phase="Succeeded", result=dict(result))
+
+
+def _has_happened(record: Record) -> bool:
+    """The gateway refuses a whole import for one record from the future."""
+    try:
+        events.not_from_the_future(record, now=datetime.now(UTC))
+    except RecordError:
+        return False
+    return True

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from connectors.manifest import Manifest
 from pipewright import errors
+from pipewright.events import Record
 from pipewright.ports import Clock, Secret
 from pipewright.runner_facts import (
     Attempt,
     AttemptPhase,
     CredentialCheck,
     Decision,
+    HistoryPart,
     Performed,
     Route,
     RunJournal,
@@ -180,6 +182,10 @@ class MemoryActions:
         self.results: list[Performed] = []
         """What the next actions come to, in order; then each succeeds with nothing to tell."""
         self.performed: list[tuple[str, Mapping[str, str]]] = []
+        self.histories: list[HistoryPart] = []
+        """What the next readings of a history give, in order."""
+        self.read: list[tuple[str, str]] = []
+        """Projects and cursors that were read from."""
 
     @property
     def connectors(self) -> Mapping[str, Manifest]:
@@ -191,6 +197,21 @@ class MemoryActions:
     ) -> CredentialCheck:
         """The answer that was set."""
         return self.answer
+
+    async def read_history(
+        self,
+        *,
+        connector: str,
+        config: Mapping[str, Any],
+        credentials: Mapping[str, Secret],
+        project: str,
+        since: datetime,
+        until: datetime,
+        cursor: str,
+    ) -> HistoryPart:
+        """The next of `histories`; then there is no more."""
+        self.read.append((project, cursor))
+        return self.histories.pop(0) if self.histories else HistoryPart(records=(), cursor=None)
 
     async def perform(
         self,
@@ -204,3 +225,27 @@ class MemoryActions:
         """Note it, and answer with what is next."""
         self.performed.append((f"{connector}/{action}", dict(inputs)))
         return self.results.pop(0) if self.results else Performed(phase="Succeeded", result={})
+
+
+class MemoryImport:
+    """`ports.HistoryImport`: what was stored, by the provider's ids."""
+
+    def __init__(self, known: Collection[tuple[str, str]]) -> None:
+        """`known` has namespace and name of the Integrations that the gateway knows."""
+        self._known = frozenset(known)
+        self.stored: dict[tuple[str, str], dict[tuple[str, str, int], Record]] = {}
+        self.sent = 0
+
+    async def send(self, *, namespace: str, integration: str, records: Sequence[Record]) -> None:
+        """Keep these."""
+        if not records:
+            return
+        if (namespace, integration) not in self._known:
+            raise errors.Waiting(
+                "GatewayBusy", "the gateway takes no history now", after=timedelta(seconds=30)
+            )
+        self.sent += 1
+        kept = self.stored.setdefault((namespace, integration), {})
+        kept.update(
+            {(record.type.partition(".")[0], record.id, record.attempt): record for record in records}
+        )
