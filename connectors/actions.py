@@ -60,7 +60,7 @@ async def perform(
     session = Calls(manifest, account, client=client, clock=clock, tokens=tokens)
     url, body = _prepare(session, wanted, inputs)
     try:
-        answer = await session.send(wanted.method, url, body=body)
+        answer = await session.send(wanted.method, url, body=body, max_bytes=wanted.max_response_bytes)
     except NotAnswered as error:
         if wanted.idempotent:
             raise
@@ -75,9 +75,9 @@ async def perform(
         raise errors.Stalled(
             "AnswerTooLarge",
             f"{manifest.title} did it (status {answer.status}), but its answer exceeds "
-            f"{session.http.max_response_bytes} bytes and was not read",
+            f"{wanted.max_response_bytes or session.http.max_response_bytes} bytes and was not read",
         )
-    return _outputs(wanted, rendered(lambda: calls.bound(answer), "the answer"))
+    return _outputs(wanted, rendered(lambda: calls.bound(answer, tail=True), "the answer"))
 
 
 def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple[str, bytes | None]:

@@ -162,16 +162,16 @@ def _bounded(value: Any, environment: Environment) -> Any:
 
 @cache
 def answers() -> Environment:
-    """For what a provider answers: `body` (JSON), `status` and `headers` (lower-case names)."""
+    """For what a provider answers: `body` (JSON), `status`, `headers` (lower-case names), a text's `tail`."""
     return Environment(
-        {"body": "dyn", "status": "int", "headers": "map(string, string)"},
+        {"body": "dyn", "status": "int", "headers": "map(string, string)", "tail": "string"},
         bounds=_PAYLOAD,
         functions=_FUNCTIONS,
     )
 
 
-def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
-    """The scope of `answers()`.
+def bind_answer(body: Any, status: int, headers: Mapping[str, str], *, tail: str = "") -> Scope:
+    """The scope of `answers()`; `tail` is no longer than a text may be.
 
     Raises:
         EvaluationError: the body is nested too deeply or has too many entries.
@@ -180,6 +180,7 @@ def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
         body=untyped(body, max_items=_PAYLOAD.dyn_items),
         status=status,
         headers=untyped(dict(headers), max_items=_PAYLOAD.dyn_items),
+        tail=untyped(tail, max_items=0),
     )
 
 

@@ -65,12 +65,16 @@ class Asked:
     """A client that notes what it is asked, and gives one answer."""
 
     def __init__(self, status: int, body: Any = None, **headers: str) -> None:
-        text = json.dumps(body).encode() if body is not None else b"<html>"
+        text = body if isinstance(body, bytes) else b"<html>" if body is None else json.dumps(body).encode()
         self.answer = Answer(status=status, headers=headers, body=text, complete=True)
         self.asked: list[tuple[str, str, Any]] = []
         self.headers: dict[str, str] = {}
+        self.max_bytes = 0
 
-    async def request(self, method: str, url: str, *, headers: Any, body: Any = None, **_: Any) -> Answer:
+    async def request(
+        self, method: str, url: str, *, headers: Any, body: Any = None, max_bytes: int, **_: Any
+    ) -> Answer:
+        self.max_bytes = max_bytes
         self.asked.append((method, url, json.loads(body) if body else None))
         self.headers = dict(headers)
         return self.answer
@@ -155,6 +159,12 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any], int, Any, tuple[str, str, An
         ("POST", "https://jenkins.example.com/ci/job/team/job/shop/31/stop", None),
         {"status": 302},
     ),
+    "a log's end": (
+        *("jenkins", "log", {"project": "team/shop", "number": "31"}, 200),
+        b"\x1b[32mStarted\x1b[0m by ada\r\n\xff+ make\x00\n",
+        ("GET", "https://jenkins.example.com/ci/job/team/job/shop/31/consoleText", None),
+        {"tail": "Started by ada\n+ make\n"},
+    ),
     "a branch's pipeline": (
         *("bitbucket", "run-pipeline", {"project": "acme/shop", "branch": "main"}, 201),
         {"uuid": "{01fad871-cd21-4a80-bd59-74148dd5be8e}", "build_number": 58},
@@ -162,7 +172,9 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any], int, Any, tuple[str, str, An
             *("POST", "https://api.bitbucket.org/2.0/repositories/acme/shop/pipelines"),
             {
                 "target": {
-                    "type": "pipeline_ref_target", "ref_type": "branch", "ref_name": "main",
+                    "type": "pipeline_ref_target",
+                    "ref_type": "branch",
+                    "ref_name": "main",
                     "selector": {"type": "branches", "pattern": "main"},
                 }
             },
@@ -192,6 +204,14 @@ async def test_an_action_is_one_request(
     client = Asked(status, body)
     assert await done(name, action, inputs, client) == outputs
     assert client.asked == [asked]
+
+
+async def test_of_a_long_log_the_last_whole_lines_come() -> None:
+    lines = [f"line {number:04d}" for number in range(1000)]
+    client = Asked(200, "\n".join(lines).encode())
+    found = await done("jenkins", "log", {"project": "team/shop", "number": "31"}, client)
+    assert found == {"tail": "\n".join(lines[-400:])}
+    assert client.max_bytes == 10 * 1024 * 1024
 
 
 def test_each_action_is_asked_for_once_at_least() -> None:
