@@ -25,7 +25,7 @@ from connectors.mistakes import ConfigError
 from connectors.outbound import NotAnswered, Outbound
 from connectors.scopes import Scopes
 from pipewright import errors
-from pipewright.expressions import EvaluationError, Scope
+from pipewright.expressions import EvaluationError, Scope, text_of
 from pipewright.ports import Clock
 
 
@@ -60,7 +60,7 @@ async def perform(
     session = Calls(manifest, account, client=client, clock=clock, tokens=tokens)
     url, body = _prepare(session, wanted, inputs)
     try:
-        answer = await session.send(wanted.method, url, body=body)
+        answer = await session.send(wanted.method, url, body=body, max_bytes=wanted.max_response_bytes)
     except NotAnswered as error:
         if wanted.idempotent:
             raise
@@ -69,14 +69,15 @@ async def perform(
         raise OutcomeUnknown(
             f"{wanted.name}: {manifest.title} answered {answer.status}; it may have been done"
         )
-    session.refuse(answer)
+    if answer.status not in wanted.done:
+        session.refuse(answer)
     if not answer.complete:
         raise errors.Stalled(
             "AnswerTooLarge",
             f"{manifest.title} did it (status {answer.status}), but its answer exceeds "
-            f"{session.http.max_response_bytes} bytes and was not read",
+            f"{wanted.max_response_bytes or session.http.max_response_bytes} bytes and was not read",
         )
-    return _outputs(wanted, rendered(lambda: calls.bound(answer), "the answer"))
+    return _outputs(wanted, rendered(lambda: calls.bound(answer, tail=True), "the answer"))
 
 
 def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple[str, bytes | None]:
@@ -88,8 +89,9 @@ def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple
 
     def render() -> tuple[str, bytes | None]:
         scope = session.scope(typed)
-        fields = {name: template.render(scope) for name, template in action.body.items()}
-        return session.url(action.path, scope), json.dumps(fields).encode() if fields else None
+        fields = {name: template.value(scope) for name, template in action.body.items()}
+        told = {name: value for name, value in fields.items() if value is not None}
+        return session.url(action.path, scope), json.dumps(told, default=text_of).encode() if fields else None
 
     return rendered(render, action.name)
 

@@ -14,7 +14,7 @@ from connectors.auth import Caller, Request, Tokens
 from connectors.mistakes import ConfigError
 from connectors.outbound import Answer, Outbound
 from pipewright import errors, expressions
-from pipewright.expressions import EvaluationError, Scope, Template
+from pipewright.expressions import EvaluationError, Scope, Template, text_of
 from pipewright.ports import Clock, Secret, SystemClock
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 MAX_WORDS: Final = 200
 """Characters of a provider's message that are passed on."""
 
+MAX_TAIL: Final = 4000
+"""Bytes of a text's end: an output that is longer could not be read by later steps."""
+
+_UNPRINTED = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+"""Colours and the like in a log."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ud800-\udfff]+")
 
 T = TypeVar("T")
@@ -112,7 +117,7 @@ class Calls:
             EvaluationError: a hole has no value.
             errors.Stalled: a value would climb out of its place.
         """
-        place = path.render(scope, escape=_escape)
+        place = path.render(scope, write=_written)
         if any(part in (".", "..") for part in place.split("/")):
             raise errors.Stalled("InvalidInput", "an input must not be . or ..")
         return self._base + place + (f"?{urlencode(query, quote_via=quote)}" if query else "")
@@ -204,13 +209,23 @@ class Calls:
         return f": {clean if len(clean) <= MAX_WORDS else clean[: MAX_WORDS - 1] + '…'}"
 
 
-def bound(answer: Answer) -> Scope:
+def bound(answer: Answer, *, tail: bool = False) -> Scope:
     """The scope of an answer.
 
     Raises:
         EvaluationError: its body is too deep or too big for expressions.
     """
-    return expressions.bind_answer(body_of(answer), answer.status, answer.headers)
+    return expressions.bind_answer(
+        body_of(answer), answer.status, answer.headers, tail=tail_of(answer) if tail else ""
+    )
+
+
+def tail_of(answer: Answer) -> str:
+    """The end of an answer that is a text: whole lines, as many as expressions may handle."""
+    cut = answer.body[-MAX_TAIL:]
+    if len(cut) < len(answer.body):
+        _, _, cut = cut.partition(b"\n")
+    return _UNPRINTED.sub("", cut.decode("utf-8", "ignore"))
 
 
 def body_of(answer: Answer) -> Any:
@@ -234,6 +249,7 @@ def rendered(render: Callable[[], T], what: str) -> T:
         raise errors.Stalled("InvalidInput", f"{what}: {error.message}") from None
 
 
-def _escape(text: str) -> str:
-    """One path segment: a slash in a value must not make two of it."""
-    return quote(text, safe="")
+def _written(value: Any) -> str:
+    """One path segment: a slash in a value must not make two of it. A list is as many segments."""
+    parts = value if isinstance(value, list) else [value]
+    return "/".join(quote(text_of(part), safe="") for part in parts)

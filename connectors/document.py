@@ -69,6 +69,8 @@ def open_delivery(webhook: Webhook, *, headers: Mapping[str, str], raw: bytes) -
         visible, found = _as_binary(visible, found)
     if webhook.body.inner:
         _read_inner(found, webhook.body)
+    if webhook.body.key_values:
+        _read_key_values(found, webhook.body.key_values)
     return Opened(body=found, headers=visible, raw=raw)
 
 
@@ -122,6 +124,22 @@ def _read_inner(document: dict[str, Any], wanted: Body) -> None:
         at[wanted.inner[-1]] = parse_body(b64decode(raw) if wanted.encoding == "base64" else raw)
     except (MappingError, ValueError):
         return
+
+
+def _read_key_values(document: dict[str, Any], name: str) -> None:
+    """Put an object in the place of each list of key and value; of equal keys the last one counts."""
+    waiting: list[Any] = [document]
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, dict) and isinstance(at.get(name), list):
+            pairs = [pair for pair in at[name] if isinstance(pair, dict) and isinstance(pair.get("key"), str)]
+            at[name] = {pair["key"]: _any_value(pair.get("value")) for pair in pairs}
+        waiting.extend(at.values() if isinstance(at, dict) else at if isinstance(at, list) else ())
+
+
+def _any_value(value: Any) -> Any:
+    """What OpenTelemetry's AnyValue holds: the one field that tells its type by its name."""
+    return next(iter(value.values())) if isinstance(value, dict) and len(value) == 1 else value
 
 
 def _as_binary(headers: Mapping[str, str], event: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:

@@ -30,6 +30,9 @@ class Listing:
     capped: Condition | None
     """Whether the provider lists less than there is, so that less must be asked for."""
     capped_read: Reads | None
+    newest_first: Program | None
+    """An item's time, where the list begins with the newest and cannot be asked for by time."""
+    newest_first_reads: Reads | None
     max_response_bytes: int | None
     records: tuple[RecordRule, ...]
     each: tuple[Nested, ...]
@@ -90,6 +93,11 @@ def _listing(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int
         if "capped" in data
         else None
     )
+    newest_first = (
+        compiler.program(data["newestFirst"], expressions.items(), f"{at}.newestFirst")
+        if "newestFirst" in data
+        else None
+    )
     return Listing(
         path=compiler.template(data["get"], f"{at}.get"),
         query={
@@ -101,6 +109,8 @@ def _listing(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int
         items_read=reads([items], "body"),
         capped=capped,
         capped_read=reads([capped.program], "body") if capped is not None else None,
+        newest_first=newest_first,
+        newest_first_reads=reads([newest_first], "item") if newest_first is not None else None,
         max_response_bytes=data.get("maxResponseBytes"),
         records=rules,
         each=nested,

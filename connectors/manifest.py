@@ -46,6 +46,10 @@ class Action:
     method: str
     path: Template
     idempotent: bool
+    max_response_bytes: int | None
+    """None: as `http` says."""
+    done: frozenset[int]
+    """Answers other than 2xx that say that it is done."""
     input: Mapping[str, Any]
     """JSON Schema."""
     body: Mapping[str, Template]
@@ -179,6 +183,8 @@ class _Reader(Compiler):
             method=method.upper(),
             path=self.template(data[method], f"{at}.{method}"),
             idempotent=data["idempotent"],
+            max_response_bytes=data.get("maxResponseBytes"),
+            done=frozenset(data.get("done", ())),
             input=data["input"],
             body={key: self.template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()},
             output={

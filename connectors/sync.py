@@ -29,7 +29,7 @@ from connectors.paging import Got
 from connectors.rules import RuleError, part, record_of
 from pipewright import errors, expressions, records
 from pipewright.events import Record
-from pipewright.expressions import EvaluationError, text_of
+from pipewright.expressions import EvaluationError, Program, text_of
 from pipewright.records import RecordError
 
 SHORTEST_SLICE: Final = timedelta(minutes=1)
@@ -291,6 +291,9 @@ class _Reader:
             self.budget.spend(items=len(items), size=len(answer.body))
             got = Got(url=url, status=answer.status, headers=answer.headers, body=body, count=len(items))
             following = listing.pager.after(place, got)
+            items, older = self._asked_for(listing, items, inputs)
+            if older:
+                following = None
             seen.add(place)
             if following is not None and following in seen:
                 raise errors.Stalled(
@@ -303,6 +306,28 @@ class _Reader:
             if wait is not None:
                 raise errors.Waiting("ProviderBusy", "the provider's quota is spent", after=wait)
             place = following
+
+    def _asked_for(
+        self, listing: Listing, items: list[Any], inputs: Mapping[str, Any]
+    ) -> tuple[list[Any], bool]:
+        """Of a list that begins with the newest: what is of the time asked for, and whether one is older."""
+        if listing.newest_first is None:
+            return items, False
+        since, until = (records.parse_time(name, inputs[name]) for name in ("since", "until"))
+        kept, older = [], False
+        for item in items:
+            at = self._time_of(listing.newest_first, part(item, listing.newest_first_reads))
+            older = older or (at is not None and at < since)
+            if at is None or since <= at < until:
+                kept.append(item)
+        return kept, older
+
+    def _time_of(self, program: Program, item: Any) -> datetime | None:
+        try:
+            scope = expressions.bind_item(item, parent=None, project=self._project, lookup=self._sync.lookup)
+            return records.parse_time("time", program.value(scope))
+        except (EvaluationError, RecordError):
+            return None
 
     def _url(self, listing: Listing, inputs: Mapping[str, Any], place: str) -> str:
         address = listing.pager.address(place)

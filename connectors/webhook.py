@@ -49,6 +49,8 @@ class Body:
     """The path of a field that holds JSON as a text, which is read in its place."""
     encoding: Literal["text", "base64"] = "text"
     """Of that text."""
+    key_values: str = ""
+    """The name of fields that are lists of key and value, which are read as objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +251,7 @@ def _body(data: Mapping[str, Any]) -> Body:
         field=data.get("field", ""),
         inner=tuple(inner["field"].split(".")) if inner else (),
         encoding=inner.get("encoding", "text"),
+        key_values=data.get("keyValues", ""),
     )
 
 

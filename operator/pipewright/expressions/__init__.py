@@ -72,7 +72,9 @@ _USER_PAYLOAD: Final = cost.Bounds(dyn_size=256 * 1024, dyn_items=1000, made=4 *
 _USER_ITEM: Final = cost.Bounds(dyn_size=16 * 1024, dyn_items=200, made=1024 * 1024, cost=200_000)
 """What they may read for each element of a list: asked hundreds of times."""
 _FUNCTIONS: Final = {"time": Function(times.time, texts=1)}
-_INPUT: Final = cost.Bounds(made=1024 * 1024, cost=5_000_000)
+_ITEM: Final = cost.Bounds(dyn_size=32 * 1024, dyn_items=500, made=32 * 1024 * 1024, cost=50_000_000)
+"""What they read of one item of a list: small, so that its own lists may be searched."""
+_INPUT: Final = cost.Bounds(made=8 * 1024 * 1024, cost=10_000_000)
 """Inputs and settings, seen only by those manifests too."""
 
 
@@ -160,16 +162,16 @@ def _bounded(value: Any, environment: Environment) -> Any:
 
 @cache
 def answers() -> Environment:
-    """For what a provider answers: `body` (JSON), `status` and `headers` (lower-case names)."""
+    """For what a provider answers: `body` (JSON), `status`, `headers` (lower-case names), a text's `tail`."""
     return Environment(
-        {"body": "dyn", "status": "int", "headers": "map(string, string)"},
+        {"body": "dyn", "status": "int", "headers": "map(string, string)", "tail": "string"},
         bounds=_PAYLOAD,
         functions=_FUNCTIONS,
     )
 
 
-def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
-    """The scope of `answers()`.
+def bind_answer(body: Any, status: int, headers: Mapping[str, str], *, tail: str = "") -> Scope:
+    """The scope of `answers()`; `tail` is no longer than a text may be.
 
     Raises:
         EvaluationError: the body is nested too deeply or has too many entries.
@@ -178,6 +180,7 @@ def bind_answer(body: Any, status: int, headers: Mapping[str, str]) -> Scope:
         body=untyped(body, max_items=_PAYLOAD.dyn_items),
         status=status,
         headers=untyped(dict(headers), max_items=_PAYLOAD.dyn_items),
+        tail=untyped(tail, max_items=0),
     )
 
 
@@ -186,7 +189,7 @@ def items() -> Environment:
     """For what a list of a provider's history says: `item`, `parent` (of a list within another), `lookup`."""
     return Environment(
         {"item": "dyn", "parent": "dyn", "project": "string", "lookup": "dyn"},
-        bounds=_PAYLOAD,
+        bounds=_ITEM,
         functions=_FUNCTIONS,
     )
 
@@ -195,12 +198,12 @@ def bind_item(item: Any, *, parent: Any, project: str, lookup: Mapping[str, Any]
     """The scope of `items()`; `lookup` is the manifest's own and clean.
 
     Raises:
-        EvaluationError: the item is nested too deeply or has too many entries.
+        EvaluationError: what is read of the item is nested too deeply or too big.
     """
-    most = _PAYLOAD.dyn_items
-    return items().bind(
-        item=untyped(item, max_items=most),
-        parent=untyped(parent, max_items=most),
+    environment = items()
+    return environment.bind(
+        item=_bounded(item, environment),
+        parent=_bounded(parent, environment),
         project=untyped(project, max_items=0),
         lookup=dict(lookup),
     )

@@ -51,20 +51,32 @@ class Template:
         """The compiled expressions, in order."""
         return tuple(part for part in self._parts if isinstance(part, Program))
 
-    def render(self, scope: Scope, *, escape: Callable[[str], str] = str) -> str:
-        """The text with every hole filled in; `escape` is applied to what the holes give, not to the text.
+    def render(self, scope: Scope, *, write: Callable[[Any], str] | None = None) -> str:
+        """The text with every hole filled in; `write` makes the texts of what the holes give.
 
         Raises:
             EvaluationError: a hole has no value, or the whole is too long.
         """
+        write = write or text_of
         rendered = "".join(
-            part if isinstance(part, str) else escape(text_of(part.value(scope))) for part in self._parts
+            part if isinstance(part, str) else write(part.value(scope)) for part in self._parts
         )
         if len(rendered) > MAX_RENDERED:
             raise EvaluationError(
                 f"the text has {len(rendered)} characters, at most {MAX_RENDERED} are allowed"
             )
         return rendered
+
+    def value(self, scope: Scope) -> Any:
+        """What the one hole gives, as it is, where the text is nothing else; otherwise the text.
+
+        Raises:
+            EvaluationError: as `render`.
+        """
+        filled = [part for part in self._parts if part]
+        if len(filled) == 1 and isinstance(filled[0], Program):
+            return filled[0].value(scope)
+        return self.render(scope)
 
 
 def text_of(value: Any) -> str:

@@ -87,6 +87,23 @@ def test_the_document_is_found(kind: str, raw: bytes) -> None:
     assert opened(kind, raw).body == BUILD
 
 
+def test_lists_of_key_and_value_are_read_as_objects() -> None:
+    hook = section(body={"accepts": ["json"], "keyValues": "attributes"})
+    pairs = [
+        {"key": "a", "value": {"stringValue": "x"}},
+        {"key": "n", "value": {"intValue": "5"}},
+        {"key": "a", "value": {"stringValue": "y"}},
+        {"key": "plain", "value": "z"},
+        {"key": 7, "value": {"stringValue": "x"}},
+        "no pair",
+    ]
+    body = {"spans": [{"attributes": pairs}, {"attributes": "none"}], "other": pairs}
+    assert opened("application/json", json.dumps(body).encode(), hook=hook).body == {
+        "spans": [{"attributes": {"a": "y", "n": "5", "plain": "z"}}, {"attributes": "none"}],
+        "other": pairs,
+    }
+
+
 def test_what_proves_the_sender_is_seen_by_no_expression() -> None:
     assert opened("application/json", b"{}").headers == {"content-type": "application/json"}
     assert "hunter2" not in repr(opened("application/json", b'{"a": "hunter2"}'))

@@ -304,6 +304,23 @@ async def test_a_quota_that_is_spent_is_not_asked_beyond(reader: Reader) -> None
     assert reader.cursor.place == "b"
 
 
+async def test_a_list_that_begins_with_the_newest_is_read_back_to_the_time_asked_for(reader: Reader) -> None:
+    reader.sync = {**SYNC, "list": {**LIST, "newestFirst": "time(item.at)", "query": {}}}
+    times = {
+        "new": "2026-01-02T00:00:00Z",
+        "b": "2026-01-01T23:59:59Z",
+        "x": "?",
+        "a": "2026-01-01T00:00:00Z",
+    }
+    first = [run(name) | {"at": at} for name, at in times.items()]
+    reader.provider.on(RUNS, {"runs": first, "next": "2"})
+    second = [run("c") | {"at": times["a"]}, run("old", jobs=True) | {"at": "2025-12-31T23:59:59Z"}]
+    reader.provider.on(RUNS, {"runs": second, "next": "3"})
+    await reader.read()
+    assert reader.found == ["b", "x", "a", "c"]
+    assert [seen.path for seen in reader.provider.seen] == [RUNS, f"{RUNS}?after=2"]
+
+
 async def test_an_item_that_is_not_understood_is_told_and_left_out(reader: Reader) -> None:
     reader.provider.on(
         RUNS,

@@ -487,7 +487,24 @@ def test_rendered(source: str, text: str) -> None:
 
 def test_only_what_comes_from_holes_is_escaped() -> None:
     template = Template("/a/${{ event.project }}/b", expressions.steps("pipelinerun.finished"))
-    assert template.render(step_scope(), escape=lambda text: text.replace("/", "%2F")) == "/a/acme%2Fshop/b"
+    escaped = template.render(step_scope(), write=lambda value: str(value).replace("/", "%2F"))
+    assert escaped == "/a/acme%2Fshop/b"
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("${{ event.run.attempt == 1 }}", True),
+        ("${{ {'a': [1, 'b']} }}", {"a": [1, "b"]}),
+        ("${{ null }}", None),
+        (" ${{ event.run.attempt == 1 }}", " true"),
+        ("${{ 1 }}${{ 2 }}", "12"),
+        ("text", "text"),
+        ("", ""),
+    ],
+)
+def test_a_single_hole_keeps_its_type(source: str, value: Any) -> None:
+    assert Template(source, expressions.steps("pipelinerun.finished")).value(step_scope()) == value
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""Every connector of the catalogue: golden samples of its deliveries, and bodies spoiled in any way."""
+
+import copy
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors import catalogue, mapping
+from connectors.mapping import Delivery, Ignored, MappingError, Opened
+from connectors.webhook import Webhook
+from pipewright import events
+
+CATALOGUE = Path(str(resources.files("connectors"))) / "catalogue"
+SAMPLES: dict[str, dict[str, Any]] = {
+    f"{file.parent.name}/{file.stem}": json.loads(file.read_text())
+    for file in sorted(CATALOGUE.glob("fixtures/*/*.json"))
+}
+
+
+def opened(name: str, body: Any) -> tuple[Webhook, Opened, dict[str, Any]]:
+    """A delivery of this sample's connector, as it is seen after it was verified."""
+    sample, manifest = SAMPLES[name], catalogue.load()[name.partition("/")[0]]
+    config = dict(manifest.configure(sample.get("config", {})))
+    webhook = manifest.webhook_of(config)
+    assert webhook is not None
+    headers = {"content-type": "application/json", **sample.get("headers", {})}
+    return webhook, mapping.open_delivery(webhook, headers=headers, raw=json.dumps(body).encode()), config
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_golden_sample_gives_its_records(name: str) -> None:
+    sample = SAMPLES[name]
+    webhook, delivery, config = opened(name, sample["body"])
+    found = mapping.map_delivery(webhook, delivery, event=sample["event"], config=config)
+    records = [] if isinstance(found, Ignored) else found
+    assert [
+        {"event": event_type, "record": events.record_json(record)} for event_type, record in records
+    ] == sample["records"]
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if "delivery" in SAMPLES[name]])
+def test_a_golden_sample_is_told_apart(name: str) -> None:
+    sample = SAMPLES[name]
+    found = mapping.identify(*opened(name, sample["body"]))
+    assert found == Delivery(sample["delivery"], sample["event"])
+
+
+def test_each_connector_of_the_catalogue_with_rules_of_its_own_has_samples() -> None:
+    with_rules = {name for name, made in catalogue.load().items() if isinstance(made.webhook, Webhook)}
+    sampled = {name.partition("/")[0] for name in SAMPLES}
+    assert with_rules - sampled == {"cdevents"}  # its samples are the specification's, in its own test
+    for name in sampled - {"cdevents"}:
+        webhook = catalogue.load()[name].webhook
+        assert isinstance(webhook, Webhook)
+        mapped = {
+            SAMPLES[key]["event"] for key in SAMPLES if key.startswith(f"{name}/") and SAMPLES[key]["records"]
+        }
+        assert mapped == set(webhook.rules), name
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(SAMPLES)))
+def test_however_a_body_is_spoiled_only_known_answers_come_out(data: st.DataObject, name: str) -> None:
+    body = copy.deepcopy(SAMPLES[name]["body"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at: Any = body
+        key: Any = data.draw(st.sampled_from(sorted(at)))
+        while isinstance(at[key], dict | list) and at[key] and data.draw(st.booleans()):
+            at = at[key]
+            key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+        at[key] = data.draw(JSON)
+    try:
+        webhook, delivery, config = opened(name, body)
+        found = mapping.map_delivery(webhook, delivery, event=SAMPLES[name]["event"], config=config)
+        mapping.identify(webhook, delivery, config)
+    except MappingError:
+        return
+    if not isinstance(found, Ignored):
+        for event_type, record in found:
+            assert event_type == record.type
+            assert events.parse_record(events.record_json(record), partial=True) == record
