@@ -23,13 +23,13 @@ from typing import Any, Final
 
 from connectors import calls, paging, waits
 from connectors.calls import Calls, rendered
-from connectors.listing import Listing, Nested, Sync
+from connectors.listing import Items, Listing, Nested, Sync
 from connectors.outbound import Answer
 from connectors.paging import Got
 from connectors.rules import RuleError, part, record_of
 from pipewright import errors, expressions, records
 from pipewright.events import Record
-from pipewright.expressions import EvaluationError, text_of
+from pipewright.expressions import EvaluationError, Program, text_of
 from pipewright.records import RecordError
 
 SHORTEST_SLICE: Final = timedelta(minutes=1)
@@ -118,6 +118,12 @@ class _Found:
     @property
     def full(self) -> bool:
         return len(self.records) >= MAX_RECORDS
+
+    def tell_if_full(self) -> bool:
+        """Whether there is no room; then the rest is refused."""
+        if self.full:
+            self.refuse(f"a run has more than {MAX_RECORDS} records, the rest is not read")
+        return self.full
 
     def refuse(self, problem: str) -> None:
         if len(self.refused) < MAX_REFUSED:
@@ -216,28 +222,28 @@ class _Reader:
                 skip = 0
 
     async def _item(
-        self, listing: Listing, inputs: Mapping[str, Any], item: Any, parent: Any, found: _Found
+        self, items: Items, inputs: Mapping[str, Any], item: Any, parent: Any, found: _Found
     ) -> None:
         if found.full:
             return
         try:
             scope = expressions.bind_item(
-                part(item, listing.item_read),
-                parent=part(parent, listing.parent_read),
+                part(item, items.item_read),
+                parent=part(parent, items.parent_read),
                 project=self._project,
                 lookup=self._sync.lookup,
             )
         except EvaluationError as error:
             found.refuse(error.message)
             return
-        for rule in listing.records:
+        for rule in items.records:
             try:
                 record = record_of(rule, scope)
                 if record is not None:
                     found.records.append(record)
             except RuleError as error:
                 found.refuse(f"{rule.record}: {error}")
-        for nested in listing.each:
+        for nested in items.each:
             try:
                 if nested.when is not None and not nested.when.holds(scope):
                     continue
@@ -248,15 +254,19 @@ class _Reader:
             await self._nested(nested, {**inputs, **more}, item, found)
 
     async def _nested(self, nested: Nested, inputs: Mapping[str, Any], parent: Any, found: _Found) -> None:
+        if not isinstance(nested.items, Listing):
+            for item in _within(parent, nested.within, found):
+                await self._item(nested.items, inputs, item, parent, found)
+            found.tell_if_full()
+            return
         read = 0
         try:
-            async with aclosing(self._pages(nested.listing, inputs)) as pages:
+            async with aclosing(self._pages(nested.items, inputs)) as pages:
                 async for page in pages:
                     for item in page.items:
-                        await self._item(nested.listing, inputs, item, parent, found)
+                        await self._item(nested.items, inputs, item, parent, found)
                     read += 1
-                    if found.full:
-                        found.refuse(f"a run has more than {MAX_RECORDS} records, the rest is not read")
+                    if found.tell_if_full():
                         return
                     if read >= MAX_NESTED_PAGES and page.following is not None:
                         found.refuse(f"a list has more than {MAX_NESTED_PAGES} pages, the rest is not read")
@@ -291,6 +301,9 @@ class _Reader:
             self.budget.spend(items=len(items), size=len(answer.body))
             got = Got(url=url, status=answer.status, headers=answer.headers, body=body, count=len(items))
             following = listing.pager.after(place, got)
+            items, older = self._asked_for(listing, items, inputs)
+            if older:
+                following = None
             seen.add(place)
             if following is not None and following in seen:
                 raise errors.Stalled(
@@ -304,6 +317,28 @@ class _Reader:
                 raise errors.Waiting("ProviderBusy", "the provider's quota is spent", after=wait)
             place = following
 
+    def _asked_for(
+        self, listing: Listing, items: list[Any], inputs: Mapping[str, Any]
+    ) -> tuple[list[Any], bool]:
+        """Of a list with the newest first: the items of the time asked for, and whether one is older."""
+        if listing.newest_first is None:
+            return items, False
+        since, until = (records.parse_time(name, inputs[name]) for name in ("since", "until"))
+        kept, older = [], False
+        for item in items:
+            at = self._time_of(listing.newest_first, part(item, listing.newest_first_reads))
+            older = older or (at is not None and at < since)
+            if at is None or since <= at < until:
+                kept.append(item)
+        return kept, older
+
+    def _time_of(self, program: Program, item: Any) -> datetime | None:
+        try:
+            scope = expressions.bind_item(item, parent=None, project=self._project, lookup=self._sync.lookup)
+            return records.parse_time("time", program.value(scope))
+        except (EvaluationError, RecordError):
+            return None
+
     def _url(self, listing: Listing, inputs: Mapping[str, Any], place: str) -> str:
         address = listing.pager.address(place)
         if address is not None:
@@ -316,6 +351,18 @@ class _Reader:
             return self._session.url(listing.path, scope, query=asked)
 
         return rendered(render, "sync")
+
+
+def _within(item: Any, path: tuple[str, ...], found: _Found) -> list[Any]:
+    """The list that is a part of an item; none where the item has none."""
+    for name in path:
+        item = item.get(name) if isinstance(item, dict) else None
+    if item is None:
+        return []
+    if not isinstance(item, list) or len(item) > MAX_ITEMS:
+        found.refuse(f"{'.'.join(path)}: is no list, or too long a one")
+        return []
+    return item
 
 
 def _items(listing: Listing, body: Any, answer: Answer) -> list[Any]:
