@@ -320,7 +320,7 @@ class _Reader:
     def _asked_for(
         self, listing: Listing, items: list[Any], inputs: Mapping[str, Any]
     ) -> tuple[list[Any], bool]:
-        """Of a list with the newest first: the items of the time asked for, and whether one is older."""
+        """Of a list that begins with the newest: what is of the time asked for, and whether one is older."""
         if listing.newest_first is None:
             return items, False
         since, until = (records.parse_time(name, inputs[name]) for name in ("since", "until"))
