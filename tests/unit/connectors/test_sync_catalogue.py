@@ -4,7 +4,7 @@ import asyncio
 import copy
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -24,7 +24,7 @@ from pipewright.events import JobRecord, Record, RunRecord
 from pipewright.ports import Secret
 
 FIXTURES = sorted(Path(str(resources.files("connectors"))).glob("catalogue/fixtures/*/sync/*.json"))
-SAMPLES = {file.parts[-3]: json.loads(file.read_text()) for file in FIXTURES}
+SAMPLES = {f"{file.parts[-3]}/{file.stem}": json.loads(file.read_text()) for file in FIXTURES}
 RAW = places.SHARED_DATA / "webhook-payloads" / "devlake-raw-api"
 SINCE = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -45,10 +45,16 @@ class Read:
         return [record for record in self.records if isinstance(record, JobRecord)]
 
 
-async def read(name: str, project: str, *, provider: Any, client: Outbound, clock: Any) -> Read:
+async def read(
+    name: str, project: str, *, provider: Any, client: Outbound, clock: Any, config: Mapping[str, Any] = {}
+) -> Read:
     manifest = catalogue.load()[name]
     assert manifest.sync is not None
-    account = Account(config={"baseUrl": provider.url}, credentials={"token": Secret("canary-token")})
+    assert manifest.http is not None
+    account = Account(
+        config={**config, "baseUrl": provider.url},
+        credentials={field: Secret(f"canary-{field}") for field in manifest.http.auths[0].fields},
+    )
     session = Calls(manifest, account, client=client, clock=clock)
     until = SINCE + timedelta(days=1)
     return Read(
@@ -73,14 +79,21 @@ async def test_golden_answers_give_their_records(
     sample = SAMPLES[name]
     for path, body in sample["answers"].items():
         provider.on(path, json.loads(json.dumps(body).replace("{base}", provider.url)))
-    found = await read(name, sample["project"], provider=provider, client=client, clock=clock)
+    found = await read(
+        name.partition("/")[0],
+        sample["project"],
+        provider=provider,
+        client=client,
+        clock=clock,
+        config=sample.get("config", {}),
+    )
     assert found.refused == []
     assert [events.record_json(record) for record in found.records] == sample["records"]
 
 
 def test_each_connector_with_a_sync_has_golden_answers() -> None:
     with_sync = {name for name, manifest in catalogue.load().items() if manifest.sync is not None}
-    assert set(SAMPLES) == with_sync
+    assert {name.partition("/")[0] for name in SAMPLES} == with_sync
 
 
 @pytest.mark.parametrize(
@@ -221,7 +234,14 @@ def test_however_an_answer_is_spoiled_only_known_answers_come_out(data: st.DataO
     known: list[Record] = []
     try:
         found = asyncio.run(
-            read(name, SAMPLES[name]["project"], provider=Canned, client=cast("Any", client), clock=None)
+            read(
+                name.partition("/")[0],
+                SAMPLES[name]["project"],
+                provider=Canned,
+                client=cast("Any", client),
+                clock=None,
+                config=SAMPLES[name].get("config", {}),
+            )
         )
         known = found.records
     except errors.Stalled:
