@@ -244,7 +244,9 @@ def _webhook(hook: Data) -> Iterator[str]:
             f"A delivery is proved by {proofs} ({CHECKED}).",
             f"Its body comes as {' or '.join(SHAPES[shape] for shape in shapes)}.",
             f"Its id is {_source(hook['delivery'])}: one that comes twice counts once.",
-            f"Used are the events {', '.join(f'`{name}`' for name in names)}; others are listed as ignored.",
+            f"Used are the events {', '.join(f'`{name}`' for name in names)}; others are listed as ignored."
+            if "event" in hook
+            else "All deliveries are of one kind.",
         ]
     )
 
@@ -264,7 +266,14 @@ def _backfill(sync: Data) -> str:
         way = "from the newest on until they are too old, as the system lists them by no time"
     else:
         way = f"in parts of {sync['sliceHours']} hours"
-    return f"The connector can read a project's runs that have ended, with their jobs, {way}.\n"
+    jobs = ", with their jobs," if "job" in _records(sync["list"]) else ""
+    return f"The connector can read a project's runs that have ended{jobs} {way}.\n"
+
+
+def _records(listing: Data) -> set[str]:
+    """What the items of a list, and those of the lists within it, are."""
+    found = {rule["record"] for rule in listing.get("records", ())}
+    return found.union(*(_records(each) for each in listing.get("each", ())))
 
 
 def _actions(actions: Mapping[str, Data]) -> Iterator[str]:
