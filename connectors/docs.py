@@ -6,6 +6,7 @@ What a page says is in the manifest alone: its schemas, and the sentences of its
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -220,12 +221,17 @@ def _settings(schema: Data, *, none: str) -> str:
     rows = [
         [
             f"`{key}`",
-            "required" if key in needed else f"`{field['default']}`" if "default" in field else "",
+            "required" if key in needed else _default(field),
             field["description"],
         ]
         for key, field in schema["properties"].items()
     ]
     return _table(["field of `spec.config`", "default", "meaning"], rows) if rows else f"{none}\n"
+
+
+def _default(field: Data) -> str:
+    found = field.get("default")
+    return "" if found is None else f"`{found if isinstance(found, str) else json.dumps(found)}`"
 
 
 def _webhook(hook: Data) -> Iterator[str]:

@@ -407,6 +407,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no slices": ({"list": LIST}, "'sliceHours' is a required property"),
     "an unknown word": (SYNC | {"list": LIST | {"colour": "red"}}, "'colour'"),
     "an unknown word within": (SYNC | {"list": LIST | {"each": [JOBS | {"colour": "red"}]}}, "'colour'"),
+    "a list that is asked for and held": (
+        SYNC | {"list": LIST | {"each": [JOBS | {"within": "jobs"}]}},
+        "Additional properties are not allowed ('get', 'inputs', 'items', 'paginate'",
+    ),
     "no pages": (SYNC | {"list": {**LIST, "paginate": {"kind": "scroll"}}}, "'scroll' is not one of"),
     "a page without its size": (
         SYNC | {"list": {**LIST, "paginate": {"kind": "page", "parameter": "page"}}},
