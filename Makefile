@@ -27,6 +27,7 @@ lint: init ## style, import rules, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pipewright.api.crd --check
 	@$(BIN)/python -m pipewright.settings_schema --check
+	@$(BIN)/python -m connectors.docs --check
 
 types: init ## mypy, strict
 	@$(BIN)/mypy
@@ -47,9 +48,10 @@ bench-tenants: assets ## provisioning beside a bare loop; N Tenants in each of R
 faults: assets ## every fault with every oracle (hours; ARGS="--slice 2/5 --resume", docs/faults.md)
 	@PYTHONPATH=operator:. $(BIN)/python -m dev.faults $(ARGS)
 
-crds: init ## write crds/ and the settings' schema from the types
+crds: init ## write crds/, the settings' schema and the connectors' pages from what they describe
 	@$(BIN)/python -m pipewright.api.crd
 	@$(BIN)/python -m pipewright.settings_schema
+	@$(BIN)/python -m connectors.docs
 
 up: init ## start the development stack and print how to reach it
 	@$(BIN)/python -m dev up

@@ -12,15 +12,25 @@ from connectors.compiling import Compiler
 from connectors.paging import Pager
 from connectors.rules import Reads, RecordRule, reads
 from pipewright import expressions
-from pipewright.expressions import Condition, Program, Template
+from pipewright.expressions import Condition, Environment, Program, Template
 
 DEEPEST: Final = 3
 """Lists within lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """One list: how it is asked for, what in the answer are its items, and what each of them says."""
+class Items:
+    """What each item of a list says, and the lists that belong to it."""
+
+    records: tuple[RecordRule, ...]
+    each: tuple[Nested, ...]
+    item_read: Reads | None
+    parent_read: Reads | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing(Items):
+    """One list that is asked for: how, and what in the answer are its items."""
 
     path: Template
     query: Mapping[str, Template]
@@ -34,19 +44,19 @@ class Listing:
     """An item's time, where the list begins with the newest and cannot be asked for by time."""
     newest_first_reads: Reads | None
     max_response_bytes: int | None
-    records: tuple[RecordRule, ...]
-    each: tuple[Nested, ...]
-    item_read: Reads | None
-    parent_read: Reads | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nested:
-    """A list of its own for each item of another."""
+    """A list of its own for each item of another: asked for, or a part of the item."""
 
     when: Condition | None
     inputs: Mapping[str, Program]
-    listing: Listing
+    """What is asked for; nothing for a part of the item."""
+    within: tuple[str, ...]
+    """The path to a part of the item; empty where the list is asked for."""
+    items: Items
+    """A `Listing` where it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,31 +83,14 @@ def read(data: Mapping[str, Any], compiler: Compiler) -> Sync:
 
 
 def _listing(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int) -> Listing:
-    if depth > DEEPEST:
-        raise compiler.refused(at, f"lists are nested more than {DEEPEST} deep")
     items = compiler.program(data["items"], expressions.answers(), f"{at}.items")
-    rules = tuple(
-        _rule(rule, f"{at}.records[{number}]", compiler)
-        for number, rule in enumerate(data.get("records", ()))
-    )
-    nested = tuple(
-        _nested(each, f"{at}.each[{number}]", compiler, depth=depth)
-        for number, each in enumerate(data.get("each", ()))
-    )
-    programs = [program for rule in rules for program in rule.programs]
-    for each in nested:
-        programs += [*((each.when.program,) if each.when else ()), *each.inputs.values()]
-    below = [each.listing.parent_read for each in nested]
-    capped = (
-        compiler.condition(data["capped"], expressions.answers(), f"{at}.capped")
-        if "capped" in data
-        else None
-    )
+    capped = _condition(data, "capped", expressions.answers(), at, compiler)
     newest_first = (
         compiler.program(data["newestFirst"], expressions.items(), f"{at}.newestFirst")
         if "newestFirst" in data
         else None
     )
+    said = _items(data, at, compiler, depth=depth)
     return Listing(
         path=compiler.template(data["get"], f"{at}.get"),
         query={
@@ -112,11 +105,40 @@ def _listing(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int
         newest_first=newest_first,
         newest_first_reads=reads([newest_first], "item") if newest_first is not None else None,
         max_response_bytes=data.get("maxResponseBytes"),
+        records=said.records,
+        each=said.each,
+        item_read=said.item_read,
+        parent_read=said.parent_read,
+    )
+
+
+def _items(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int) -> Items:
+    if depth > DEEPEST:
+        raise compiler.refused(at, f"lists are nested more than {DEEPEST} deep")
+    rules = tuple(
+        _rule(rule, f"{at}.records[{number}]", compiler)
+        for number, rule in enumerate(data.get("records", ()))
+    )
+    nested = tuple(
+        _nested(each, f"{at}.each[{number}]", compiler, depth=depth)
+        for number, each in enumerate(data.get("each", ()))
+    )
+    programs = [program for rule in rules for program in rule.programs]
+    for each in nested:
+        programs += [*((each.when.program,) if each.when else ()), *each.inputs.values()]
+    below = [each.items.parent_read for each in nested]
+    return Items(
         records=rules,
         each=nested,
         item_read=_united(reads(programs, "item"), *below),
         parent_read=reads(programs, "parent"),
     )
+
+
+def _condition(
+    data: Mapping[str, Any], name: str, environment: Environment, at: str, compiler: Compiler
+) -> Condition | None:
+    return compiler.condition(data[name], environment, f"{at}.{name}") if name in data else None
 
 
 def _united(*all_reads: Reads | None) -> Reads | None:
@@ -131,19 +153,20 @@ def _united(*all_reads: Reads | None) -> Reads | None:
 def _nested(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int) -> Nested:
     environment = expressions.items()
     return Nested(
-        when=compiler.condition(data["when"], environment, f"{at}.when") if "when" in data else None,
+        when=_condition(data, "when", environment, at, compiler),
         inputs={
             name: compiler.program(source, environment, f"{at}.inputs.{name}")
-            for name, source in data["inputs"].items()
+            for name, source in data.get("inputs", {}).items()
         },
-        listing=_listing(data, at, compiler, depth=depth + 1),
+        within=tuple(data["within"].split(".")) if "within" in data else (),
+        items=(_items if "within" in data else _listing)(data, at, compiler, depth=depth + 1),
     )
 
 
 def _rule(data: Mapping[str, Any], at: str, compiler: Compiler) -> RecordRule:
     environment = expressions.items()
     return RecordRule(
-        when=compiler.condition(data["when"], environment, f"{at}.when") if "when" in data else None,
+        when=_condition(data, "when", environment, at, compiler),
         record=data["record"],
         fields={
             name: compiler.program(source, environment, f"{at}.map.{name}")

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from connectors import calls, paging, waits
 from connectors.calls import Calls, rendered
-from connectors.listing import Listing, Nested, Sync
+from connectors.listing import Items, Listing, Nested, Sync
 from connectors.outbound import Answer
 from connectors.paging import Got
 from connectors.rules import RuleError, part, record_of
@@ -118,6 +118,12 @@ class _Found:
     @property
     def full(self) -> bool:
         return len(self.records) >= MAX_RECORDS
+
+    def tell_if_full(self) -> bool:
+        """Whether there is no room; then the rest is refused."""
+        if self.full:
+            self.refuse(f"a run has more than {MAX_RECORDS} records, the rest is not read")
+        return self.full
 
     def refuse(self, problem: str) -> None:
         if len(self.refused) < MAX_REFUSED:
@@ -216,28 +222,28 @@ class _Reader:
                 skip = 0
 
     async def _item(
-        self, listing: Listing, inputs: Mapping[str, Any], item: Any, parent: Any, found: _Found
+        self, items: Items, inputs: Mapping[str, Any], item: Any, parent: Any, found: _Found
     ) -> None:
         if found.full:
             return
         try:
             scope = expressions.bind_item(
-                part(item, listing.item_read),
-                parent=part(parent, listing.parent_read),
+                part(item, items.item_read),
+                parent=part(parent, items.parent_read),
                 project=self._project,
                 lookup=self._sync.lookup,
             )
         except EvaluationError as error:
             found.refuse(error.message)
             return
-        for rule in listing.records:
+        for rule in items.records:
             try:
                 record = record_of(rule, scope)
                 if record is not None:
                     found.records.append(record)
             except RuleError as error:
                 found.refuse(f"{rule.record}: {error}")
-        for nested in listing.each:
+        for nested in items.each:
             try:
                 if nested.when is not None and not nested.when.holds(scope):
                     continue
@@ -248,15 +254,19 @@ class _Reader:
             await self._nested(nested, {**inputs, **more}, item, found)
 
     async def _nested(self, nested: Nested, inputs: Mapping[str, Any], parent: Any, found: _Found) -> None:
+        if not isinstance(nested.items, Listing):
+            for item in _within(parent, nested.within, found):
+                await self._item(nested.items, inputs, item, parent, found)
+            found.tell_if_full()
+            return
         read = 0
         try:
-            async with aclosing(self._pages(nested.listing, inputs)) as pages:
+            async with aclosing(self._pages(nested.items, inputs)) as pages:
                 async for page in pages:
                     for item in page.items:
-                        await self._item(nested.listing, inputs, item, parent, found)
+                        await self._item(nested.items, inputs, item, parent, found)
                     read += 1
-                    if found.full:
-                        found.refuse(f"a run has more than {MAX_RECORDS} records, the rest is not read")
+                    if found.tell_if_full():
                         return
                     if read >= MAX_NESTED_PAGES and page.following is not None:
                         found.refuse(f"a list has more than {MAX_NESTED_PAGES} pages, the rest is not read")
@@ -341,6 +351,18 @@ class _Reader:
             return self._session.url(listing.path, scope, query=asked)
 
         return rendered(render, "sync")
+
+
+def _within(item: Any, path: tuple[str, ...], found: _Found) -> list[Any]:
+    """The list that is a part of an item; none where the item has none."""
+    for name in path:
+        item = item.get(name) if isinstance(item, dict) else None
+    if item is None:
+        return []
+    if not isinstance(item, list) or len(item) > MAX_ITEMS:
+        found.refuse(f"{'.'.join(path)}: is no list, or too long a one")
+        return []
+    return item
 
 
 def _items(listing: Listing, body: Any, answer: Answer) -> list[Any]:

@@ -17,7 +17,7 @@ from connectors.auth.github_app import GitHubApp
 from connectors.auth.google import GoogleServiceAccount
 from connectors.auth.oauth2 import ClientCredentials
 from connectors.auth.sigv4 import SigV4
-from connectors.auth.static import Basic, Header
+from connectors.auth.static import Anonymous, Basic, Header
 from connectors.auth.tokens import Tokens
 
 __all__ = ["KINDS", "Auth", "Caller", "Options", "Request", "Signed", "Text", "Tokens"]
@@ -30,5 +30,6 @@ KINDS: Final[Mapping[str, Callable[[Options, Text], Auth]]] = {
     "sigv4": SigV4.parse,
     "googleServiceAccount": GoogleServiceAccount.parse,
     "githubApp": GitHubApp.parse,
+    "none": Anonymous.parse,
 }
 """How a kind is made of a manifest's options, by its name."""

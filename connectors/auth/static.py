@@ -1,4 +1,4 @@
-"""`bearer`, `header` and `basic`: a secret that goes over the wire as it is, TLS being what protects it."""
+"""`bearer`, `header`, `basic`: a secret that goes over the wire as it is, which TLS protects; and `none`."""
 
 from __future__ import annotations
 
@@ -100,3 +100,27 @@ class Basic:
             raise refused(f"the Secret's field {self.password} has control characters, or is too long")
         pair = base64.b64encode(f"{user}:{password}".encode(errors="replace")).decode()
         return Signed(headers={"Authorization": f"Basic {pair}"}, secrets=(password, pair))
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """`none`: nobody is asked who they are. Prow's Deck."""
+
+    @classmethod
+    def parse(cls, _options: Options, _text: Text) -> Self:
+        """From a manifest."""
+        return cls()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    async def sign(self, _request: Request, _caller: Caller) -> Signed:
+        """No header."""
+        return Signed(headers={}, secrets=())

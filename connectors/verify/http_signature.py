@@ -1,7 +1,8 @@
 """`http-signature`: HTTP signatures of draft-cavage-http-signatures with a shared key. Drone, Harness.
 
 The signature covers headers, of which one is the Digest of the body (RFC 3230) and one the Date: both are
-checked, else the signature would say nothing of what is read. Drone's library takes the secret as base64.
+checked, else the signature would say nothing of what is read. Drone's releases take the secret as it is; the
+library that they are built with takes it as base64 since.
 """
 
 from __future__ import annotations

@@ -110,9 +110,11 @@ async def _check(integration: Integration, ports: RunnerPorts) -> CredentialChec
             reason="NotNeeded",
             message=f"{connector.name} calls nobody: no credentials are needed",
         )
+    needed = connector.http.lacking(())
+    if not needed:
+        return await ports.actions.check(connector=spec.connector, config=spec.config, credentials={})
     ref = objects.credentials_ref(integration)
     if ref is None:
-        needed = connector.http.lacking(())
         message = f"spec.credentials: {connector.name} needs a Secret with {needed}: name it in secretRef"
         return CredentialCheck(accepted=False, reason="SecretMissing", message=message)
     found = await ports.cluster.get(ref)

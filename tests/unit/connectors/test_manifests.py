@@ -72,7 +72,12 @@ VERIFICATIONS: dict[str, dict[str, Any]] = {
         "keyField": "config.notifications.webhook.public_key",
         "formField": "payload",
     },
-    "Drone": {"kind": "http-signature", "keyEncoding": "base64", "toleranceSeconds": 300},
+    "Drone": {"kind": "http-signature", "toleranceSeconds": 300},
+    "A signature with a key in base64": {
+        "kind": "http-signature",
+        "keyEncoding": "base64",
+        "toleranceSeconds": 300,
+    },
     "Pub/Sub": {
         "kind": "oidc",
         "issuers": ["https://accounts.google.com"],

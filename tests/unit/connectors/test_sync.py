@@ -151,6 +151,37 @@ async def test_what_belongs_to_an_item_comes_with_it(reader: Reader) -> None:
     assert ids(rest) == ["2"]
 
 
+@pytest.mark.parametrize(
+    ("inside", "found", "refused"),
+    [
+        ({"list": [{"id": "j1", "name": "unit", "result": "ok"}]}, ["1", "j1"], ()),
+        ({"list": None}, ["1"], ()),
+        (None, ["1"], ()),
+        ({"list": "many"}, ["1"], ("jobs.list: is no list, or too long a one",)),
+    ],
+)
+async def test_a_list_that_an_item_holds_is_not_asked_for(
+    reader: Reader, inside: Any, found: list[str], refused: tuple[str, ...]
+) -> None:
+    held = {"within": "jobs.list", "records": JOBS["records"]}
+    reader.sync = SYNC | {"list": LIST | {"each": [held]}}
+    reader.provider.on(RUNS, {"runs": [run(1) | {"jobs": inside}]})
+    first, *_ = await reader.read()
+    assert [record.id for record in first.records] == found
+    assert first.refused == refused
+    assert len(reader.provider.seen) == 1
+
+
+async def test_a_list_that_knows_no_time_is_read_until_it_is_too_old(reader: Reader) -> None:
+    reader.sync = SYNC | {"list": LIST | {"newestFirst": "item.made", "each": []}}
+    times = {4: "2026-01-02T09:00:00Z", 3: "2026-01-01T09:00:00Z", 2: None, 1: "2025-12-31T09:00:00Z"}
+    runs = [run(number) | {"made": made} for number, made in times.items()]
+    reader.provider.on(RUNS, {"runs": runs, "next": "b"})
+    assert ids(await reader.read()) == ["3", "2"], "one that does not tell its time is read, too"
+    assert reader.cursor is None
+    assert len(reader.provider.seen) == 1
+
+
 async def test_time_is_read_in_slices_from_old_to_new(reader: Reader) -> None:
     reader.provider.on(RUNS, {"runs": [run(1)]})
     batches = await reader.read(until=SINCE + timedelta(hours=60))
@@ -393,6 +424,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no slices": ({"list": LIST}, "'sliceHours' is a required property"),
     "an unknown word": (SYNC | {"list": LIST | {"colour": "red"}}, "'colour'"),
     "an unknown word within": (SYNC | {"list": LIST | {"each": [JOBS | {"colour": "red"}]}}, "'colour'"),
+    "a list that is asked for and held": (
+        SYNC | {"list": LIST | {"each": [JOBS | {"within": "jobs"}]}},
+        "Additional properties are not allowed ('get', 'inputs', 'items', 'paginate'",
+    ),
     "no pages": (SYNC | {"list": {**LIST, "paginate": {"kind": "scroll"}}}, "'scroll' is not one of"),
     "a page without its size": (
         SYNC | {"list": {**LIST, "paginate": {"kind": "page", "parameter": "page"}}},

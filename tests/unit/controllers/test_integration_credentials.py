@@ -52,6 +52,14 @@ CHECKS: dict[str, tuple[Integration, tuple[bool, str], str]] = {
         (True, "NotNeeded"),
         "calls nobody",
     ),
+    "one that asks nobody who they are is looked at without any": (
+        integration(
+            connector="prow",
+            config={"baseUrl": "https://prow.example", "audience": "a", "serviceAccount": "a@b"},
+        ),
+        (True, "CredentialsValid"),
+        "accepted",
+    ),
     "another does, and says which": (
         integration(connector="github"),
         (False, "SecretMissing"),

@@ -76,6 +76,9 @@ class ConnectorActions:
                 "give it these, or put one that has them into the Secret"
             )
             return CredentialCheck(accepted=False, reason="ScopesMissing", message=message, scopes=scopes)
+        if not manifest.credentials:
+            message = f"{manifest.title} answers, and needs no credentials"
+            return CredentialCheck(accepted=True, reason="NotNeeded", message=message)
         message = f"{manifest.title} accepts the credentials"
         return CredentialCheck(accepted=True, reason="CredentialsValid", message=message, scopes=scopes)
 
