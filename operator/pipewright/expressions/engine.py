@@ -9,14 +9,18 @@ What the binding really does, and what is done about it here:
   raises becomes an ERROR with its message;
 - a text with NUL is cut there, one with a lone surrogate raises, an integer beyond 64 bits is an ERROR, a
   nested datetime is refused: `untyped` cleans what goes in;
+- each None within a plain value is a reference that was never taken; before Python 3.12, which counts them no
+  more, the interpreter ends when they are spent: so one is taken for each (`_pay_back`);
 - a message's unset field is its type's default: the types leave out what cannot be there (`types`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,6 +36,7 @@ MAX_DEPTH: Final = 64
 """Levels of nesting in an untyped value."""
 
 _CACHED = 1024
+_COUNTS_NONE: Final = sys.version_info < (3, 12)
 _WHERE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _NO_FIELD = re.compile(r"undefined field '([^']*)' not found in struct '([^']*)'")
 _NO_NAME = re.compile(r"undeclared reference to '([^']*)'.*")
@@ -114,11 +119,15 @@ class Program:
             raise TypeError("the scope was made by another environment")
         try:
             found = self._compiled.eval(scope.activation)
+            if found.type() == cel.Type.NULL:
+                return None
             plain = found.plain_value()
         except RuntimeError as error:
             raise EvaluationError(_evaluation_text(str(error))) from None
         if found.type() in (cel.Type.ERROR, cel.Type.UNKNOWN):
             raise EvaluationError(_evaluation_text(str(plain)))
+        if _COUNTS_NONE and isinstance(plain, list | dict):
+            _pay_back(plain)
         return plain
 
     def reads(self, variable: str) -> frozenset[tuple[str, ...]]:
@@ -243,6 +252,18 @@ class Environment:
             return f"{_operator(found[1])} does not take {found[2]}"
         message, _, _ = message.partition(" expecting {")
         return message.removeprefix("Syntax error: ").replace("'<EOF>'", "the end")
+
+
+def _pay_back(value: list[Any] | dict[str, Any]) -> None:
+    """Take the reference of each None within a value that the binding did not take."""
+    waiting: list[Any] = [value]
+    while waiting:
+        at = waiting.pop()
+        for entry in at.values() if isinstance(at, dict) else at:
+            if entry is None:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
+            elif isinstance(entry, list | dict):
+                waiting.append(entry)
 
 
 def _extension(functions: Mapping[str, Function]) -> tuple[Any]:
