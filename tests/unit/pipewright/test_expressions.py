@@ -1,5 +1,6 @@
 """Expressions: what compiles, where an error points, what values become, and what cannot be made to hurt."""
 
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -541,3 +542,13 @@ def test_a_rendered_text_is_bounded() -> None:
 def test_every_type_of_event_can_be_bound(event_type: EventType) -> None:
     bare = event(event_type, queued_at=None, started_at=None, finished_at=None)
     assert holds(f"event.type == '{event_type}'", on=bare, prediction=None)
+
+
+@pytest.mark.parametrize("source", ["null", "body.a", "[null, {'a': null}]", "body", "time(body.a)"])
+def test_a_null_takes_no_reference_that_is_not_its_own(source: str) -> None:
+    program = expressions.payloads().expression(source)
+    scope = expressions.bind_payload(Payload(body={"a": None, "b": [None]}, headers={}))
+    before = sys.getrefcount(None)
+    for _ in range(2000):
+        program.value(scope)
+    assert sys.getrefcount(None) - before > -1000
