@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from connectors.times import read_time
 from pipewright import events
 from pipewright.events import Record, RecordError
 from pipewright.expressions import Condition, EvaluationError, Program, Scope
 
 Reads = Mapping[str, "Reads"]
 """Field names to what is read below; nothing below means all of it."""
+
+
+TIMES: Final = frozenset({"queuedAt", "startedAt", "finishedAt"})
+"""Fields of a record that are times: providers write them in many ways."""
 
 
 class RuleError(Exception):
@@ -47,9 +52,12 @@ def record_of(rule: RecordRule, scope: Scope, *, partial: bool = False) -> Recor
         if rule.when is not None and not rule.when.holds(scope):
             return None
         for field, program in rule.fields.items():
-            found[field] = program.value(scope)
+            value = program.value(scope)
+            found[field] = read_time(value) if field in TIMES else value
     except EvaluationError as error:
         raise RuleError(f"{field}: {error.message}") from None
+    except ValueError as error:
+        raise RuleError(f"{field}: {error}") from None
     try:
         return events.parse_record(found, partial=partial)
     except RecordError as error:

@@ -27,6 +27,7 @@ from connectors.listing import Items, Listing, Nested, Sync
 from connectors.outbound import Answer
 from connectors.paging import Got
 from connectors.rules import RuleError, part, record_of
+from connectors.times import read_time
 from pipewright import errors, expressions, records
 from pipewright.events import Record
 from pipewright.expressions import EvaluationError, Program, text_of
@@ -335,8 +336,9 @@ class _Reader:
     def _time_of(self, program: Program, item: Any) -> datetime | None:
         try:
             scope = expressions.bind_item(item, parent=None, project=self._project, lookup=self._sync.lookup)
-            return records.parse_time("time", program.value(scope))
-        except (EvaluationError, RecordError):
+            found = read_time(program.value(scope))
+            return records.parse_time("time", found) if found is not None else None
+        except (EvaluationError, ValueError):
             return None
 
     def _url(self, listing: Listing, inputs: Mapping[str, Any], place: str) -> str:

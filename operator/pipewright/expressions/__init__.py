@@ -21,14 +21,13 @@ from functools import cache
 from typing import Any, Final
 
 from pipewright import events
-from pipewright.expressions import cost, times, types
+from pipewright.expressions import cost, types
 from pipewright.expressions.engine import (
     MAX_EXPRESSION,
     Condition,
     Environment,
     EvaluationError,
     ExpressionError,
-    Function,
     Program,
     Scope,
     untyped,
@@ -71,7 +70,6 @@ _USER_PAYLOAD: Final = cost.Bounds(dyn_size=256 * 1024, dyn_items=1000, made=4 *
 """What rules that a user wrote may read of them."""
 _USER_ITEM: Final = cost.Bounds(dyn_size=16 * 1024, dyn_items=200, made=1024 * 1024, cost=200_000)
 """What they may read for each element of a list: asked hundreds of times."""
-_FUNCTIONS: Final = {"time": Function(times.time, texts=1)}
 _ITEM: Final = cost.Bounds(dyn_size=32 * 1024, dyn_items=500, made=32 * 1024 * 1024, cost=50_000_000)
 """What they read of one item of a list: small, so that its own lists may be searched."""
 _INPUT: Final = cost.Bounds(made=8 * 1024 * 1024, cost=10_000_000)
@@ -166,7 +164,6 @@ def answers() -> Environment:
     return Environment(
         {"body": "dyn", "status": "int", "headers": "map(string, string)", "tail": "string"},
         bounds=_PAYLOAD,
-        functions=_FUNCTIONS,
     )
 
 
@@ -190,7 +187,6 @@ def items() -> Environment:
     return Environment(
         {"item": "dyn", "parent": "dyn", "project": "string", "lookup": "dyn"},
         bounds=_ITEM,
-        functions=_FUNCTIONS,
     )
 
 
@@ -223,7 +219,6 @@ def _payloads(of_user: bool, item: bool) -> Environment:
     return Environment(
         variables | ({"item": "dyn"} if item else {}),
         bounds=(_USER_ITEM if item else _USER_PAYLOAD) if of_user else _PAYLOAD,
-        functions=_FUNCTIONS,
     )
 
 

@@ -293,7 +293,6 @@ _FUNCTIONS: Final[Mapping[str, _Rule]] = {
         _scalar,
     ),
     "string": _as_text,
-    "time": lambda _: (_FOREIGN, _Size(32)),
     "dyn": lambda sizes: (0, sizes[0]),
     "_+_": _sum,
     "_?_:_": _choice,
@@ -302,7 +301,5 @@ _FUNCTIONS: Final[Mapping[str, _Rule]] = {
     "join": _join,
 }
 
-_FOREIGN: Final = 100
-"""A call out of the runtime and back."""
 _REPEATED = re.compile(r"\{(\d*)(?:,(\d*))?\}")
 _PATTERN_LIMIT: Final = 10_000

@@ -21,8 +21,7 @@ import functools
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from cel_expr_python import cel
@@ -73,14 +72,6 @@ class EvaluationError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function of ours: takes an untyped value and up to so many texts; a ValueError is its refusal."""
-
-    call: Callable[..., Any]
-    texts: int = 0
 
 
 class Scope:
@@ -163,18 +154,14 @@ class Environment:
         variables: Mapping[str, str],
         *,
         bounds: cost.Bounds | None = None,
-        functions: Mapping[str, Function] | None = None,
     ) -> None:
-        """`variables`: name to type: `dyn`, `int`, `string`, a message, or a `map(string, …)` of one.
-
-        `functions` are ours, by name: pure, and priced in `cost`.
-        """
+        """`variables`: name to type: `dyn`, `int`, `string`, a message, or a `map(string, …)` of one."""
         self.names = tuple(variables)
         self._bounds = bounds or cost.Bounds()
         self._cel = cel.NewEnv(
             descriptor_pool=types.POOL,
             variables={name: _cel_type(signature) for name, signature in variables.items()},
-            extensions=[ext_strings.ExtStrings(), *(_extension(functions) if functions else ())],
+            extensions=[ext_strings.ExtStrings()],
         )
         self._compile = functools.lru_cache(maxsize=_CACHED)(self._compile_once)
 
@@ -264,24 +251,6 @@ def _pay_back(value: list[Any] | dict[str, Any]) -> None:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
             elif isinstance(entry, list | dict):
                 waiting.append(entry)
-
-
-def _extension(functions: Mapping[str, Function]) -> tuple[Any]:
-    """Functions of one untyped value, and texts that say how to read it."""
-    declared = [
-        cel.FunctionDecl(
-            name,
-            [
-                cel.Overload(
-                    f"{name}_dyn{'_string' * texts}", cel.Type.DYN,
-                    [cel.Type.DYN, *[cel.Type.STRING] * texts], impl=found.call,
-                )
-                for texts in range(found.texts + 1)
-            ],
-        )
-        for name, found in functions.items()
-    ]  # fmt: skip
-    return (cel.CelExtension("pipewright", declared),)
 
 
 def _cel_type(signature: str) -> Any:

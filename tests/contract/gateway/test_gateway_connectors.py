@@ -26,7 +26,7 @@ MAPPING: dict[str, Any] = {
             "map": {
                 "project": "'acme/shop'", "run": "body.build", "attempt": "1", "id": "item.id",
                 "name": "item.id", "phase": "'finished'", "outcome": "lookup.outcome[item.state]",
-                "startedAt": "time(item.at)", "finishedAt": "time(item.at)",
+                "startedAt": "item.at", "finishedAt": "item.at",
             },
         }
     ],

@@ -38,8 +38,8 @@ events:
       name: item.name
       phase: "'finished'"
       outcome: lookup.outcome[item.state]
-      startedAt: time(item.at)
-      finishedAt: time(item.at)
+      startedAt: item.at
+      finishedAt: item.at
 """)
 
 
@@ -279,7 +279,7 @@ def test_a_list_of_which_nothing_is_wanted_is_ignored() -> None:
         ([{"state": "none", "x": list(range(1000))}] * 400, "build: each: is too much to be mapped"),
         ([{}], 'build: when: Key not found in map : "state"'),
         ([7], "build: "),
-        ([{**BUILD["jobs"][0], "at": "now"}], "build: startedAt: time: 'now' is no time that is known here"),
+        ([{**BUILD["jobs"][0], "at": "now"}], "build: startedAt: 'now' is no time that is known here"),
         ([{**BUILD["jobs"][0], "id": 7}], "build: id: must be a text"),
     ],
 )

@@ -164,7 +164,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "a time that is none": (
         spoiled("workflow_run", "updated_at", to="now"),
-        "workflow_run: finishedAt: must be an RFC",
+        "workflow_run: finishedAt: 'now' is no time",
     ),
     "an address that is a script": (
         spoiled("workflow_run", "html_url", to="javascript:x"),

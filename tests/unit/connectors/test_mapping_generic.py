@@ -32,8 +32,8 @@ events:
       attempt: "1"
       phase: "'finished'"
       outcome: lookup.outcome[body.state]
-      startedAt: time(body.from, 'Z')
-      finishedAt: time(body.to, 'Z')
+      startedAt: body.from + 'Z'
+      finishedAt: body.to + 'Z'
 """)
 BODY = {
     "kind": "build", "state": "broken", "repository": "acme/shop", "number": 7,

@@ -169,14 +169,14 @@ def test_a_delivery_is_proved_by_gitlabs_token() -> None:
     ("name", "path", "to", "message"),
     [
         ("pipeline-failed", ("object_attributes", "status"), None, "Pipeline Hook: "),
-        ("pipeline-failed", ("object_attributes", "created_at"), "now", "Pipeline Hook: queuedAt: time: "),
-        ("pipeline-failed", ("object_attributes", "created_at"), 5, "Pipeline Hook: queuedAt: time: 5 is"),
+        ("pipeline-failed", ("object_attributes", "created_at"), "now", "Pipeline Hook: queuedAt: "),
+        ("pipeline-failed", ("object_attributes", "created_at"), 5, "Pipeline Hook: queuedAt: 5 is"),
         ("pipeline-failed", ("object_attributes", "queued_duration"), "x", "Pipeline Hook: startedAt: "),
         (
             "pipeline-failed",
             ("object_attributes", "finished_at"),
             "12:00",
-            "Pipeline Hook: finishedAt: time: '12:00' is no time",
+            "Pipeline Hook: finishedAt: '12:00' is no time",
         ),
         ("pipeline-failed", ("object_attributes", "url"), "javascript:x", "Pipeline Hook: url: must begin"),
         ("pipeline-failed", ("project",), None, "Pipeline Hook: project: "),

@@ -336,7 +336,7 @@ async def test_a_quota_that_is_spent_is_not_asked_beyond(reader: Reader) -> None
 
 
 async def test_a_list_that_begins_with_the_newest_is_read_back_to_the_time_asked_for(reader: Reader) -> None:
-    reader.sync = {**SYNC, "list": {**LIST, "newestFirst": "time(item.at)", "query": {}}}
+    reader.sync = {**SYNC, "list": {**LIST, "newestFirst": "item.at", "query": {}}}
     times = {
         "new": "2026-01-02T00:00:00Z",
         "b": "2026-01-01T23:59:59Z",

@@ -1,11 +1,12 @@
-"""`time(value)` and `time(value, offset)`: a provider's time, as a CI system writes it, in RFC 3339 and UTC.
+"""A provider's time, as a CI system writes it, in RFC 3339 and UTC: what `map` gives for a record's times.
 
     2026-01-31T08:30:00Z        2026-01-31T09:30:00.123+01:00      with an offset, also `+0100` and `+01`
     2026-01-31 08:30:00 UTC     2026-01-31 09:30:00 +0100          GitLab
-    2026-01-31T08:30:00         only with an offset to read it by: time(x, 'Z'), time(x, '+01:00')
     1769848200   1769848200000  epoch seconds and milliseconds, whole or not, also as a text
 
-What stands for "not yet" (null, an empty text, 0 and the year 1) is null. Pure.
+A time without an offset is refused: an expression appends the one that is meant. What stands for "not yet"
+(null, an empty text, 0 and the year 1) is null. Pure. It is no function of expressions: the CEL binding keeps
+what a function of ours is given and gives, for ever.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
-def time(value: Any, offset: str | None = None) -> str | None:
+def read_time(value: Any) -> str | None:
     """The time in RFC 3339 and UTC; None where it stands for "not yet".
 
     Raises:
-        ValueError: it is no time, or has no offset and none is given.
+        ValueError: it is no time, or has no offset.
     """
     if value is None or (isinstance(value, str) and value in _NOT_YET):
         return None
@@ -45,31 +46,28 @@ def time(value: Any, offset: str | None = None) -> str | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _formatted(_moment(value)) if value != 0 else None
     if not isinstance(value, str):
-        raise ValueError(f"time: must be a text or a number, got {records.kind_of(value)}")
+        raise ValueError(f"must be a text or a number, got {records.kind_of(value)}")
     found = _TEXT.fullmatch(value) if len(value) <= _LONGEST else None
     if found is not None:
-        return _of_text(value, found, offset)
+        return _of_text(value, found)
     if _NUMBER.fullmatch(value):
         return _formatted(_moment(float(value) if "." in value else int(value)))
-    raise ValueError(f"time: {records.shown(value)} is no time that is known here")
+    raise ValueError(f"{records.shown(value)} is no time that is known here")
 
 
-def _of_text(text: str, found: re.Match[str], default: str | None) -> str | None:
+def _of_text(text: str, found: re.Match[str]) -> str | None:
     year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
     if year == 1:
         return None
-    written = found[8] or default
-    if written is None:
-        raise ValueError(
-            f"time: {records.shown(text)} has no offset: say the one that is meant, as in time(x, 'Z')"
-        )
+    if found[8] is None:
+        raise ValueError(f"{records.shown(text)} has no offset: append the one that is meant, as in x + 'Z'")
     microsecond = int(((found[7] or "") + "000000")[:6])
     leap, second = (second == 60), min(second, 59)
     try:
-        moment = datetime(year, month, day, hour, minute, second, microsecond, tzinfo=_zone(written))
+        moment = datetime(year, month, day, hour, minute, second, microsecond, tzinfo=_zone(found[8]))
         moment += timedelta(seconds=leap)
     except (ValueError, OverflowError):
-        raise ValueError(f"time: {records.shown(text)} is no real time") from None
+        raise ValueError(f"{records.shown(text)} is no real time") from None
     return _formatted(moment)
 
 
@@ -86,11 +84,11 @@ def _zone(text: str) -> timezone:
 def _moment(number: float) -> datetime:
     seconds = number / 1000 if number >= _MILLISECONDS_FROM else number
     if not math.isfinite(seconds) or not _SECONDS_FROM <= seconds < _LATEST.timestamp():
-        raise ValueError(f"time: {records.shown(number)} is no time in seconds or milliseconds since 1970")
+        raise ValueError(f"{records.shown(number)} is no time in seconds or milliseconds since 1970")
     return _EARLIEST + timedelta(seconds=seconds)
 
 
 def _formatted(moment: datetime) -> str:
     if not _EARLIEST <= moment < _LATEST:
-        raise ValueError("time: must lie between the years 1970 and 2200")
+        raise ValueError("must lie between the years 1970 and 2200")
     return records.format_time(moment)
