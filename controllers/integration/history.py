@@ -73,7 +73,7 @@ class Told:
 def plan_history(integration: Integration, observed: Observed, *, now: datetime) -> Plan:
     """The part to be read next; the empty plan when nothing is due or nothing can be read."""
     part, ref = due(integration, now=now), objects.credentials_ref(integration)
-    if part is None or ref is None or _hindrance(integration, observed) is not None:
+    if part is None or _hindrance(integration, observed) is not None:
         return Plan()
     return plan.upkeep(
         CURRENT,
@@ -82,7 +82,7 @@ def plan_history(integration: Integration, observed: Observed, *, now: datetime)
             integration=integration.name,
             connector=integration.spec.connector,
             config=integration.spec.config,
-            secret=ref.name,
+            secret=ref.name if ref is not None else None,
             project=part.project,
             since=part.since,
             until=part.until,

@@ -59,8 +59,8 @@ class ReadHistory:
     integration: str
     connector: str
     config: Mapping[str, Any] = field(hash=False, repr=False)
-    secret: str
-    """The name of the Secret with the credentials."""
+    secret: str | None
+    """The name of the Secret with the credentials; None where the provider asks for none."""
     project: str
     since: datetime
     until: datetime

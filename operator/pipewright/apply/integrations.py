@@ -46,8 +46,10 @@ async def perform(action: IntegrationAction, *, ports: RunnerPorts, gateway_url:
 
 async def read_history(action: integration.ReadHistory, ports: RunnerPorts) -> Synced:
     """Read a part and have it stored; the cursor moves only when it is. Never raises for the two servers."""
-    ref = Ref(api_version="v1", kind="Secret", namespace=action.namespace, name=action.secret)
-    found = await ports.cluster.get(ref)
+    found = None
+    if action.secret is not None:
+        ref = Ref(api_version="v1", kind="Secret", namespace=action.namespace, name=action.secret)
+        found = await ports.cluster.get(ref)
     part = await ports.actions.read_history(
         connector=action.connector,
         config=action.config,

@@ -294,6 +294,19 @@ async def test_a_provider_that_is_down_between_two_readings_says_nothing_against
     assert await world.look() == CURRENT
 
 
+async def test_a_provider_that_asks_for_no_credentials_is_read(world: World) -> None:
+    del world.spec["credentials"]
+    world.spec["connector"] = "prow"
+    world.spec["config"] = {
+        "baseUrl": "https://prow.example",
+        "audience": "https://hooks.example",
+        "serviceAccount": "push@example.iam.gserviceaccount.com",
+    }
+    world.actions.histories = [part(1, 2)]
+    assert await world.look() == CURRENT
+    assert world.stored == ["1", "2"]
+
+
 async def test_a_connector_without_a_history_is_told(world: World) -> None:
     without = replace(catalogue.load()["github"], sync=None)
     world.actions = MemoryActions({"github": without})
