@@ -50,6 +50,14 @@ async def taken(conn: psycopg.AsyncConnection, tenant_id: str) -> list[str]:
             await spool.remove(conn, row.id)
 
 
+async def ended(conn: psycopg.AsyncConnection, pid: int) -> None:
+    """The server notices a connection that is gone a moment later, and only then lets go of its locks."""
+    alive = "SELECT FROM pg_stat_activity WHERE pid = %s"
+    async with asyncio.timeout(10):
+        while (await conn.execute(alive, [pid])).rowcount:  # noqa: ASYNC110 - the fact is in the server
+            await asyncio.sleep(0.02)
+
+
 async def test_deliveries_leave_in_the_order_in_which_they_came(
     platform: Connections, parked: Parked
 ) -> None:
@@ -116,7 +124,9 @@ async def test_a_replica_that_dies_leaves_what_it_held(
     row = await spool.claim(doomed, parked.tenant_id)
     assert isinstance(row, Parked)
     await spool.remove(doomed, row.id)
+    pid = doomed.info.backend_pid
     await doomed.close()
+    await ended(gateway, pid)
     assert await taken(gateway, parked.tenant_id) == ["d-1"]
 
 
