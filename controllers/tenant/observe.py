@@ -141,8 +141,7 @@ async def _namespaces(spaces: Sequence[str], ports: ProvisionerPorts) -> Mapping
 
 
 async def _children(spaces: Sequence[str], ports: ProvisionerPorts) -> Mapping[Ref, Manifest | None]:
-    refs = [ref for name in spaces for ref in objects.possible(name)]
-    return dict(zip(refs, await asyncio.gather(*map(ports.cluster.get, refs)), strict=True))
+    return await ports.cluster.get_all([ref for name in spaces for ref in objects.possible(name)])
 
 
 async def _connections(

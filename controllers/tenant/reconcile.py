@@ -15,6 +15,7 @@ from controllers.tenant.observe import observe
 from controllers.tenant.rules import isolation
 from pipewright.api.v1alpha1.tenant import Tenant, TenantStatus
 from pipewright.apply import apply, provisioner
+from pipewright.apply.credentials import Credentials
 from pipewright.facts import Server
 from pipewright.outcome import Outcome
 from pipewright.plan import merge
@@ -50,7 +51,8 @@ async def reconcile(
         wanted = plan.plan_tenant(tenant, observed, now)
         look = await prove.prove(tenant, observed, wanted, ports=own, now=now)
         wanted = merge(wanted, isolation.isolation(observed, look, period=prove.period(ports), now=now))
-    results = isolation.loud(look, await apply(wanted, partial(provisioner.perform, ports=own)))
+    perform = partial(provisioner.perform, ports=own, credentials=Credentials(own.secrets))
+    results = isolation.loud(look, await apply(wanted, perform))
     return Outcome(
         status=status.project(tenant, observed, wanted, results, now=now),
         results=results,

@@ -53,6 +53,27 @@ async def test_absent_is_none(cluster: Cluster, namespace: str) -> None:
     assert await cluster.get(Ref.of(config_map(namespace))) is None
 
 
+async def test_several_are_read_as_each_alone_would_be(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "one", "namespace": namespace},
+    }
+    for name in ("one", "two", "not-asked-for"):
+        await cluster.apply(config_map(namespace, name=name, a=name))
+    await cluster.apply(account)
+    refs = [Ref.of(config_map(namespace, name=name)) for name in ("one", "two", "absent")]
+    refs += [Ref.of(account), Ref.of(config_map(f"{namespace}-absent"))]
+    alone = {ref: await cluster.get(ref) for ref in refs}
+    assert [found is not None for found in alone.values()] == [True, True, False, True, False]
+    assert await cluster.get_all(refs) == alone
+    # where a page does not hold what lies there, each is read by itself
+    monkeypatch.setattr(kubernetes, "PAGE", 1)
+    assert await cluster.get_all(refs) == alone
+
+
 async def test_apply_creates_and_then_merges(cluster: Cluster, namespace: str) -> None:
     await cluster.apply(config_map(namespace, a="1"))
     first = await found(cluster, config_map(namespace))

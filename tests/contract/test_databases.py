@@ -532,6 +532,20 @@ async def test_no_trouble_repeats_a_password(tenant_server: Server) -> None:
         assert "canary" not in repr(server)
 
 
+async def test_the_look_after_the_creation_opens_no_session_in_there(tenant_server: Server) -> None:
+    shut_out = replace(tenant_server, migrator_dsn=Secret("postgresql://nobody@127.0.0.1:1/postgres"))
+    databases, tenant_id, uid = PostgresDatabases(shut_out), roles.new_id(), str(uuid4())
+    await databases.create(tenant_id, uid=uid, connection_limit=20)
+    found = await databases.find(tenant_id)
+    assert found
+    assert (found.current, found.extensions) == (True, frozenset())
+    with pytest.raises(errors.Unreachable):  # once: the next look is one of the world again
+        await databases.find(tenant_id)
+    await databases.create(tenant_id, uid=uid, connection_limit=20)
+    await databases.drop(tenant_id, uid=uid)
+    assert await databases.find(tenant_id) is None
+
+
 async def _set_back(server: Server, tenant_id: str) -> None:
     """Make the schema what the release before its last revision left."""
     info = schema.migrator(server.migrator_dsn, database=f"pw_{tenant_id}")
@@ -547,6 +561,9 @@ async def test_a_database_of_an_older_release_shows_and_is_migrated(
     real: World, tenant_server: Server
 ) -> None:
     await real.create()
+    made = await real.databases.find(real.id)
+    assert made
+    assert made.current
     await _set_back(tenant_server, real.id)
     old = await real.databases.find(real.id)
     assert old
@@ -630,6 +647,7 @@ async def test_an_extension_that_an_administrator_made_is_seen(
 ) -> None:
     real.server = tenant_server
     await real.create()
+    assert await _extensions(real) == frozenset()
     name = "vector" if await _lacks(real, SUPERUSERS_ONLY) else SUPERUSERS_ONLY
     async with await psycopg.AsyncConnection.connect(
         postgres_server.admin_dsn, dbname=f"pw_{real.id}", autocommit=True

@@ -94,8 +94,8 @@ async def test_a_secret_is_created_once(backend: Backend, tenant_id: str) -> Non
     path = names.platform_path(tenant_id)
     assert await backend.store.version(path) is None
     assert await backend.store.read(path) is None
-    assert await backend.store.create(path, {"password": Secret("first")}, owner=OWNER) is True
-    assert await backend.store.create(path, {"password": Secret("second")}, owner=OWNER) is False
+    assert await backend.store.create(path, {"password": Secret("first")}, owner=OWNER) == 1
+    assert await backend.store.create(path, {"password": Secret("second")}, owner=OWNER) is None
     assert await backend.store.version(path) == 1
     assert await backend.store.read(path) == {"password": Secret("first")}
 
@@ -282,7 +282,7 @@ async def test_a_secret_deleted_by_hand_is_created_as_a_new_version(
     await store.create(path, {"password": Secret("first")}, owner=OWNER)
     vault_server.call("DELETE", f"tenants/data/{path}")
     assert await store.version(path) is None
-    assert await store.create(path, {"password": Secret("second")}, owner=OWNER) is True
+    assert await store.create(path, {"password": Secret("second")}, owner=OWNER) == 2
     assert await store.version(path) == 2
 
 
@@ -511,8 +511,8 @@ async def test_without_vault_the_runner_keeps_webhook_secrets_and_a_purge_takes_
     provisioner: Cluster, runner: Cluster, tenant_id: str
 ) -> None:
     path, own = runner_facts.webhook_path(tenant_id, "0a1b2c3d-0000"), runners(runner)
-    assert await own.create(path, {"hook": Secret("h")}, owner=OWNER) is True
-    assert await own.create(path, {"hook": Secret("again")}, owner=OWNER) is False
+    assert await own.create(path, {"hook": Secret("h")}, owner=OWNER) == 1
+    assert await own.create(path, {"hook": Secret("again")}, owner=OWNER) is None
     assert await own.read(path) == {"hook": Secret("h")}
     await own.delete(path)
     assert await own.read(path) is None

@@ -213,13 +213,18 @@ async def test_the_partition_function_cannot_be_bent_by_a_search_path(place) -> 
 # --- the provisioner and the migrator -------------------------------------------------------------------
 
 
-async def test_the_provisioner_reads_nothing_in_a_tenants_database(tenant_server: Server, place) -> None:
+async def test_the_provisioner_reads_a_databases_version_and_nothing_else(
+    tenant_server: Server, place
+) -> None:
     async with place.connect("app_a") as app:
         await app.execute("CREATE TABLE IF NOT EXISTS app.secrets (id int)")
     dsn = psycopg.conninfo.make_conninfo(tenant_server.provisioner_dsn.reveal(), dbname=f"pw_{place.id}")
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
-        for table in EVERY_TABLE:
+        for table in (*HISTORY, *JOURNAL):
             await refused(conn, f"SELECT * FROM pipewright.{table}")
+        assert await schema.version(conn) == schema.head("tenant")
+        await refused(conn, "UPDATE pipewright.schema_version SET version_num = 't0001'")
+        await refused(conn, "CREATE TABLE pipewright.planted (id int)")
         await refused(conn, "SELECT * FROM history.runs")
         await refused(conn, "SELECT * FROM app.secrets")
         for role in (f"pw_{place.id}_app", "pipewright_ingest", "pipewright_reader", "pipewright_owner"):

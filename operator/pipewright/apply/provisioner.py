@@ -1,34 +1,34 @@
-"""The provisioner's actions as port calls, and the only place where a tenant's secrets are generated.
+"""The provisioner's actions as port calls.
 
-Secret values live in local variables here between two ports and nowhere else: order is the secret store
-by check-and-set, then the database, then the projections, so that a crash in between finds the values again.
+Secret values are only here and in `credentials`, between two ports: order is the secret store by
+check-and-set, then the database, then the projections, so that a crash in between finds the values again.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import secrets
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import assert_never
 from urllib.parse import quote
 
 from pipewright import errors, names
 from pipewright.actions import ProvisionerAction, objects, tenant
+from pipewright.apply.credentials import Credentials
 from pipewright.facts import Sweep, active_login, standby_login
 from pipewright.plan import Ref
-from pipewright.ports import LOGINS, ProvisionerPorts, Secret
+from pipewright.ports import ProvisionerPorts, Secret
 
 UPGRADE_TURN = timedelta(seconds=30)
 AGAIN = timedelta(seconds=1)
 """When to look again at what changed between a look and a write."""
-PASSWORD_BYTES = 32
-"""Entropy of a generated password; 43 characters of base64url."""
 
 
-async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None:
-    """Do one action. The ports are those `at` the tenant's own database server."""
+async def perform(
+    action: ProvisionerAction, *, ports: ProvisionerPorts, credentials: Credentials | None = None
+) -> None:
+    """Do one action. The ports are those `at` the tenant's own server, the credentials those of the pass."""
+    credentials = credentials or Credentials(ports.secrets)
     match action:
         case objects.ApplyObject():
             await ports.cluster.apply(action.manifest)
@@ -53,7 +53,7 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.UnbindNamespace():
             await ports.registry.unbind_namespace(action.tenant_id, name=action.name, uid=action.uid)
         case tenant.IssueCredentials():
-            await _issue_credentials(action, ports)
+            await credentials.issue(action.tenant_id, owner=action.uid)
         case tenant.CreateDatabase():
             await ports.databases.create(
                 action.tenant_id, uid=action.uid, connection_limit=action.connection_limit
@@ -67,15 +67,15 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.CreateExtension():
             await ports.databases.create_extension(action.tenant_id, name=action.name)
         case tenant.SetLogins():
-            await _set_logins(action, ports)
+            await _set_logins(action, ports, credentials)
         case tenant.RotateCredentials():
-            await _rotate_credentials(action, ports)
+            await credentials.rotate(action.tenant_id, expected=action.version)
         case tenant.BeginOverlap():
             await ports.logins.begin_overlap(action.tenant_id, purpose=action.purpose, at=action.at)
         case tenant.RetireLogin():
-            await _retire_login(action, ports)
+            await _retire_login(action, ports, credentials)
         case tenant.ProjectConnection():
-            await _project_connection(action, ports)
+            await _project_connection(action, ports, credentials)
         case tenant.GrantSecretAccess():
             await ports.grants.grant(action.tenant_id, namespaces=action.namespaces, dynamic=action.dynamic)
         case tenant.GrantDatabaseRole():
@@ -89,7 +89,7 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.DropEndedLogins():
             await ports.logins.drop_ended(action.tenant_id, uid=action.uid)
         case tenant.SealGatewayBundle():
-            await _seal_gateway_bundle(action, ports)
+            await _seal_gateway_bundle(action, ports, credentials)
         case tenant.RotateDataKey():
             await ports.data_keys.rotate(action.tenant_id, expected=action.version)
         case tenant.RewrapDataKey():
@@ -120,9 +120,7 @@ async def perform(action: ProvisionerAction, *, ports: ProvisionerPorts) -> None
         case tenant.HandOverSecrets():
             await ports.secrets.hand_over(action.tenant_id, owner=action.uid, previous=action.previous)
         case tenant.RenewCredentials():
-            # False means that an earlier pass did: its passwords count, ours are forgotten
-            path = names.platform_path(action.tenant_id)
-            await ports.secrets.replace(path, _generated(), expected=action.version)
+            await credentials.renew(action.tenant_id, expected=action.version)
         case tenant.DropDatabase():
             await ports.databases.drop(action.tenant_id, uid=action.uid)
         case tenant.RevokeSecretAccess():
@@ -154,15 +152,6 @@ async def _create_namespace(action: tenant.CreateNamespace, ports: ProvisionerPo
     )
 
 
-async def _issue_credentials(action: tenant.IssueCredentials, ports: ProvisionerPorts) -> None:
-    # False means that an earlier pass wrote them: theirs count, ours are forgotten
-    await ports.secrets.create(names.platform_path(action.tenant_id), _generated(), owner=action.uid)
-
-
-def _generated() -> dict[str, Secret]:
-    return {purpose: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for purpose in LOGINS}
-
-
 async def _migrate_database(action: tenant.MigrateDatabase, ports: ProvisionerPorts) -> None:
     if not await ports.registry.begin_upgrade(action.tenant_id):
         raise errors.Waiting("UpgradeWaits", "another tenant is upgraded first", after=UPGRADE_TURN)
@@ -176,35 +165,23 @@ async def _migrate_database(action: tenant.MigrateDatabase, ports: ProvisionerPo
     await ports.registry.finish_upgrade(action.tenant_id)
 
 
-async def _set_logins(action: tenant.SetLogins, ports: ProvisionerPorts) -> None:
-    passwords = await _passwords(action.tenant_id, ports, version=action.version)
-    passwords.pop(standby_login(action.version), None)
+async def _set_logins(action: tenant.SetLogins, ports: ProvisionerPorts, credentials: Credentials) -> None:
+    passwords = await credentials.of(action.tenant_id, version=action.version)
+    standby = standby_login(action.version)
     await ports.logins.set(
         action.tenant_id,
-        passwords=passwords,
+        passwords={purpose: it for purpose, it in passwords.items() if purpose != standby},
         version=action.version,
         granted=action.granted,
         suspended=action.suspended,
     )
 
 
-async def _rotate_credentials(action: tenant.RotateCredentials, ports: ProvisionerPorts) -> None:
-    now = await _passwords(action.tenant_id, ports)
-    kept = active_login(action.version)
-    generated = {purpose: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for purpose in LOGINS}
-    # False means that somebody else rotated meanwhile: theirs count, ours are forgotten
-    await ports.secrets.replace(
-        names.platform_path(action.tenant_id), {**generated, kept: now[kept]}, expected=action.version
-    )
-
-
-async def _previous(tenant_id: str, version: int, ports: ProvisionerPorts) -> Mapping[str, Secret] | None:
-    return await ports.secrets.read(names.platform_path(tenant_id), version=version - 1)
-
-
-async def _retire_login(action: tenant.RetireLogin, ports: ProvisionerPorts) -> None:
+async def _retire_login(
+    action: tenant.RetireLogin, ports: ProvisionerPorts, credentials: Credentials
+) -> None:
     await ports.logins.retire(action.tenant_id, purpose=action.purpose, uid=action.uid)
-    old = (await _passwords(action.tenant_id, ports))[action.purpose]
+    old = (await credentials.newest(action.tenant_id))[action.purpose]
     if not await ports.logins.is_refused(action.tenant_id, purpose=action.purpose, password=old):
         where = ports.logins.connection(action.tenant_id)
         raise errors.BackendError(
@@ -226,19 +203,10 @@ async def _expire_history(action: tenant.ExpireHistory, ports: ProvisionerPorts)
         ports.sweeps.saw(action.tenant_id, sweep, counts=counts)
 
 
-async def _passwords(
-    tenant_id: str, ports: ProvisionerPorts, *, version: int | None = None
-) -> dict[str, Secret]:
-    found = await ports.secrets.read(names.platform_path(tenant_id), version=version)
-    if found is None:
-        raise errors.Waiting(
-            "CredentialsMissing", f"no credentials are at {names.platform_path(tenant_id)} yet"
-        )
-    return dict(found)
-
-
-async def _project_connection(action: tenant.ProjectConnection, ports: ProvisionerPorts) -> None:
-    passwords = await _passwords(action.tenant_id, ports, version=action.version)
+async def _project_connection(
+    action: tenant.ProjectConnection, ports: ProvisionerPorts, credentials: Credentials
+) -> None:
+    passwords = await credentials.of(action.tenant_id, version=action.version)
     where = ports.logins.connection(action.tenant_id)
     active = active_login(action.version)
     user, password = ports.logins.username(action.tenant_id, active), passwords[active].reveal()
@@ -277,10 +245,13 @@ async def _project_connection(action: tenant.ProjectConnection, ports: Provision
     )
 
 
-async def _seal_gateway_bundle(action: tenant.SealGatewayBundle, ports: ProvisionerPorts) -> None:
-    passwords = await _passwords(action.tenant_id, ports, version=action.version)
+async def _seal_gateway_bundle(
+    action: tenant.SealGatewayBundle, ports: ProvisionerPorts, credentials: Credentials
+) -> None:
+    passwords = await credentials.of(action.tenant_id, version=action.version)
     # 0 would be the newest to Vault
-    before = await _previous(action.tenant_id, action.version, ports) if action.version > 1 else None
+    last = action.version - 1
+    before = await credentials.find(action.tenant_id, version=last) if last else None
     wrapped = await ports.registry.wrapped_data_key(action.tenant_id)
     if wrapped is None:
         wrapped, data_key = await ports.data_keys.create(action.tenant_id)

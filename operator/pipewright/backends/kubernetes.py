@@ -7,8 +7,9 @@ mistake that shows in the first test.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -85,6 +86,29 @@ class KubernetesCluster:
         except _NotFound:
             return None
 
+    async def get_all(self, refs: Collection[Ref]) -> Mapping[Ref, Manifest | None]:
+        """Each of these objects as `get` has it.
+
+        Several of a kind in a namespace are one list, if all that lies there fits a page: a tenant that fills
+        its namespace fills no memory of ours.
+        """
+        groups: dict[tuple[str, str, str | None], list[Ref]] = {}
+        for ref in refs:
+            groups.setdefault((ref.api_version, ref.kind, ref.namespace), []).append(ref)
+        found = await asyncio.gather(*(self._some(*place, some) for place, some in groups.items()))
+        return {ref: manifest for some in found for ref, manifest in some.items()}
+
+    async def _some(
+        self, api_version: str, kind: str, namespace: str | None, refs: Sequence[Ref]
+    ) -> Mapping[Ref, Manifest | None]:
+        if len(refs) > 1:
+            path = _collection(api_version, kind, namespace)
+            page = await self._request("get", path, what=f"list {kind}", limit=PAGE)
+            if not page["metadata"].get("continue"):
+                there = {item["metadata"]["name"]: item for item in page["items"]}
+                return {ref: _named(api_version, kind, there.get(ref.name)) for ref in refs}
+        return dict(zip(refs, await asyncio.gather(*map(self.get, refs)), strict=True))
+
     async def list(
         self,
         *,
@@ -101,8 +125,7 @@ class KubernetesCluster:
         while True:
             asked: dict[str, Any] = {"limit": PAGE, "labelSelector": selector, "continue": token}
             page = await self._request("get", path, what=f"list {kind}", **asked)
-            # the items of a list do not say what they are
-            found += [{"apiVersion": api_version, "kind": kind, **item} for item in page["items"]]
+            found += [_named(api_version, kind, item) for item in page["items"]]
             token = page["metadata"].get("continue")
             if not token:
                 return found
@@ -300,6 +323,11 @@ class KubernetesDoor(KubernetesCluster):
                 raise  # 401 says nothing of what this account may do
             return False
         return True
+
+
+def _named(api_version: str, kind: str, item: Manifest | None) -> Any:
+    """An item of a list with what it is: that does not stand in there."""
+    return None if item is None else {"apiVersion": api_version, "kind": kind, **item}
 
 
 class _NotFound(Exception):

@@ -97,12 +97,12 @@ class KubernetesSecretStore:
         wanted = kept.newest.number if version is None else version
         return next((dict(it.fields) for it in kept.versions if it.number == wanted), None)
 
-    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
-        """Write if nothing is there, marked with the owner's UID. False: something is."""
-        versions = (_Version(1, datetime.now(UTC), fields),)
-        made = await self._cluster.create(_manifest(path, self._namespace, versions, owner=owner))
+    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> int | None:
+        """Write version 1 if nothing is there, marked with the owner's UID. None: something is."""
+        first = _Version(1, datetime.now(UTC), fields)
+        made = await self._cluster.create(_manifest(path, self._namespace, (first,), owner=owner))
         await self._share(path)
-        return made
+        return first.number if made else None
 
     async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
         """Write a new version if the current one is still the expected one. False: it is not."""

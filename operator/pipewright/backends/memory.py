@@ -34,6 +34,10 @@ class MemoryCluster:
         found = self._objects.get(ref)
         return copy.deepcopy(found) if found is not None else None
 
+    async def get_all(self, refs: Collection[Ref]) -> Mapping[Ref, Manifest | None]:
+        """Each of these objects."""
+        return {ref: await self.get(ref) for ref in refs}
+
     async def list(
         self,
         *,
@@ -174,13 +178,13 @@ class MemorySecretStore:
         wanted = len(kept) if version is None else version
         return dict(kept[wanted - 1]) if 0 < wanted <= len(kept) else None
 
-    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
+    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> int | None:
         """Write if nothing is there."""
         if path in self._versions:
-            return False
+            return None
         self._owners[path] = owner
         await self.write(path, fields)
-        return True
+        return len(self._versions[path])
 
     async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
         """Write a new version if the current one is still the expected one."""

@@ -60,6 +60,10 @@ class Cluster(Protocol):
         """The object as the API server has it now."""
         ...
 
+    async def get_all(self, refs: Collection[Ref]) -> Mapping[Ref, Manifest | None]:
+        """Each of these objects as `get` has it, in as few requests as that takes."""
+        ...
+
     async def list(
         self,
         *,
@@ -121,8 +125,12 @@ class SecretStore(Protocol):
         """The fields of the current version, or of an older one if it is still kept."""
         ...
 
-    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
-        """Write by check-and-set if nothing is there, marked with the owner's UID. False: something is."""
+    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> int | None:
+        """Write by check-and-set if nothing is there, marked with the owner's UID.
+
+        Returns:
+            The version that it became; None: something is there.
+        """
         ...
 
     async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:

@@ -64,7 +64,7 @@ async def test_what_was_issued_and_not_shared_does_not_count_yet(cluster: Memory
     assert await store(cluster).version(PATH) is None
     made = await store(cluster).create(PATH, SECOND, owner="uid")
     counts = FIRST if after else SECOND
-    assert made is (after == 0)
+    assert made == (None if after else 1)
     assert await store(cluster).read(PATH) == counts
     assert await runners(cluster).read(PATH) == {"runner": counts["runner"]}
     assert (await store(cluster).version(PATH), await runners(cluster).version(PATH)) == (1, 1)
@@ -93,7 +93,7 @@ async def test_nothing_is_written_that_is_there(cluster: MemoryCluster) -> None:
     before = list(cluster.writes)
     await store(cluster).issued(PATH)
     await store(cluster).read(PATH)
-    assert await store(cluster).create(PATH, SECOND, owner="uid") is False
+    assert await store(cluster).create(PATH, SECOND, owner="uid") is None
     assert cluster.writes == before
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import psycopg
@@ -32,6 +34,8 @@ SELECT shobj_description(oid, 'pg_database'), datallowconn,
     NOT has_database_privilege('public', oid, 'CONNECT, TEMPORARY')
 FROM pg_database WHERE datname = %s
 """
+FRESH = timedelta(seconds=30)
+"""So long the next look believes what `create` saw inside."""
 _SUSPENSIONS: Mapping[Any, Literal["Ending", "Suspended"]] = {ENDING: "Ending", SUSPENDED: "Suspended"}
 
 
@@ -40,9 +44,12 @@ class PostgresDatabases:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._seen: dict[str, _Inside] = {}
+        """By tenant id, what `create` saw a moment ago; the next `find` needs no session of its own."""
 
     async def find(self, tenant_id: str) -> Database | None:
         """What the server has for this tenant. The schema's version is read inside, as the migrator."""
+        seen = self._seen.pop(tenant_id, None)
         name = roles.database(tenant_id)
         async with self._server.provisioner() as conn:
             row = await (await conn.execute(_FIND, [name])).fetchone()
@@ -53,15 +60,17 @@ class PostgresDatabases:
             dynamic_logins = await dynamic.find(conn, tenant_id) if lent else None
         comment, open_to_connections, closed = row
         uid = servers.read_mark(comment).get("uid")
-        version, installed = await self._inside(name) if open_to_connections and uid else (None, frozenset())
+        inside = _Inside(version=None, extensions=frozenset())
+        if open_to_connections and uid:
+            inside = seen if seen and seen.is_fresh() else await self._inside(name)
         return Database(
             name=name,
             owner_uid=uid,
             connection_limit=_limit(found, tenant_id),
-            schema_version=version,
-            current=version == schema.head("tenant"),
+            schema_version=inside.version,
+            current=inside.version == schema.head("tenant"),
             closed_to_public=closed,
-            extensions=installed,
+            extensions=inside.extensions,
             logins={
                 purpose: Login(
                     enabled=role["enabled"],
@@ -87,12 +96,15 @@ class PostgresDatabases:
             if not await servers.require_owner(conn, tenant_id, uid=uid):
                 await _clone(conn, name)
             async with conn.transaction():
-                made = await roles_and_grants(conn, tenant_id, uid=uid)
-                await execute_all(conn, [*made, *by_maker(tenant_id, _limits(tenant_id, connection_limit))])
+                limits = _limits(tenant_id, connection_limit)
+                await execute_all(conn, await roles_and_grants(conn, tenant_id, uid=uid, also=limits))
             await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
             async with self._server.provisioner(name) as inside:
                 await _hand_over(inside, tenant_id)
+                seen = await _look(inside)
             await execute(conn, "COMMENT ON DATABASE {} IS {mark}", name, mark=servers.mark(uid))
+        if seen is not None:
+            self._seen[tenant_id] = seen
 
     async def hand_over(self, tenant_id: str, *, uid: str, previous: Collection[str]) -> None:
         """Mark database and roles with this UID, all or none; nothing else of them changes."""
@@ -125,6 +137,7 @@ class PostgresDatabases:
     async def migrate(self, tenant_id: str) -> None:
         """Upgrade the schema `pipewright` to this release's version, as the migrator."""
         dsn, name = self._server.migrator_dsn, roles.database(tenant_id)
+        self._seen.pop(tenant_id, None)
         await asyncio.to_thread(schema.upgrade, "tenant", dsn, database=name)
 
     async def expire_history(
@@ -145,11 +158,13 @@ class PostgresDatabases:
 
     async def create_extension(self, tenant_id: str, *, name: str) -> None:
         """Create a trusted extension in the schema `extensions`, as the migrator."""
+        self._seen.pop(tenant_id, None)
         await extensions.create(self._server, tenant_id, name)
 
     async def drop(self, tenant_id: str, *, uid: str) -> None:
         """Drop database and roles after reading the owner live; what is gone already counts as done."""
         name = roles.database(tenant_id)
+        self._seen.pop(tenant_id, None)
         async with self._server.provisioner() as conn:
             if await servers.require_owner(conn, tenant_id, uid=uid):
                 await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
@@ -162,15 +177,39 @@ class PostgresDatabases:
                     if role in found and found[role].get("uid", uid) == uid:
                         await execute(conn, "DROP ROLE IF EXISTS {}", role)
 
-    async def _inside(self, name: str) -> tuple[str | None, frozenset[str]]:
+    async def _inside(self, name: str) -> _Inside:
         where = f"server {self._server.name}, database {name}"
         info = schema.migrator(self._server.migrator_dsn, database=name)
         connection = await connect.connect(info, where=where)
         try:
             with trouble.translated(where):
-                return await schema.version(connection), await extensions.installed(connection)
+                return await _read(connection)
         finally:
             await connection.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inside:
+    """What only a session in the database can see."""
+
+    version: str | None
+    extensions: frozenset[str]
+    at: float = field(default_factory=time.monotonic)
+
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.at < FRESH.total_seconds()
+
+
+async def _read(inside: psycopg.AsyncConnection) -> _Inside:
+    return _Inside(version=await schema.version(inside), extensions=await extensions.installed(inside))
+
+
+async def _look(inside: psycopg.AsyncConnection) -> _Inside | None:
+    """The same as the provisioner; None in a clone of an older release's template, which is shut to it."""
+    try:
+        return await _read(inside)
+    except psycopg.errors.InsufficientPrivilege:
+        return None
 
 
 def _instant(seconds: int | None) -> datetime | None:
@@ -198,9 +237,11 @@ async def _clone(conn: psycopg.AsyncConnection, name: str) -> None:
 
 
 async def roles_and_grants(
-    conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str
+    conn: psycopg.AsyncConnection, tenant_id: str, *, uid: str, also: Iterable[sql.Composed] = ()
 ) -> Sequence[sql.Composed]:
     """Statements for the owner of `app`, for the logins, disabled until they have passwords, and for CONNECT.
+
+    `also` is more for the maker to do: to become one costs a look at all that makers ever made.
 
     Raises:
         OwnedByOther: a role carries another UID.
@@ -209,7 +250,7 @@ async def roles_and_grants(
     for role in roles.all_roles(tenant_id):
         if role in found and found[role].get("uid", uid) != uid:
             raise errors.OwnedByOther(f"role {role} belongs to another Tenant")
-    made = (*_roles(tenant_id, found, uid=uid), *_memberships(tenant_id), *_settings(tenant_id))
+    made = (*_roles(tenant_id, found, uid=uid), *_memberships(tenant_id), *_settings(tenant_id), *also)
     return [*by_maker(tenant_id, made), *_open_to_tenant(tenant_id)]
 
 

@@ -46,11 +46,11 @@ class VaultSecretStore:
             return None
         return {name: Secret(value) for name, value in answer["data"]["data"].items()}
 
-    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> bool:
-        """Write by check-and-set if nothing is there, marked with the owner's UID. False: something is."""
+    async def create(self, path: str, fields: Mapping[str, Secret], *, owner: str) -> int | None:
+        """Write by check-and-set if nothing is there, marked with the owner's UID. None: something is."""
         metadata = await self._metadata(path)
         if metadata is not None and _live_version(metadata) is not None:
-            return False
+            return None
         if _owner(metadata) != owner:
             # the mark goes first: a secret without an owner would be nobody's to purge
             await self._mark(path, owner=owner)
@@ -58,8 +58,8 @@ class VaultSecretStore:
         try:
             await self._put(path, fields, cas=expected)
         except vault_errors.InvalidRequest:
-            return False
-        return True
+            return None
+        return expected + 1
 
     async def replace(self, path: str, fields: Mapping[str, Secret], *, expected: int) -> bool:
         """Write a new version if the current one is still the expected one. False: it is not."""
