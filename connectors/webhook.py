@@ -240,6 +240,7 @@ class _Reader:
             when=when,
             record=data["record"],
             fields=fields,
+            bundle=environment.bundle(list(fields.values()), when=when) if fields else None,
             reads=reads([when.program, *fields.values()], "body"),
         )
 
