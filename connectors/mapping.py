@@ -125,7 +125,7 @@ def map_delivery(
     for rule in rules:
         for each in _scopes(webhook, rule, opened, scope, config or {}):
             try:
-                record = record_of(rule, each, partial=True)
+                record = record_of(rule, each, partial=True, given=opened.body)
             except RuleError as error:
                 raise MappingError(f"{rule.name}: {error}") from None
             if record is not None:
