@@ -46,6 +46,8 @@ SHAPES: Final = {
     "cloudevent": "`application/cloudevents+json`",
     "form": "`application/x-www-form-urlencoded`",
     "text": "`text/plain`",
+    "batch": "`application/cloudevents-batch+json`",
+    "ndjson": "`application/x-ndjson`",
 }
 ONCE: Final = "is not repeated while nobody knows whether it was done"
 CHECKED: Final = "[how each is checked](../integration.md#how-deliveries-are-verified)"

@@ -4,6 +4,8 @@
     application/cloudevents+json          its `data`; the attributes become ce- headers, as in binary mode
     application/x-www-form-urlencoded     the text of one field
     text/plain                            the body (Amazon SNS)
+    application/cloudevents-batch+json    a list of CloudEvents, each a document (`batches`)
+    application/x-ndjson                  a document or a CloudEvent on each line (`batches`)
 
 A field of it may hold JSON as a text (SNS's Message, Pub/Sub's data), which is read in its place. Pure, and
 bounded by the size of the body. What is signed is the body as it came, before any of this.
@@ -27,7 +29,11 @@ _TYPES: Final[Mapping[str, Accepted]] = {
     "application/x-www-form-urlencoded": "form",
     "text/plain": "text",
 }
-_MEDIA_TYPES: Final[Mapping[Accepted, str]] = {shape: kind for kind, shape in _TYPES.items()}
+_MEDIA_TYPES: Final[Mapping[Accepted, str]] = {
+    **{shape: kind for kind, shape in _TYPES.items()},
+    "batch": "application/cloudevents-batch+json",
+    "ndjson": "application/x-ndjson",
+}
 _ATTRIBUTE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
@@ -55,16 +61,21 @@ class Opened:
         return hashlib.sha256(self.raw).hexdigest()
 
 
-def open_delivery(webhook: Webhook, *, headers: Mapping[str, str], raw: bytes) -> Opened:
-    """The document, and the headers; `headers` have lower-case names.
+def open_delivery(
+    webhook: Webhook, *, headers: Mapping[str, str], raw: bytes, parsed: dict[str, Any] | None = None
+) -> Opened:
+    """The document, and the headers; `headers` have lower-case names. `parsed`: the body, where it was read.
 
     Raises:
         WrongType: the connector does not take bodies of this type.
         MappingError: the body is not what its type says, or no JSON object.
     """
-    shape = _shape(headers.get("content-type", ""), webhook.body)
-    visible = {name: value for name, value in headers.items() if name not in webhook.hidden}
-    found = parse_body(_field(raw, webhook.body.field) if shape == "form" else raw)
+    shape = _shape(media_type(headers), webhook.body)
+    hidden = webhook.hidden
+    visible = {name: value for name, value in headers.items() if name not in hidden}
+    found = (
+        parse_body(_field(raw, webhook.body.field) if shape == "form" else raw) if parsed is None else parsed
+    )
     if shape == "cloudevent":
         visible, found = _as_binary(visible, found)
     if webhook.body.inner:
@@ -81,7 +92,7 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         MappingError: it is no JSON object in UTF-8.
     """
     try:
-        body = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        body = json.loads(raw.decode("utf-8"), parse_constant=no_constant)
     except (ValueError, RecursionError):
         raise MappingError("the body must be a JSON object in UTF-8") from None
     if not isinstance(body, dict):
@@ -89,12 +100,17 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _no_constant(name: str) -> NoReturn:
+def no_constant(name: str) -> NoReturn:
+    """For JSON's readers: NaN and Infinity are no JSON. Raises ValueError."""
     raise ValueError(name)
 
 
-def _shape(content_type: str, wanted: Body) -> Accepted:
-    kind = content_type.partition(";")[0].strip().lower()
+def media_type(headers: Mapping[str, str]) -> str:
+    """The body's content type without its parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _shape(kind: str, wanted: Body) -> Accepted:
     shape = _TYPES.get(kind, "json" if kind.endswith("+json") else None)
     if shape == "cloudevent" and shape not in wanted.accepts:
         shape = "json"

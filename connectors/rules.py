@@ -9,7 +9,7 @@ from typing import Any, Final
 from connectors.times import read_time
 from pipewright import events
 from pipewright.events import Record, RecordError
-from pipewright.expressions import Condition, EvaluationError, Program, Scope
+from pipewright.expressions import Bundle, Condition, EvaluationError, Program, Scope
 
 Reads = Mapping[str, "Reads"]
 """Field names to what is read below; nothing below means all of it."""
@@ -17,6 +17,10 @@ Reads = Mapping[str, "Reads"]
 
 TIMES: Final = frozenset({"queuedAt", "startedAt", "finishedAt"})
 """Fields of a record that are times: providers write them in many ways."""
+
+
+GIVEN: Final = "given"
+"""In the place of a record's kind: the JSON is a record already, in Pipewright's own form."""
 
 
 class RuleError(Exception):
@@ -31,6 +35,8 @@ class RecordRule:
     """None: the rule is for all of it."""
     record: str
     fields: Mapping[str, Program]
+    bundle: Bundle | None = None
+    """`when` and all fields at once; None: they are asked one by one."""
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -38,30 +44,54 @@ class RecordRule:
         return (*((self.when.program,) if self.when is not None else ()), *self.fields.values())
 
 
-def record_of(rule: RecordRule, scope: Scope, *, partial: bool = False) -> Record | None:
+def record_of(
+    rule: RecordRule, scope: Scope | None, *, partial: bool = False, given: Mapping[str, Any] | None = None
+) -> Record | None:
     """The record that the rule makes of these values; None if it is not for them.
 
-    `partial`: a record of what has not finished, too.
+    `partial`: a record of what has not finished, too. `given`: what is one already where the rule says so. A
+    rule that asks nothing needs no scope.
 
     Raises:
         RuleError: a field has no value, or one that no record may have.
     """
+    values = _values(rule, scope) if scope is not None else {}
+    if values is None:
+        return None
     found: dict[str, Any] = {"type": rule.record}
-    field = "when"
+    for field, value in values.items():
+        try:
+            found[field] = read_time(value) if field in TIMES else value
+        except ValueError as error:
+            raise RuleError(f"{field}: {error}") from None
+    try:
+        return events.parse_record(given or {} if rule.record == GIVEN else found, partial=partial)
+    except RecordError as error:
+        raise RuleError(str(error)) from None
+
+
+def _values(rule: RecordRule, scope: Scope) -> Mapping[str, Any] | None:
+    """The fields' values; None if the rule is not for these.
+
+    Raises:
+        RuleError: names the first that has none.
+    """
+    if rule.bundle is not None:
+        try:
+            found = rule.bundle.values(scope)
+        except EvaluationError:
+            pass  # which of them it is, they say themselves
+        else:
+            return dict(zip(rule.fields, found, strict=True)) if found else None
+    field, values = "when", dict[str, Any]()
     try:
         if rule.when is not None and not rule.when.holds(scope):
             return None
         for field, program in rule.fields.items():
-            value = program.value(scope)
-            found[field] = read_time(value) if field in TIMES else value
+            values[field] = program.value(scope)
     except EvaluationError as error:
         raise RuleError(f"{field}: {error.message}") from None
-    except ValueError as error:
-        raise RuleError(f"{field}: {error}") from None
-    try:
-        return events.parse_record(found, partial=partial)
-    except RecordError as error:
-        raise RuleError(str(error)) from None
+    return values
 
 
 def reads(programs: Iterable[Program], variable: str) -> Reads | None:

@@ -27,6 +27,8 @@ _NOT_YET: Final = frozenset({"", "0"})
 _TEXT: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))? ?([Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?"
 )
+_PLAIN: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+"""As most write them, and as we do: nothing is to be changed then."""
 _NUMBER: Final = re.compile(r"\d{9,13}(\.\d{1,9})?")
 _OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)?")
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,12 +49,22 @@ def read_time(value: Any) -> str | None:
         return _formatted(_moment(value)) if value != 0 else None
     if not isinstance(value, str):
         raise ValueError(f"must be a text or a number, got {records.kind_of(value)}")
+    if _PLAIN.fullmatch(value) and _exists(value):
+        return value
     found = _TEXT.fullmatch(value) if len(value) <= _LONGEST else None
     if found is not None:
         return _of_text(value, found)
     if _NUMBER.fullmatch(value):
         return _formatted(_moment(float(value) if "." in value else int(value)))
     raise ValueError(f"{records.shown(value)} is no time that is known here")
+
+
+def _exists(text: str) -> bool:
+    """Whether a time that is written as we write them is one."""
+    try:
+        return _EARLIEST <= datetime.fromisoformat(text) < _LATEST
+    except ValueError:
+        return False
 
 
 def _of_text(text: str, found: re.Match[str]) -> str | None:

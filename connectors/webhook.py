@@ -19,12 +19,12 @@ import jsonschema
 from connectors import verify
 from connectors.compiling import Compiler
 from connectors.mistakes import ManifestError
-from connectors.rules import Reads, RecordRule, reads
+from connectors.rules import GIVEN, Reads, RecordRule, reads
 from connectors.verify import AnyVerifier
 from pipewright import expressions
 from pipewright.expressions import ExpressionError, Program
 
-Accepted = Literal["json", "cloudevent", "form", "text"]
+Accepted = Literal["json", "cloudevent", "form", "text", "batch", "ndjson"]
 
 SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 """Headers that no expression sees and nobody keeps, whatever proves the sender."""
@@ -34,6 +34,10 @@ MAX_ITEMS: Final = 1000
 """Elements of the list that one rule may map."""
 MAX_TENANT_ITEMS: Final = 200
 """The same for a user's rule."""
+MAX_EVENTS: Final = 1000
+"""Events in one body."""
+MAX_TENANT_EVENTS: Final = 200
+"""The same where a user's rules map them."""
 _COMPILED: Final = 256
 """Sections of users that are kept compiled."""
 
@@ -51,6 +55,11 @@ class Body:
     """Of that text."""
     key_values: str = ""
     """The name of fields that are lists of key and value, which are read as objects."""
+
+    @property
+    def several(self) -> bool:
+        """Whether one body may hold several events."""
+        return "batch" in self.accepts or "ndjson" in self.accepts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +79,11 @@ class EventRule(RecordRule):
     """Gives the list; an element is `item` in the other expressions."""
     reads: Reads | None
     """The parts of a body that `when` and `fields` may read."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it has expressions at all."""
+        return bool(self.fields) or self.when is not None or self.each is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +115,11 @@ class Webhook:
     def max_items(self) -> int:
         """How many elements a rule may map of one list."""
         return MAX_TENANT_ITEMS if self.by_user else MAX_ITEMS
+
+    @property
+    def max_events(self) -> int:
+        """How many events one body may hold."""
+        return MAX_TENANT_EVENTS if self.by_user else MAX_EVENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +213,12 @@ class _Reader:
                 raise self._compiler.refused(
                     f"webhook.{name}.header", f"{source.header} proves the sender and is not kept"
                 )
+        if made.body.several and made.delivery.header and not made.delivery.header.startswith("ce-"):
+            raise self._compiler.refused(
+                "webhook.delivery.header", "is one of a whole body, and this one may hold several events"
+            )
+        if "batch" in made.body.accepts and "cloudevent" not in made.body.accepts:
+            raise self._compiler.refused("webhook.body.accepts", "with batch there must be cloudevent")
         if made.event == Source() and len(made.rules) > 1:
             raise self._compiler.refused("webhook.events", "without webhook.event all must have one name")
         if bool(made.body.field) != ("form" in made.body.accepts):
@@ -230,16 +255,25 @@ class _Reader:
         )
         environment = expressions.payloads(of_user=self._by_user, item=each is not None)
         when = self._compiler.condition(data["when"], environment, f"{at}.when")
+        always = when.program.source.strip() == "true"
+        given = data["record"] == GIVEN
+        if given == ("map" in data) or (given and each is not None):
+            raise self._compiler.refused(
+                at, f"a record that is {GIVEN} has no map and no each, any other a map"
+            )
         fields = {
             name: self._compiler.program(source, environment, f"{at}.map.{name}")
-            for name, source in data["map"].items()
+            for name, source in data.get("map", {}).items()
         }
         return EventRule(
             name=data["name"],
             each=each,
-            when=when,
+            when=None if always else when,
             record=data["record"],
             fields=fields,
+            bundle=environment.bundle(list(fields.values()), when=None if always else when)
+            if fields
+            else None,
             reads=reads([when.program, *fields.values()], "body"),
         )
 

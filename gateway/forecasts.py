@@ -10,20 +10,21 @@ at that moment, so that a condition has something to read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
 
 from gateway import lines as work
-from gateway.lines import Lines
+from gateway.lines import Held as Lines
 from gateway.scoring import Models
 from ml import history
 from ml.predict import Predictor
 from pipewright.events import Band, Phase, Prediction, Retry
 from pipewright.runtime import logs
 from pipewright.store import predictions
-from pipewright.store.records import PredictionKind, Run, Scored
+from pipewright.store.records import Attempt, PredictionKind, Run, Scored
 
 Forecasts = Mapping[PredictionKind, Scored]
 
@@ -32,66 +33,94 @@ log = logs.get(__name__)
 _OPPOSITE: Mapping[str, Band] = {"low": "high", "medium": "medium", "high": "low", "unsure": "unsure"}
 
 
-async def follow(
-    conn: psycopg.AsyncConnection,
-    row: Run,
-    *,
-    phase: Phase,
-    predictor: Predictor | None,
-    models: Models,
-    now: datetime,
-) -> Forecasts:
-    """Do what a delivery about the run `row` in this `phase` asks for; all predictions of that attempt."""
-    found = await predictions.find(
-        conn, integration=row.integration, run_id=row.provider_id, attempt=row.attempt
-    )
-    made = dict(found)
-    run, outcome = work.run_of(row), work.outcome_of(row) if phase == "finished" else None
-    wanted = predictor is not None and "run" not in made and (phase == "finished" or row.phase != "finished")
-    if not wanted and outcome is None:
-        return made
-    lines = await work.read(conn, run, lock=outcome is not None)
-    if wanted and predictor is not None:
-        scored = await _score("run", row, run, lines, predictor=predictor, models=models, now=now)
-        made |= {"run": scored} if scored else {}
-    if outcome is not None:
-        lines = await work.insert(conn, run, lines, outcome)
-        if outcome.failed and predictor is not None and "retry" not in made:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A run that a delivery told of, its merged row, and what of it may be asked of a model."""
+
+    row: Run
+    phase: Phase
+    predictor: Predictor | None
+
+    @property
+    def outcome(self) -> history.Outcome | None:
+        """What its lines of work get."""
+        return work.outcome_of(self.row) if self.phase == "finished" else None
+
+    def wants(self, made: Forecasts) -> bool:
+        """Whether the attempt is to be scored."""
+        open_ = self.phase == "finished" or self.row.phase != "finished"
+        return self.predictor is not None and "run" not in made and open_
+
+
+@dataclass(slots=True)
+class Book:
+    """The predictions and lines of work of several runs: read once, gone on with run by run, written once."""
+
+    made: dict[Attempt, dict[PredictionKind, Scored]]
+    lines: Lines
+    new: list[Scored] = field(default_factory=list)
+
+    def of(self, attempt: Attempt) -> Forecasts:
+        """The predictions of an attempt."""
+        return self.made.get(attempt, {})
+
+    async def follow(self, told: Told, *, models: Models, now: datetime) -> None:
+        """Do what a delivery about this run asks for."""
+        made = self.made.setdefault(told.row.key, {})
+        run, outcome = work.run_of(told.row), told.outcome
+        if told.wants(made):
+            await self._score("run", told, run, models=models, now=now)
+        if outcome is None:
+            return
+        self.lines.insert(run, outcome)
+        if outcome.failed and told.predictor is not None and "retry" not in made:
             again = history.next_attempt(run, at=outcome.finished_at)
-            scored = await _score("retry", row, again, lines, predictor=predictor, models=models, now=now)
-            made |= {"retry": scored} if scored else {}
-    for kind, kept in made.items():
-        if kind not in found:
-            await predictions.record(conn, kept)
-    return made
+            await self._score("retry", told, again, models=models, now=now)
+
+    async def write(self, conn: psycopg.AsyncConnection) -> None:
+        """Keep what is new."""
+        await self.lines.write(conn)
+        for scored in self.new:
+            await predictions.record(conn, scored)
+
+    async def _score(
+        self, kind: PredictionKind, told: Told, run: history.Run, *, models: Models, now: datetime
+    ) -> None:
+        assert told.predictor is not None, "somebody is asked"
+        row, predictor = told.row, told.predictor
+        try:
+            prediction = await models.score(predictor, run, self.lines.of(run), kind=kind)
+        except Exception as error:  # noqa: BLE001 - a model that fails must not cost the delivery
+            log.error("a run could not be scored", version=predictor.version, **logs.describe(error))
+            return
+        scored = Scored(
+            integration=row.integration,
+            provider_id=row.provider_id,
+            attempt=row.attempt,
+            kind=kind,
+            probability=prediction.probability,
+            band=prediction.band,
+            reasons=prediction.reasons,
+            model_version=prediction.version,
+            scored_at=now,
+        )
+        self.made[row.key][kind] = scored
+        self.new.append(scored)
 
 
-async def _score(
-    kind: PredictionKind,
-    row: Run,
-    run: history.Run,
-    lines: Lines,
-    *,
-    predictor: Predictor,
-    models: Models,
-    now: datetime,
-) -> Scored | None:
-    try:
-        prediction = await models.score(predictor, run, lines, kind=kind)
-    except Exception as error:  # noqa: BLE001 - a model that fails must not cost the delivery
-        log.error("a run could not be scored", version=predictor.version, **logs.describe(error))
-        return None
-    return Scored(
-        integration=row.integration,
-        provider_id=row.provider_id,
-        attempt=row.attempt,
-        kind=kind,
-        probability=prediction.probability,
-        band=prediction.band,
-        reasons=prediction.reasons,
-        model_version=prediction.version,
-        scored_at=now,
-    )
+async def open_book(
+    conn: psycopg.AsyncConnection, told: Sequence[Told], *, asked: Iterable[Attempt] = ()
+) -> Book:
+    """What is known of these runs, for each to be followed; and the predictions of the attempts `asked`."""
+    attempts = {each.row.key for each in told if each.predictor is not None} | set(asked)
+    made = await predictions.find_many(conn, attempts) if attempts else {}
+    written = [work.run_of(each.row) for each in told if each.outcome is not None]
+    read = [
+        work.run_of(each.row)
+        for each in told
+        if each.outcome is None and each.wants(made.get(each.row.key, {}))
+    ]
+    return Book(made, await work.hold(conn, written=written, read=read))
 
 
 def as_prediction(made: Forecasts) -> Prediction | None:

@@ -2,6 +2,8 @@
 
     path ─► length ─► room in the tenant's lane ─► body ─► signature ─► parse ─► id ─► map ─► store ─► answer
 
+A body that holds several events goes the same way: what one refuses is refused, and they are stored together.
+
 In this order: nothing is read for an unknown path, nothing parsed that is not signed, nothing answered with
 2xx that is not durable. A 503 means: the same delivery is good later. What comes for a tenant that is
 suspended, or whose database does not answer, is kept in the spool (`parking`), and comes back by `replay`.
@@ -9,24 +11,26 @@ suspended, or whose database does not answer, is kept in the spool (`parking`), 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
 
 from connectors import mapping, verify
+from connectors.batches import Part
 from connectors.manifest import Manifest
 from connectors.mapping import Ignored, MappingError, Opened, WrongType
 from connectors.mistakes import ConfigError
 from connectors.verify import Claim, KeySource, SignatureRefused
 from connectors.webhook import Webhook
-from gateway import bodies, ingest, parking, problems, reading
+from gateway import answers, batches, bodies, parking, problems, reading
+from gateway.answers import Answer
 from gateway.databases import Databases, serving
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher
+from gateway.groups import Groups
 from gateway.ingest import Received, Stored, Surroundings
 from gateway.keys import Keys
 from gateway.limits import Lanes
@@ -39,36 +43,24 @@ from pipewright import errors, events
 from pipewright.events import Record
 from pipewright.ports import Clock
 from pipewright.runner_facts import SUSPENDED
-from pipewright.runtime import logs, tracing
-from pipewright.store import history
-from pipewright.store.records import Delivery, Route
+from pipewright.runtime import logs
+from pipewright.store.records import Delivery, Route, Tenant
 from pipewright.store.spool import Parked
 
 log = logs.get(__name__)
 
-TRIES = 3
-"""How often a transaction is tried that another one beat to it."""
 _LONGEST_REASON = 500
 _KEPT_HEADERS = ("content-type", "user-agent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a delivery is answered when nothing went wrong."""
+class _Event:
+    """One event of a verified body, mostly all of it: which it is, what it says, and what is kept of it."""
 
-    status: int
-    accepted: bool = False
-    duplicate: bool = False
-    ignored: str = ""
-    parked: bool = False
-    fired: int = 0
-
-
-def _outcome(answer: Answer) -> str:
-    """One word for the metrics."""
-    if answer.duplicate:
-        return "duplicate"
-    return "ignored" if answer.ignored else "parked" if answer.parked else "stored"
+    identity: mapping.Delivery
+    said: list[Record] | Ignored
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 def _headers(request: Request) -> Mapping[str, str]:
@@ -120,6 +112,7 @@ class Hooks:
     dispatcher: Dispatcher
     spool: Spool
     lanes: Lanes
+    groups: Groups
     clock: Clock
     metrics: Metrics
     max_body: int
@@ -139,7 +132,8 @@ class Hooks:
             self.metrics.deliveries.labels("Unavailable").inc()
             log.warning("a delivery could not be stored", **logs.describe(error))
             raise problems.from_error(error) from None
-        self.metrics.deliveries.labels(_outcome(answer)).inc()
+        for outcome, count in answer.outcomes.items():
+            self.metrics.deliveries.labels(outcome).inc(count)
         return answer
 
     async def _receive(self, hook_id: str, request: Request) -> Answer:
@@ -157,47 +151,54 @@ class Hooks:
             source = request.client.host if request.client is not None else ""
             told = _told(route, manifest)
             await self._verify(told, headers=headers, body=body, source=source)
-            opened, identity = self._opened(told, headers=headers, body=body)
-            said = self._mapped(told, opened, identity.event)
-            if tenant.state == SUSPENDED and not isinstance(said, Ignored):
-                async with self.lanes.work(route.tenant_id):
-                    return await self._park(told, identity, headers=headers, body=body)
-            # Before a place to work is taken: the first use of a model waits for its file.
-            predictor = None if isinstance(said, Ignored) else await self._predictor(route)
-            async with self.lanes.work(route.tenant_id):
-                try:
-                    self.databases.expect(tenant.id)
-                    return await self._store(
-                        route, identity, said, headers=headers, body=body, predictor=predictor
-                    )
-                except (errors.Unreachable, errors.Forbidden) as away:
-                    # perhaps it was stored, and only the answer is lost: then its id makes no second one
-                    log.warning("a delivery waits for its database", tenant=tenant.id, **logs.describe(away))
-                    return await self._park(told, identity, headers=headers, body=body)
+            parts = batches.split(told.webhook, headers=headers, raw=body)
+            if parts is None:
+                event = self._event(told, headers=headers, body=body)
+                [outcome] = await self._keep(told, tenant, [event])
+                reason = event.said.reason if isinstance(event.said, Ignored) else ""
+                return answers.of_one(outcome, reason=reason)
+            events = await batches.each(told.webhook, parts, lambda part: self._event_of(told, part))
+            return answers.of_batch(await self._keep(told, tenant, events))
 
-    async def _park(
-        self, told: _Told, identity: mapping.Delivery, *, headers: Mapping[str, str], body: bytes
-    ) -> Answer:
+    async def _keep(self, told: _Told, tenant: Tenant, events: Sequence[_Event]) -> Sequence[str]:
+        """Store the events, or keep them for later; what became of each."""
+        route = told.route
+        wanted = any(not isinstance(event.said, Ignored) for event in events)
+        if tenant.state == SUSPENDED and wanted:
+            return await self._park(told, events)
+        # Before its turn: the first use of a model waits for its file.
+        predictor = await self._predictor(route) if wanted else None
+        received = [self._received(route, event, predictor) for event in events]
+        try:
+            self.databases.expect(route.tenant_id)
+            return self._outcomes(received, await self.groups.store(route.tenant_id, received))
+        except (errors.Unreachable, errors.Forbidden) as away:
+            # perhaps it was stored, and only the answer is lost: then its id makes no second one
+            log.warning("a delivery waits for its database", tenant=route.tenant_id, **logs.describe(away))
+            return await self._park(told, events)
+
+    async def _park(self, told: _Told, events: Sequence[_Event]) -> Sequence[str]:
         """Keep the delivery until the tenant is resumed, or its database answers."""
         route = told.route
-        sealed = parking.pack(
-            told.webhook,
-            headers=headers,
-            body=body,
-            key=self.databases.access(route.tenant_id).data_key,
-            integration=route.integration_uid,
-            delivery_id=identity.id,
-        )
-        parked = Parked(
-            tenant_id=route.tenant_id,
-            integration=route.integration_uid,
-            delivery_id=identity.id,
-            received_at=self.clock.now(),
-            sealed=sealed,
-        )
-        if await self.spool.park(parked) == "duplicate":
-            return Answer(status=200, duplicate=True)
-        return Answer(status=202, accepted=True, parked=True)
+        parked = [
+            Parked(
+                tenant_id=route.tenant_id,
+                integration=route.integration_uid,
+                delivery_id=each.identity.id,
+                received_at=self.clock.now(),
+                sealed=parking.pack(
+                    told.webhook,
+                    headers=each.headers,
+                    body=each.body,
+                    key=self.databases.access(route.tenant_id).data_key,
+                    integration=route.integration_uid,
+                    delivery_id=each.identity.id,
+                ),
+            )
+            for each in events
+        ]
+        async with self.lanes.work(route.tenant_id):
+            return await self.spool.park_all(parked)
 
     async def replay(self, route: Route, parked: Parked) -> str:
         """Take a delivery that was kept, as if it came now; its signature was verified when it came.
@@ -210,32 +211,23 @@ class Hooks:
             raise errors.BackendError(f"there is no connector {route.connector} with webhooks")
         key = self.databases.access(route.tenant_id).data_key
         headers, body = parking.unpack(parked, key=key)
-        said: list[Record] | Ignored
-        event = "unknown"
         try:
-            told = _told(route, manifest)
-            opened, found = self._opened(told, headers=headers, body=body)
-            event = found.event
-            said = self._mapped(told, opened, event)
+            event = self._event(_told(route, manifest), headers=headers, body=body)
+            identity, said = event.identity, event.said
         except Problem as refused:
             if refused.reason == "ConnectorBroken":  # this row waits, those behind it go on
                 raise errors.BackendError(refused.detail) from None
             # the connector that took it understood it; this one is another
+            identity = mapping.Delivery(parked.delivery_id, "unknown")
             said = Ignored(f"it is not understood any more: {refused.detail}")
         # as it was when it came: a connector that tells deliveries apart otherwise now makes no second one
-        identity = mapping.Delivery(parked.delivery_id, event)
+        identity = replace(identity, id=parked.delivery_id)
+        event = _Event(identity=identity, said=said, headers=headers, body=body)
         predictor = None if isinstance(said, Ignored) else await self._predictor(route)
+        received = [self._received(route, event, predictor, at=parked.received_at)]
         async with self.lanes.enter(route.tenant_id), self.lanes.work(route.tenant_id):
-            answer = await self._store(
-                route,
-                identity,
-                said,
-                headers=headers,
-                body=body,
-                predictor=predictor,
-                received_at=parked.received_at,
-            )
-        return _outcome(answer)
+            stored = await self.groups.store_alone(route.tenant_id, received)
+        return self._outcomes(received, stored)[0]
 
     async def _predictor(self, route: Route) -> Predictor | None:
         """The model that serves where the delivery arrived."""
@@ -257,12 +249,23 @@ class Hooks:
         except SignatureRefused as refused:
             raise Problem(401, "SignatureRefused", str(refused)) from None
 
+    def _event(
+        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None = None
+    ) -> _Event:
+        """What a verified body of one event says."""
+        opened, identity = self._opened(told, headers=headers, body=body, parsed=parsed)
+        said = self._mapped(told, opened, identity.event)
+        return _Event(identity=identity, said=said, headers=headers, body=body)
+
+    def _event_of(self, told: _Told, part: Part) -> _Event:
+        return self._event(told, headers=part.headers, body=part.raw, parsed=part.document)
+
     def _opened(
-        self, told: _Told, *, headers: Mapping[str, str], body: bytes
+        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None
     ) -> tuple[Opened, mapping.Delivery]:
         """The document of a verified delivery, and which delivery it is."""
         try:
-            opened = mapping.open_delivery(told.webhook, headers=headers, raw=body)
+            opened = mapping.open_delivery(told.webhook, headers=headers, raw=body, parsed=parsed)
             return opened, mapping.identify(told.webhook, opened, told.config)
         except WrongType as refused:
             raise Problem(415, "WrongType", str(refused)) from None
@@ -282,65 +285,45 @@ class Hooks:
         records = [record for _, record in said if not projects or record.project in projects]
         return records or Ignored("the project is not among the Integration's projects")
 
-    async def _store(
-        self,
-        route: Route,
-        identity: mapping.Delivery,
-        said: list[Record] | Ignored,
-        *,
-        headers: Mapping[str, str],
-        body: bytes,
-        predictor: Predictor | None,
-        received_at: datetime | None = None,
-    ) -> Answer:
-        ignored = said.reason[:_LONGEST_REASON] if isinstance(said, Ignored) else ""
+    def _received(
+        self, route: Route, event: _Event, predictor: Predictor | None, *, at: datetime | None = None
+    ) -> Received:
+        """What is stored of an event."""
+        ignored = event.said.reason[:_LONGEST_REASON] if isinstance(event.said, Ignored) else ""
         delivery = Delivery(
             integration=route.integration_uid,
-            delivery_id=identity.id,
-            event=identity.event,
-            received_at=received_at or self.clock.now(),
-            outcome="ignored" if isinstance(said, Ignored) else "stored",
+            delivery_id=event.identity.id,
+            event=event.identity.event,
+            received_at=at or self.clock.now(),
+            outcome="ignored" if isinstance(event.said, Ignored) else "stored",
             reason=ignored,
         )
-        if isinstance(said, Ignored):
-            async with self.databases.transaction(route.tenant_id) as conn:
-                new = await history.record_delivery(conn, delivery)
-            return Answer(status=202, ignored=said.reason) if new else Answer(status=200, duplicate=True)
+        if isinstance(event.said, Ignored):
+            return Received(route=route, delivery=delivery)
         sealed = bodies.seal(
-            body,
+            event.body,
             key=self.databases.access(route.tenant_id).data_key,
             integration=route.integration_uid,
-            delivery_id=identity.id,
+            delivery_id=event.identity.id,
         )
-        kept = {name: headers[name][:200] for name in _KEPT_HEADERS if name in headers}
-        received = Received(route=route, delivery=delivery, headers=kept, body=sealed, records=said)
-        stored = await self._commit(received, predictor)
-        if stored.fired:
-            self.dispatcher.wake(route.tenant_id)
-        if stored.duplicate:
-            return Answer(status=200, duplicate=True)
-        self.metrics.decisions.labels("true").inc(stored.fired)
-        self.metrics.decisions.labels("false").inc(stored.decisions - stored.fired)
-        return Answer(status=202, accepted=True, fired=stored.fired)
-
-    async def _commit(self, received: Received, predictor: Predictor | None) -> Stored:
-        """The transaction; once more when another one was in the way."""
-        route, view = received.route, self.directory.view
         place = (route.tenant_id, route.namespace)
-        around = Surroundings(
-            triggers=view.triggers.get(place, ()),
-            predictor=predictor,
-            models=self.models,
+        return Received(
+            route=route,
+            delivery=delivery,
+            headers={name: event.headers[name][:200] for name in _KEPT_HEADERS if name in event.headers},
+            body=sealed,
+            records=event.said,
+            around=Surroundings(triggers=self.directory.view.triggers.get(place, ()), predictor=predictor),
         )
-        begun = time.perf_counter()
-        for left in reversed(range(TRIES)):
-            try:
-                with tracing.span("ingest.store"):
-                    async with self.databases.transaction(route.tenant_id) as conn:
-                        stored = await ingest.store(conn, received, around)
-                self.metrics.ingest_seconds.observe(time.perf_counter() - begun)
-                return stored
-            except errors.Conflict:
-                if not left:
-                    raise
-        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _outcomes(self, received: Sequence[Received], stored: Sequence[Stored]) -> Sequence[str]:
+        """What became of each, in the words of the metrics; runs that are wanted now are dispatched."""
+        fired, decided = sum(it.fired for it in stored), sum(it.decisions for it in stored)
+        if fired:
+            self.dispatcher.wake(received[0].route.tenant_id)
+        self.metrics.decisions.labels("true").inc(fired)
+        self.metrics.decisions.labels("false").inc(decided - fired)
+        return [
+            answers.DUPLICATE if now.duplicate else each.delivery.outcome
+            for each, now in zip(received, stored, strict=True)
+        ]

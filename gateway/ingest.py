@@ -1,31 +1,38 @@
-"""One delivery in one transaction of the tenant's database: history, lines, predictions, decisions, outbox.
+"""Deliveries in one transaction of the tenant's database: history, lines, predictions, decisions, outbox.
 
     delivery (seen before: stop) → raw body → people → runs and jobs → lines of work → predictions → decisions
 
 Either all of it is there after the commit, or none. Whatever order deliveries come in and however often,
 the rows are the same: what is decided is read back from the merged rows, not from what this one said.
+
+Several deliveries go the way together, statement by statement, and what follows from each is as if they had
+come one after the other: those that speak of the same attempt of a run take their turns (`turns`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import psycopg
 
 from gateway import decide, forecasts
-from gateway.forecasts import Forecasts
+from gateway.forecasts import Book, Told
 from gateway.scoring import Models
 from ml.predict import Predictor
 from pipewright import events
 from pipewright.events import Event, JobRecord, Prediction, Record, RunRecord
-from pipewright.store import decisions, history, predictions
-from pipewright.store.records import Decision, Delivery, Route, Run, Trigger
+from pipewright.store import arrivals, decisions, history
+from pipewright.store.records import Attempt, Decision, Delivery, Route, Run, Trigger
 
-Attempt = tuple[str, int]
-"""A provider's run id and the attempt."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the directory knows where the delivery arrived."""
+
+    triggers: Sequence[Trigger] = ()
+    predictor: Predictor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +41,35 @@ class Received:
 
     route: Route
     delivery: Delivery
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
     """Compressed and encrypted."""
-    records: Sequence[Record]
+    records: Sequence[Record] = ()
+    around: Surroundings = field(default_factory=Surroundings)
+
+    @property
+    def key(self) -> arrivals.Key:
+        """What makes it the same delivery when it comes again."""
+        return self.delivery.integration, self.delivery.delivery_id
+
+    @property
+    def runs(self) -> Sequence[RunRecord]:
+        """What it says of runs."""
+        return [record for record in self.records if isinstance(record, RunRecord)]
+
+    @property
+    def jobs(self) -> Sequence[JobRecord]:
+        """What it says of jobs."""
+        return [record for record in self.records if isinstance(record, JobRecord)]
+
+    def attempt(self, record: Record) -> Attempt:
+        """The attempt that a record of it speaks of."""
+        run = record.id if isinstance(record, RunRecord) else record.run
+        return self.route.integration_uid, run, record.attempt
+
+    def deciding(self) -> Sequence[Record]:
+        """The records that some trigger waits for."""
+        return [it for it in self.records if decide.concerned(self.around.triggers, it.type)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,81 +81,128 @@ class Stored:
     fired: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the directory knows where the delivery arrived."""
-
-    triggers: Sequence[Trigger]
-    predictor: Predictor | None
-    models: Models
-
-
-async def store(conn: psycopg.AsyncConnection, received: Received, around: Surroundings) -> Stored:
-    """Store the delivery and all that follows from it; the caller's transaction makes it one."""
-    if not await history.record_delivery(conn, received.delivery):
-        return Stored(duplicate=True)
+async def store(conn: psycopg.AsyncConnection, received: Sequence[Received], models: Models) -> list[Stored]:
+    """Store the deliveries and all that follows from them; the caller's transaction makes it one."""
+    stored: list[Stored] = []
     # Statements go out together as far as nobody needs the answer of one for the next: a third of the waits.
     async with conn.pipeline():
-        return await _follow(conn, received, around)
+        for turn in turns(received):
+            stored += await _store(conn, turn, models)
+    return stored
 
 
-async def _follow(conn: psycopg.AsyncConnection, received: Received, around: Surroundings) -> Stored:
-    """What follows from a delivery that is new."""
-    integration, now = received.route.integration_uid, received.delivery.received_at
-    await history.store_event(conn, received.delivery, body=received.body, headers=received.headers)
+def turns(received: Sequence[Received]) -> Iterator[Sequence[Received]]:
+    """The deliveries in their order, in parts: within one, none says what another one of it reads or writes.
+
+    A run's delivery reads the attempt's row back, and a job's does where a trigger waits for it: so neither
+    may be merged together with what another says of that attempt. Jobs nobody waits for only write.
+    """
+    part: list[Received] = []
+    keys, told, asked = set[arrivals.Key](), set[Attempt](), set[Attempt]()
+    for each in received:
+        tells = {each.attempt(run) for run in each.runs}
+        asks = {each.attempt(record) for record in each.deciding()}
+        if each.key in keys or tells & (told | asked) or asks & told:
+            yield part
+            part, keys, told, asked = [], set(), set(), set()
+        part.append(each)
+        keys.add(each.key)
+        told |= tells
+        asked |= asks
+    if part:
+        yield part
+
+
+async def _store(conn: psycopg.AsyncConnection, received: Sequence[Received], models: Models) -> list[Stored]:
+    new = await arrivals.record(conn, [each.delivery for each in received])
+    fresh = [each for each in received if each.key in new and each.delivery.outcome == "stored"]
+    made = await _follow(conn, fresh, models) if fresh else {}
+    return [made.get(each.key, Stored(duplicate=each.key not in new)) for each in received]
+
+
+async def _follow(
+    conn: psycopg.AsyncConnection, received: Sequence[Received], models: Models
+) -> dict[arrivals.Key, Stored]:
+    """What follows from deliveries that are new."""
+    raw = [arrivals.Raw(delivery=it.delivery, body=it.body, headers=it.headers) for it in received]
+    await arrivals.keep(conn, raw)
     known = await _merge(conn, received)
-    made: dict[Attempt, Forecasts] = {}
-    for record in received.records:
-        if isinstance(record, RunRecord):
-            row = known[record.id, record.attempt]
-            made[record.id, record.attempt] = await forecasts.follow(
-                conn, row, phase=record.phase, predictor=around.predictor, models=around.models, now=now
-            )
+    told = {each.key: _told(each, known) for each in received}
+    asked = {each.attempt(record) for each in received for record in each.deciding()}
+    book = await forecasts.open_book(conn, [it for some in told.values() for it in some], asked=asked)
+    wanted: list[decisions.Wanted] = []
+    for each in received:
+        for one in told[each.key]:
+            await book.follow(one, models=models, now=each.delivery.received_at)
+        wanted += await _decide(each, known, book)
+    await book.write(conn)
+    fires = await decisions.keep(conn, wanted) if wanted else []
+    made = {each.key: Stored() for each in received}
+    for one, fired in zip(wanted, fires, strict=True):
+        key = (one.decision.integration, one.decision.delivery_id)
+        made[key] = Stored(decisions=made[key].decisions + 1, fired=made[key].fired + fired)
+    return made
+
+
+async def _merge(conn: psycopg.AsyncConnection, received: Sequence[Received]) -> Mapping[Attempt, Run]:
+    """Merge what the records say into what is known; the rows of the runs that somebody reads."""
+    logins: dict[str, set[str]] = {}
+    for each in received:
+        logins.setdefault(each.route.connector, set()).update(run.actor for run in each.runs)
+    actors = {
+        provider: await history.surrogates(conn, provider=provider, logins=names)
+        for provider, names in sorted(logins.items())
+    }
+    runs = [
+        history.run_row(
+            run,
+            integration=each.route.integration_uid,
+            seen_at=each.delivery.received_at,
+            actors=actors[each.route.connector],
+        )
+        for each in received
+        for run in each.runs
+    ]
+    jobs = [
+        history.job_row(job, integration=each.route.integration_uid, seen_at=each.delivery.received_at)
+        for each in received
+        for job in each.jobs
+    ]
+    attempts = [each.attempt(record) for each in received for record in each.records]
+    await history.lock_runs(conn, {(integration, run) for integration, run, _ in attempts})
+    await history.merge_rows(conn, runs=runs, jobs=jobs)
+    read = {each.attempt(it) for each in received for it in (*each.runs, *each.deciding())}
+    return await history.find_attempts(conn, read) if read else {}
+
+
+def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
+    return [
+        Told(row=known[received.attempt(run)], phase=run.phase, predictor=received.around.predictor)
+        for run in received.runs
+    ]
+
+
+async def _decide(received: Received, known: Mapping[Attempt, Run], book: Book) -> list[decisions.Wanted]:
+    """What each workflow decides on the delivery: of its records one that fires, else the first."""
     verdicts: dict[str, tuple[decide.Verdict, Event, Prediction | None]] = {}
-    for record in received.records:
-        if not decide.concerned(around.triggers, record.type):
-            continue
+    for record in received.deciding():
         event = _event(record, received, known)
-        attempt = (event.run.id, event.run.attempt)
-        if attempt not in made:
-            found = await predictions.find(
-                conn, integration=integration, run_id=attempt[0], attempt=attempt[1]
-            )
-            made[attempt] = found
-        prediction = forecasts.as_prediction(made[attempt])
-        for verdict in decide.decide(around.triggers, event, prediction):
+        prediction = forecasts.as_prediction(book.of(received.attempt(record)))
+        for verdict in decide.decide(received.around.triggers, event, prediction):
             before = verdicts.get(verdict.workflow_uid)
             if before is None or (verdict.fired and not before[0].fired):
                 verdicts[verdict.workflow_uid] = (verdict, event, prediction)
             await asyncio.sleep(0)  # conditions are tenants' code: others have a turn after each workflow's
-    fired = 0
-    for verdict, event, prediction in verdicts.values():
-        fired += await _keep(conn, verdict, event, prediction, route=received.route, now=now)
-    return Stored(decisions=len(verdicts), fired=fired)
-
-
-async def _merge(conn: psycopg.AsyncConnection, received: Received) -> dict[Attempt, Run]:
-    """Merge what the records say into what is known; the rows of all runs that they are about."""
-    integration, now = received.route.integration_uid, received.delivery.received_at
-    runs = [record for record in received.records if isinstance(record, RunRecord)]
-    jobs = [record for record in received.records if isinstance(record, JobRecord)]
-    if runs:
-        logins = {record.actor for record in runs}
-        actors = await history.surrogates(conn, provider=received.route.connector, logins=logins)
-        await history.upsert_runs(conn, runs, integration=integration, seen_at=now, actors=actors)
-    if jobs:
-        await history.upsert_jobs(conn, jobs, integration=integration, seen_at=now)
-    attempts = {(record.id, record.attempt) for record in runs} | {(job.run, job.attempt) for job in jobs}
-    return await history.find_runs(conn, integration=integration, attempts=attempts)
+    return [_wanted(received, *found) for found in verdicts.values()]
 
 
 def _event(record: Record, received: Received, known: Mapping[Attempt, Run]) -> Event:
     """The event that a record is, people as surrogates."""
     delivery, name = received.delivery.delivery_id, received.route.integration
+    found = known.get(received.attempt(record))
     if isinstance(record, RunRecord):
-        row = known[record.id, record.attempt]
-        return events.run_event(record, id=delivery, integration=name, actor=row.actor)
-    found = known.get((record.run, record.attempt))
+        assert found is not None, "a run that was merged is there"
+        return events.run_event(record, id=delivery, integration=name, actor=found.actor)
     if found is None:
         return events.job_event(record, id=delivery, integration=name)
     return events.job_event(record, id=delivery, integration=name, run=_record_of(found), actor=found.actor)
@@ -145,16 +224,11 @@ def _record_of(row: Run) -> RunRecord:
     )
 
 
-async def _keep(
-    conn: psycopg.AsyncConnection,
-    verdict: decide.Verdict,
-    event: Event,
-    prediction: Prediction | None,
-    *,
-    route: Route,
-    now: datetime,
-) -> bool:
-    """Keep the decision; whether it fires."""
+def _wanted(
+    received: Received, verdict: decide.Verdict, event: Event, prediction: Prediction | None
+) -> decisions.Wanted:
+    """The decision as it is kept, with the WorkflowRun if it fires."""
+    route = received.route
     uid = route.integration_uid
     name = decide.run_name(verdict, integration_uid=uid, delivery_id=event.id) if verdict.fired else None
     decision = Decision(
@@ -169,10 +243,9 @@ async def _keep(
         event=events.encode(event),
         prediction=events.encode(prediction) if prediction else None,
         run_name=name,
-        decided_at=now,
+        decided_at=received.delivery.received_at,
     )
     if name is None:
-        await decisions.record(conn, decision)
-        return False
-    wanted = decide.manifest(verdict, event, namespace=route.namespace, name=name)
-    return await decisions.fire(conn, decision, manifest=wanted)
+        return decisions.Wanted(decision=decision)
+    manifest = decide.manifest(verdict, event, namespace=route.namespace, name=name)
+    return decisions.Wanted(decision=decision, manifest=manifest)

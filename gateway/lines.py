@@ -61,23 +61,46 @@ def outcome_of(row: Run) -> Outcome | None:
     )
 
 
-async def read(conn: psycopg.AsyncConnection, run: history.Run, *, lock: bool = False) -> Lines:
-    """The run's lines of work as they stand. `lock`: to be written in this transaction."""
-    wanted = history.lines(run)
-    found = await store.read_lines(conn, wanted.items(), lock=lock)
-    return {scope: history.decode(found[scope, key]) for scope, key in wanted.items()}
+async def read(conn: psycopg.AsyncConnection, run: history.Run) -> Lines:
+    """The run's lines of work as they stand."""
+    return (await hold(conn, written=(), read=[run])).of(run)
 
 
-async def insert(conn: psycopg.AsyncConnection, run: history.Run, known: Lines, outcome: Outcome) -> Lines:
-    """The lines with the outcome in its place, written if that changed them. `known` was read with a lock."""
-    after = {scope: history.insert(known[scope], outcome) for scope in known}
-    keys = history.lines(run)
-    changed = {
-        (scope, keys[scope]): history.encode(after[scope]) for scope in after if after[scope] != known[scope]
+class Held:
+    """Lines of work that are at hand for runs that come one after the other, and are written once."""
+
+    def __init__(self, known: Mapping[store.Line, tuple[Outcome, ...]]) -> None:
+        self._known = dict(known)
+        self._before = dict(known)
+
+    def of(self, run: history.Run) -> Lines:
+        """The run's lines as they stand now."""
+        return {scope: self._known[scope, key] for scope, key in history.lines(run).items()}
+
+    def insert(self, run: history.Run, outcome: Outcome) -> None:
+        """Put the outcome in its place in the run's lines; they were read to be written."""
+        for line in history.lines(run).items():
+            self._known[line] = history.insert(self._known[line], outcome)
+
+    async def write(self, conn: psycopg.AsyncConnection) -> None:
+        """Write those that have changed."""
+        changed = {line: now for line, now in self._known.items() if now != self._before[line]}
+        if changed:
+            await store.write_lines(conn, {line: history.encode(now) for line, now in changed.items()})
+            self._before |= changed
+
+
+async def hold(
+    conn: psycopg.AsyncConnection, *, written: Iterable[history.Run], read: Iterable[history.Run]
+) -> Held:
+    """The lines of all these runs; nobody else changes those of `written` until the transaction ends."""
+    changing = {line for run in written for line in history.lines(run).items()}
+    reading = {line for run in read for line in history.lines(run).items()} - changing
+    found = {
+        **(await store.read_lines(conn, changing, lock=True) if changing else {}),
+        **(await store.read_lines(conn, reading) if reading else {}),
     }
-    if changed:
-        await store.write_lines(conn, changed)
-    return after
+    return Held({line: history.decode(outcomes) for line, outcomes in found.items()})
 
 
 def gather(rows: Iterable[Run], *, into: dict[store.Line, list[Outcome]]) -> None:

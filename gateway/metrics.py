@@ -18,6 +18,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _PREDICT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+_GROUP = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _LAG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 
 
@@ -48,8 +49,14 @@ class Metrics:
         )
         self.ingest_seconds = Histogram(
             "pipewright_gateway_ingest_seconds",
-            "Time of a delivery's transaction.",
+            "Time of a transaction that stores deliveries.",
             buckets=_REQUEST,
+            registry=own,
+        )
+        self.ingest_group = Histogram(
+            "pipewright_gateway_ingest_group",
+            "Deliveries stored in one transaction.",
+            buckets=_GROUP,
             registry=own,
         )
         self.imported = Counter(

@@ -46,16 +46,27 @@ class Spool:
             Problem: 503, the tenant's room is full.
             BackendError: the platform database did not answer.
         """
+        return (await self.park_all([parked]))[0]
+
+    async def park_all(self, parked: Sequence[spool.Parked]) -> list[Literal["parked", "duplicate"]]:
+        """Keep deliveries durably, all of them or none.
+
+        Raises:
+            Problem, BackendError: as `park`.
+        """
+        kept: list[Literal["parked", "duplicate"]] = []
         async with self.transaction() as conn:
-            done = await spool.park(conn, parked, self.room)
-        if done == "full":
-            raise problems.unavailable(
-                "SpoolFull",
-                "the tenant is suspended or its database is down, and no more of its deliveries can be kept;"
-                " deliver again later",
-                after=FULL_RETRY,
-            )
-        return done
+            for each in parked:
+                done = await spool.park(conn, each, self.room)
+                if done == "full":
+                    raise problems.unavailable(
+                        "SpoolFull",
+                        "the tenant is suspended or its database is down, and no more of its deliveries can"
+                        " be kept; deliver again later",
+                        after=FULL_RETRY,
+                    )
+                kept.append(done)
+        return kept
 
     async def waiting(self) -> Sequence[spool.Waiting]:
         """What each tenant has in the spool."""

@@ -15,6 +15,7 @@ from gateway.auth import Authorizer, Reviews
 from gateway.databases import Databases
 from gateway.directory import Directory
 from gateway.dispatch import Creates, Dispatcher
+from gateway.groups import Groups
 from gateway.history import Imports
 from gateway.hooks import Hooks
 from gateway.keys import Keys
@@ -43,7 +44,7 @@ class Limits:
     tenant_requests: int = 256
     """Deliveries of one tenant under way, being read or waiting."""
     tenant_transactions: int = 4
-    """Deliveries of one tenant being stored."""
+    """Deliveries of one tenant being parked or replayed; what is stored goes in one group at a time."""
     tenant_calls: int = 16
     """REST calls of one tenant under way, being answered or waiting."""
     tenant_calls_working: int = 2
@@ -122,6 +123,7 @@ def build(
         dispatcher=dispatcher,
         spool=parked,
         lanes=Lanes(places=limits.tenant_requests, working=limits.tenant_transactions),
+        groups=Groups(databases=databases, models=models, metrics=metrics),
         clock=clock,
         metrics=metrics,
         max_body=gateway.hook_body_bytes,

@@ -110,6 +110,9 @@ class DeliveryAnswer(_Body):
     duplicate: bool = Field(False, description="It was taken before; nothing changed.")
     ignored: str = Field("", description="Why there is nothing to keep in it.")
     parked: bool = Field(False, description="The tenant is suspended: it is kept until it is resumed.")
+    batch: dict[str, int] | None = Field(
+        None, description="Of a body with several events: how many are stored, duplicate, ignored or parked."
+    )
 
 
 class Page(_Body, Generic[Item]):

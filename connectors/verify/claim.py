@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,7 +169,7 @@ class KeySource(Protocol):
 
 def mac(key: bytes, message: bytes, *, algorithm: str, encoding: str) -> bytes:
     """HMAC (RFC 2104) in lower-case hexadecimal or base64."""
-    digest = hmac.new(key, message, getattr(hashlib, algorithm)).digest()
+    digest = hmac.digest(key, message, algorithm)
     return base64.b64encode(digest) if encoding == "base64" else digest.hex().encode()
 
 

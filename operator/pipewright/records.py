@@ -175,7 +175,14 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
             raise RecordError(
                 shown(given), f"is not a field of a {kind} record; it has type, {', '.join(names)}"
             )
-    values = {field: _value(name, mapping.get(name), kind=kind) for name, field in names.items()}
+    required = _REQUIRED[kind]
+    values = dict.fromkeys(names.values())
+    for name, field in names.items():
+        value = mapping.get(name)
+        if value is not None:
+            values[field] = _value(name, value, required=name in required)
+        elif name in required:
+            raise RecordError(name, "is required")
     values["phase"] = values["phase"] or _phase_of(values)
     _check_phase(values, kind=kind, partial=partial)
     return _KINDS[kind](**{field: value for field, value in values.items() if value is not None})
@@ -202,18 +209,14 @@ def record_json(record: Record) -> dict[str, Any]:
     return {"type": kind, **json_value(record)}
 
 
-def _value(name: str, value: object, *, kind: str) -> Any:
-    if value is None:
-        if name in _REQUIRED[kind]:
-            raise RecordError(name, "is required")
-        return None
+def _value(name: str, value: object, *, required: bool) -> Any:
+    if name in TEXT_LIMITS:  # most are
+        return _text(name, value, required=required)
     match name:
         case "phase":
             return word(name, value, PHASES)
         case "outcome":
             return None if value == "" else word(name, value, OUTCOMES)
-        case "queuedAt" | "startedAt" | "finishedAt":
-            return parse_time(name, value)
         case "attempt":
             return _integer(name, value, low=1, high=MAX_ATTEMPT)
         case "number":
@@ -221,7 +224,7 @@ def _value(name: str, value: object, *, kind: str) -> Any:
         case "labels":
             return _labels(value)
         case _:
-            return _text(name, value, required=name in _REQUIRED[kind])
+            return parse_time(name, value)
 
 
 def _phase_of(values: Mapping[str, Any]) -> Phase:

@@ -93,6 +93,33 @@ async def test_only_so_many_databases_rest(place, made: list[Pools]) -> None:
     assert pools.idle_databases == 2
 
 
+async def test_of_many_databases_those_used_last_keep_their_connections(place, made: list[Pools]) -> None:
+    made.append(pools := Pools(max_databases=2))
+    first = await _pid(pools, "a", place.dsn("ingest"))
+    second = await _pid(pools, "b", place.dsn("ingest"))
+    assert await _pid(pools, "a", place.dsn("ingest")) == first
+    third = await _pid(pools, "c", place.dsn("ingest"))
+    assert await _pid(pools, "a", place.dsn("ingest")) == first
+    assert await _pid(pools, "c", place.dsn("ingest")) == third
+    assert await _pid(pools, "b", place.dsn("ingest")) != second
+
+
+async def test_who_waits_for_a_silent_server_holds_nothing_that_others_need(place, made: list[Pools]) -> None:
+    made.append(pools := Pools(max_connections=4, max_opening=2))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        nowhere = Secret(f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/db")
+        lost = [asyncio.create_task(_pid(pools, f"lost-{number}", nowhere)) for number in range(8)]
+        while pools.open_connections < 2:  # noqa: ASYNC110 - the tasks begin one after the other
+            await asyncio.sleep(0)
+        began = time.monotonic()
+        assert await asyncio.gather(*(_pid(pools, key, place.dsn("ingest")) for key in ("a", "b")))
+        assert time.monotonic() - began < 1.5
+        ended = await asyncio.gather(*lost, return_exceptions=True)
+    assert all(isinstance(each, errors.Unreachable) for each in ended)
+
+
 async def test_an_idle_connection_is_closed_after_its_time(place, made: list[Pools]) -> None:
     made.append(pools := Pools(idle_seconds=0.05))
     await _pid(pools, "a", place.dsn("ingest"))

@@ -24,6 +24,7 @@ from pipewright import events
 from pipewright.expressions import cost, types
 from pipewright.expressions.engine import (
     MAX_EXPRESSION,
+    Bundle,
     Condition,
     Environment,
     EvaluationError,
@@ -37,6 +38,7 @@ from pipewright.expressions.types import StepResult
 
 __all__ = [
     "MAX_EXPRESSION",
+    "Bundle",
     "Condition",
     "Environment",
     "EvaluationError",

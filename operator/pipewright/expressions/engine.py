@@ -21,7 +21,7 @@ import functools
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cel_expr_python import cel
@@ -108,18 +108,7 @@ class Program:
         """
         if scope.environment is not self._environment:
             raise TypeError("the scope was made by another environment")
-        try:
-            found = self._compiled.eval(scope.activation)
-            if found.type() == cel.Type.NULL:
-                return None
-            plain = found.plain_value()
-        except RuntimeError as error:
-            raise EvaluationError(_evaluation_text(str(error))) from None
-        if found.type() in (cel.Type.ERROR, cel.Type.UNKNOWN):
-            raise EvaluationError(_evaluation_text(str(plain)))
-        if _COUNTS_NONE and isinstance(plain, list | dict):
-            _pay_back(plain)
-        return plain
+        return _evaluated(self._compiled, scope)
 
     def reads(self, variable: str) -> frozenset[tuple[str, ...]]:
         """The paths below a variable that this may read; () is all of it. See `tree.reads`."""
@@ -144,6 +133,27 @@ class Condition:
             EvaluationError: it cannot be said; workflows record that as "not fired".
         """
         return self.program.value(scope) is True
+
+
+class Bundle:
+    """Expressions that are asked together: most of what an evaluation costs is being asked."""
+
+    __slots__ = ("_compiled", "_environment")
+
+    def __init__(self, compiled: Any, environment: Environment) -> None:
+        self._compiled = compiled
+        self._environment = environment
+
+    def values(self, scope: Scope) -> list[Any]:
+        """Their values, each as `Program.value` gives it; none when the bundle's condition does not hold.
+
+        Raises:
+            EvaluationError: one of them has no value here; ask each to learn which.
+        """
+        if scope.environment is not self._environment:
+            raise TypeError("the scope was made by another environment")
+        found: list[Any] = _evaluated(self._compiled, scope)
+        return found
 
 
 class Environment:
@@ -190,6 +200,17 @@ class Environment:
                 f"must be true or false, this is of type {program.type.lower()}", source=source
             )
         return Condition(program)
+
+    def bundle(self, programs: Sequence[Program], *, when: Condition | None = None) -> Bundle | None:
+        """The programs as one, asked where the condition holds; None: together they are too much."""
+        values = ", ".join(f"({program.source}\n)" for program in programs)
+        source = f"[{values}]" if when is None else f"({when.program.source}\n) ? [{values}] : []"
+        try:
+            compiled = self._cel.compile(source)
+            cost.check(compiled.serialize(), bounds=self._bounds)
+        except (RuntimeError, cost.Refused):
+            return None
+        return Bundle(compiled, self)
 
     def bind(self, **values: Any) -> Scope:
         """Bind the variables. Values are messages of `types`, or what `untyped` gave."""
@@ -239,6 +260,22 @@ class Environment:
             return f"{_operator(found[1])} does not take {found[2]}"
         message, _, _ = message.partition(" expecting {")
         return message.removeprefix("Syntax error: ").replace("'<EOF>'", "the end")
+
+
+def _evaluated(compiled: Any, scope: Scope) -> Any:
+    try:
+        found = compiled.eval(scope.activation)
+        kind = found.type()
+        if kind == cel.Type.NULL:
+            return None
+        plain = found.plain_value()
+    except RuntimeError as error:
+        raise EvaluationError(_evaluation_text(str(error))) from None
+    if kind in (cel.Type.ERROR, cel.Type.UNKNOWN):
+        raise EvaluationError(_evaluation_text(str(plain)))
+    if _COUNTS_NONE and isinstance(plain, list | dict):
+        _pay_back(plain)
+    return plain
 
 
 def _pay_back(value: list[Any] | dict[str, Any]) -> None:
@@ -291,7 +328,7 @@ def untyped(value: Any, *, max_items: int, depth: int = 0) -> Any:
     """
     kind = type(value)
     if kind is str:
-        return _BAD_TEXT.sub("\ufffd", value) if _BAD_TEXT.search(value) else value
+        return _clean(value)
     if value is None or kind is bool:
         return value
     if kind is int:
@@ -308,9 +345,17 @@ def untyped(value: Any, *, max_items: int, depth: int = 0) -> Any:
     if kind is list:
         return [untyped(entry, max_items=max_items, depth=inner) for entry in value]
     return {
-        untyped(str(key), max_items=0): untyped(entry, max_items=max_items, depth=inner)
+        _clean(str(key)): (
+            _clean(entry) if type(entry) is str else untyped(entry, max_items=max_items, depth=inner)
+        )
         for key, entry in value.items()
     }
+
+
+def _clean(text: str) -> str:
+    if text.isascii() and "\0" not in text:  # told without looking at each character
+        return text
+    return _BAD_TEXT.sub("\ufffd", text)
 
 
 def _finite(value: float) -> float:

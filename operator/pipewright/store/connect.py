@@ -70,6 +70,12 @@ def place(dsn: str | Secret) -> str:
     return f"database {words.get('dbname', '?')} on {words.get('host', 'the local socket')}"
 
 
+def server(dsn: str | Secret) -> str:
+    """The server that a connection string leads to: host and port."""
+    words = libpq.conninfo_to_dict(dsn.reveal() if isinstance(dsn, Secret) else dsn)
+    return f"{words.get('host', '')}:{words.get('port', '')}"
+
+
 def has_membership_options(connection: psycopg.Connection | psycopg.AsyncConnection) -> bool:
     """Whether the server knows GRANT … WITH INHERIT, SET: 16 and newer."""
     return connection.info.server_version >= 160000

@@ -7,8 +7,8 @@ crash gives them back. The run's name is a hash of the decision's key, so a run 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,8 +29,7 @@ async def record(
 
     `manifest` is the WorkflowRun named `decision.run_name`, for the outbox.
     """
-    wanted = None if manifest is None else Jsonb(dict(manifest))
-    cursor = await conn.execute(_RECORD, rows.values(decision) | {"manifest": wanted})
+    cursor = await conn.execute(_RECORD, _parameters(decision, manifest))
     return await cursor.fetchone() == (1,)
 
 
@@ -41,10 +40,25 @@ async def fire(conn: psycopg.AsyncConnection, decision: Decision, *, manifest: M
     delivery's id says. Then it is kept as one that did not fire. A concurrent one waits until this
     transaction ends. False: it did not fire, or it was known.
     """
-    if await record(conn, decision, manifest=manifest):
-        return True
-    await record(conn, replace(decision, fired=False, reason=ALREADY_FIRED, run_name=None))
-    return False
+    return await keep(conn, [Wanted(decision=decision, manifest=manifest)]) == [True]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A decision to be kept, and if it fires the WorkflowRun for the outbox."""
+
+    decision: Decision
+    manifest: Mapping[str, Any] | None = field(default=None, hash=False)
+
+
+async def keep(conn: psycopg.AsyncConnection, wanted: Sequence[Wanted]) -> list[bool]:
+    """Keep decisions of different deliveries, as `record` and `fire` keep one; which of them fire."""
+    sent = [await conn.execute(_RECORD, _parameters(each.decision, each.manifest)) for each in wanted]
+    kept = [await cursor.fetchone() == (1,) for cursor in sent]
+    for new, each in zip(kept, wanted, strict=True):
+        if not new and each.manifest is not None:
+            await record(conn, replace(each.decision, fired=False, reason=ALREADY_FIRED, run_name=None))
+    return [new and each.manifest is not None for new, each in zip(kept, wanted, strict=True)]
 
 
 async def page(
@@ -105,6 +119,10 @@ async def next_due(conn: psycopg.AsyncConnection) -> datetime | None:
     cursor = await conn.execute("SELECT min(due_at) FROM pipewright.outbox WHERE dispatched_at IS NULL")
     row = await cursor.fetchone()
     return row[0] if row else None
+
+
+def _parameters(decision: Decision, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
+    return rows.values(decision) | {"manifest": None if manifest is None else Jsonb(dict(manifest))}
 
 
 _RECORD = f"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg.rows import class_row, dict_row
@@ -18,9 +18,10 @@ from psycopg.types.json import Jsonb
 from pipewright import errors
 from pipewright.records import JobRecord, RunRecord
 from pipewright.store import merge, rows
-from pipewright.store.records import Delivery, Run
+from pipewright.store.records import Attempt, Delivery, Run
 
-Record = TypeVar("Record", RunRecord, JobRecord)
+Row = Mapping[str, Any]
+"""A run's or a job's columns in JSON's types."""
 
 MANY = 200
 """From so many rows on, a batch locks the whole integration instead of each run."""
@@ -116,51 +117,64 @@ async def upsert_runs(
 
     `actors` is what `surrogates` returned for the records' logins: no login is written.
     """
-    await lock_runs(conn, integration, {record.id for record in records})
-    for wave in _waves(records, key=lambda record: (record.id, record.attempt)):
-        new = [run_row(record, integration=integration, seen_at=seen_at, actors=actors) for record in wave]
-        await conn.execute(_UPSERT_RUNS, [Jsonb(new)])
-    await _derive_jobs(conn, integration, [(record.id, record.attempt) for record in records])
+    await lock_runs(conn, {(integration, record.id) for record in records})
+    told = [run_row(record, integration=integration, seen_at=seen_at, actors=actors) for record in records]
+    await merge_rows(conn, runs=told)
 
 
 async def upsert_jobs(
     conn: psycopg.AsyncConnection, records: Sequence[JobRecord], *, integration: str, seen_at: datetime
 ) -> None:
     """Merge jobs into what is known, and their runs' `jobs` and `failed_jobs`; call it in a transaction."""
-    await lock_runs(conn, integration, {record.run for record in records})
-    for wave in _waves(records, key=lambda record: record.id):
-        new = [job_row(record, integration=integration, seen_at=seen_at) for record in wave]
-        await conn.execute(_UPSERT_JOBS, [Jsonb(new)])
-    await _derive_jobs(conn, integration, [(record.run, record.attempt) for record in records])
+    await lock_runs(conn, {(integration, record.run) for record in records})
+    await merge_rows(
+        conn, jobs=[job_row(record, integration=integration, seen_at=seen_at) for record in records]
+    )
+
+
+async def merge_rows(
+    conn: psycopg.AsyncConnection, *, runs: Sequence[Row] = (), jobs: Sequence[Row] = ()
+) -> None:
+    """Merge what `run_row` and `job_row` made, of any Integrations, into what is known.
+
+    In the caller's transaction, with their runs locked; of the same run or job the later row came later.
+    """
+    for wave in _waves(runs, key=merge.RUN_KEY):
+        await conn.execute(_UPSERT_RUNS, [Jsonb(wave)])
+    for wave in _waves(jobs, key=merge.JOB_KEY):
+        await conn.execute(_UPSERT_JOBS, [Jsonb(wave)])
+    attempts = {(row["integration"], row["provider_id"], row["attempt"]) for row in runs}
+    attempts |= {(row["integration"], row["run_id"], row["attempt"]) for row in jobs}
+    await conn.execute(_DERIVE_JOBS, _columns(attempts))
 
 
 async def find_runs(
     conn: psycopg.AsyncConnection, *, integration: str, attempts: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], Run]:
     """What is known of these attempts, by (run id, attempt)."""
-    ids, numbers = _columns(attempts)
+    found = await find_attempts(conn, ((integration, run_id, attempt) for run_id, attempt in attempts))
+    return {(run_id, attempt): run for (_, run_id, attempt), run in found.items()}
+
+
+async def find_attempts(conn: psycopg.AsyncConnection, attempts: Iterable[Attempt]) -> dict[Attempt, Run]:
+    """What is known of these attempts, of any Integrations."""
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_FIND_RUNS, [ids, numbers, integration])
+        await cursor.execute(_FIND_RUNS, _columns(attempts))
         found = [Run(**row | {"failed_jobs": tuple(row["failed_jobs"])}) async for row in cursor]
-    return {(run.provider_id, run.attempt): run for run in found}
+    return {run.key: run for run in found}
 
 
-async def lock_runs(conn: psycopg.AsyncConnection, integration: str, run_ids: Collection[str]) -> None:
-    """Until the transaction ends, nobody else writes these runs or their jobs.
+async def lock_runs(conn: psycopg.AsyncConnection, runs: Collection[tuple[str, str]]) -> None:
+    """Until the transaction ends, nobody else writes these runs (Integration and id) or their jobs.
 
     A run's failed jobs are derived from rows that two deliveries may write at once, some before their run is
     known, so row locks are not enough. Many runs are one lock on the integration: locks are shared memory.
     """
-    if len(run_ids) > MANY:
-        await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [integration])
-        return
-    await conn.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, 0))", [integration])
-    names = sorted(f"{integration}/{run_id}" for run_id in run_ids)
-    await conn.execute(
-        "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT hashtextextended(name, 1) AS hash"
-        " FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted",
-        [names],
-    )
+    owners = sorted({integration for integration, _ in runs})
+    many = len(runs) > MANY
+    await conn.execute(_LOCK_INTEGRATIONS if many else _SHARE_INTEGRATIONS, [owners])
+    if not many:
+        await conn.execute(_LOCK_RUNS, [[f"{integration}/{run_id}" for integration, run_id in runs]])
 
 
 def run_row(
@@ -211,28 +225,24 @@ def job_row(record: JobRecord, *, integration: str, seen_at: datetime) -> dict[s
     }
 
 
-async def _derive_jobs(
-    conn: psycopg.AsyncConnection, integration: str, attempts: Iterable[tuple[str, int]]
-) -> None:
-    ids, numbers = _columns(attempts)
-    await conn.execute(_DERIVE_JOBS, {"integration": integration, "ids": ids, "attempts": numbers})
-
-
-def _waves(records: Sequence[Record], *, key: Any) -> list[list[Record]]:
-    """The records in as many lists as the most frequent key has records: each list holds a key once."""
-    waves: list[list[Record]] = []
+def _waves(rows: Sequence[Row], *, key: Sequence[str]) -> list[list[Row]]:
+    """The rows in as many lists as the most frequent key has rows: each list holds a key once."""
+    waves: list[list[Row]] = []
     seen: dict[Any, int] = {}
-    for record in records:
-        at = seen[key(record)] = seen.get(key(record), -1) + 1
+    for row in rows:
+        name = tuple(row[column] for column in key)
+        at = seen[name] = seen.get(name, -1) + 1
         if at == len(waves):
             waves.append([])
-        waves[at].append(record)
+        waves[at].append(row)
     return waves
 
 
-def _columns(attempts: Iterable[tuple[str, int]]) -> tuple[list[str], list[int]]:
-    pairs = sorted(set(attempts))
-    return [run_id for run_id, _ in pairs], [attempt for _, attempt in pairs]
+def _columns(attempts: Iterable[Attempt]) -> dict[str, list[Any]]:
+    """The parameters of `_WANTED`."""
+    found = sorted(set(attempts))
+    names = ("integrations", "ids", "attempts")
+    return {name: [attempt[at] for attempt in found] for at, name in enumerate(names)}
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -264,15 +274,26 @@ _UPSERT_JOBS = merge.upsert(
     merge.JOB_KEY,
     source=f"jsonb_to_recordset(%s) AS new ({_recordset(merge.JOB_COLUMNS)})",
 )
-_DERIVE_JOBS = merge.derive_jobs(
-    attempts="unnest(%(ids)s::text[], %(attempts)s::integer[]) AS wanted (run_id, attempt)"
+_WANTED = (
+    "unnest(%(integrations)s::uuid[], %(ids)s::text[], %(attempts)s::integer[])"
+    " AS wanted (integration, run_id, attempt)"
 )
-_FIND_RUNS = """
+_DERIVE_JOBS = merge.derive_jobs(attempts=_WANTED)
+_FIND_RUNS = f"""
 SELECT r.integration::text, r.provider_id, r.attempt, r.project, r.pipeline, r.number, r.trigger, r.branch,
     r.sha, coalesce(a.surrogate, '') AS actor, r.phase, r.outcome, r.queued_at, r.started_at, r.finished_at,
     r.url, r.failed_jobs, r.jobs, r.seen_at
-FROM unnest(%s::text[], %s::integer[]) AS wanted (run_id, attempt)
+FROM {_WANTED}
 JOIN pipewright.runs r
-    ON r.integration = %s AND r.provider_id = wanted.run_id AND r.attempt = wanted.attempt
+    ON r.integration = wanted.integration AND r.provider_id = wanted.run_id AND r.attempt = wanted.attempt
 LEFT JOIN pipewright.actors a ON a.id = r.actor
-"""
+"""  # noqa: S608 - names are ours
+_SHARE_INTEGRATIONS = (
+    "SELECT pg_advisory_xact_lock_shared(hashtextextended(name, 0))"
+    " FROM (SELECT name FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted"
+)
+_LOCK_INTEGRATIONS = _SHARE_INTEGRATIONS.replace("_shared", "")
+_LOCK_RUNS = (
+    "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT hashtextextended(name, 1) AS hash"
+    " FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted"
+)

@@ -27,7 +27,7 @@ async def import_runs(
     rows = (history.run_row(r, integration=integration, seen_at=seen_at, actors=actors) for r in records)
     count = await _stage(conn, rows, columns={**merge.RUN_COLUMNS, "actor": "text"}, key=merge.RUN_KEY)
     await _merge(conn, integration, upsert=_UPSERT_RUNS)
-    await _finish(conn, integration, run_column="provider_id")
+    await _finish(conn, run_column="provider_id")
     return count
 
 
@@ -38,7 +38,7 @@ async def import_jobs(
     rows = (history.job_row(r, integration=integration, seen_at=seen_at) for r in records)
     count = await _stage(conn, rows, columns=merge.JOB_COLUMNS, key=merge.JOB_KEY)
     await _merge(conn, integration, upsert=_UPSERT_JOBS)
-    await _finish(conn, integration, run_column="run_id")
+    await _finish(conn, run_column="run_id")
     return count
 
 
@@ -76,9 +76,10 @@ async def _merge(conn: psycopg.AsyncConnection, integration: str, *, upsert: str
         await conn.execute(upsert, [wave])
 
 
-async def _finish(conn: psycopg.AsyncConnection, integration: str, *, run_column: str) -> None:
-    attempts = f"(SELECT DISTINCT {run_column} AS run_id, attempt FROM pg_temp.staging) AS wanted"  # noqa: S608
-    await conn.execute(merge.derive_jobs(attempts=attempts), {"integration": integration})
+async def _finish(conn: psycopg.AsyncConnection, *, run_column: str) -> None:
+    columns = f"integration, {run_column} AS run_id, attempt"
+    attempts = f"(SELECT DISTINCT {columns} FROM pg_temp.staging) AS wanted"  # noqa: S608 - names are ours
+    await conn.execute(merge.derive_jobs(attempts=attempts))
     await conn.execute("DROP TABLE pg_temp.staging")
 
 

@@ -81,16 +81,17 @@ def with_actors(source: str) -> str:
 def derive_jobs(*, attempts: str) -> str:
     """The UPDATE of runs whose jobs are known: their number, and the names of those that failed or broke.
 
-    `attempts` is a relation named `wanted` with run_id and attempt; the integration is a parameter.
+    `attempts` is a relation named `wanted` with integration, run_id and attempt.
     """
     return (
         "UPDATE pipewright.runs AS r SET failed_jobs = d.failed, jobs = d.jobs"  # noqa: S608 - names are ours
-        " FROM (SELECT j.run_id, j.attempt, count(*)::integer AS jobs,"
+        " FROM (SELECT j.integration, j.run_id, j.attempt, count(*)::integer AS jobs,"
         " coalesce(array_agg(j.name ORDER BY j.name)"
         " FILTER (WHERE j.outcome IN ('failure', 'error')), '{}') AS failed"
-        f" FROM {attempts} JOIN pipewright.jobs j ON j.integration = %(integration)s"
-        " AND j.run_id = wanted.run_id AND j.attempt = wanted.attempt GROUP BY j.run_id, j.attempt) AS d"
-        " WHERE r.integration = %(integration)s AND r.provider_id = d.run_id AND r.attempt = d.attempt"
+        f" FROM {attempts} JOIN pipewright.jobs j ON j.integration = wanted.integration"
+        " AND j.run_id = wanted.run_id AND j.attempt = wanted.attempt"
+        " GROUP BY j.integration, j.run_id, j.attempt) AS d"
+        " WHERE r.integration = d.integration AND r.provider_id = d.run_id AND r.attempt = d.attempt"
         " AND (r.failed_jobs, r.jobs) IS DISTINCT FROM (d.failed, d.jobs)"
     )
 

@@ -1,8 +1,9 @@
 """Connections to many databases from one process: a few idle ones for each, a bound on all of them.
 
 A tenant must not starve another, a dead server must not hold a request: so there is a limit for each database
-and one for the process, the least recently used databases lose their idle connections first, and whoever
-gets no connection within two seconds gets `errors.Unreachable`. psycopg_pool would cost background tasks for
+and one for the process, the least recently used databases lose their idle connections first, only a few
+connections are being opened to a server at a time, and whoever gets none within two seconds gets
+`errors.Unreachable`. psycopg_pool would cost background tasks for
 every tenant and lets callers wait while it reconnects to a server that refuses at once.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class _Database:
     dsn: Secret
     info: str = field(repr=False)
     where: str
+    server: str
+    """Host and port."""
     idle: deque[tuple[psycopg.AsyncConnection, float]] = field(default_factory=deque)
     """Youngest last, with the time since when it rests."""
     busy: int = 0
@@ -49,6 +52,8 @@ class Pools:
         max_databases: how many databases may have idle connections.
         per_database: connections to one database.
         max_connections: connections of the process, idle ones included.
+        max_opening: connections that are being opened to one server, all its databases together: while it is
+            silent, those who wait for it must not hold what others need.
         idle_seconds: an idle connection is closed after this long.
         application: the application_name that the server shows.
     """
@@ -59,6 +64,7 @@ class Pools:
         max_databases: int = 64,
         per_database: int = 4,
         max_connections: int = 128,
+        max_opening: int = 16,
         idle_seconds: float = 60.0,
         application: str = "pipewright",
         clock: Callable[[], float] = time.monotonic,
@@ -66,11 +72,13 @@ class Pools:
         self._max_databases = max_databases
         self._per_database = per_database
         self._max_connections = max_connections
+        self._max_opening = max_opening
         self._idle_seconds = idle_seconds
         self._application = application
         self._clock = clock
         self._databases: OrderedDict[str, _Database] = OrderedDict()
         self._open = 0
+        self._opening: Counter[str] = Counter()
         self._changed = asyncio.Condition()
         self._closed = False
 
@@ -123,7 +131,9 @@ class Pools:
             if found is not None:
                 self._abandon(found)
             info = connect.conninfo(secret, application_name=self._application)
-            found = _Database(dsn=secret, info=info, where=connect.place(secret))
+            found = _Database(
+                dsn=secret, info=info, where=connect.place(secret), server=connect.server(secret)
+            )
             self._databases[key] = found
         self._databases.move_to_end(key)
         return found
@@ -137,6 +147,7 @@ class Pools:
                 database.busy += 1
                 if connection is None:
                     self._open += 1
+                    self._opening[database.server] += 1
         except TimeoutError:
             raise AllBusy(
                 f"PostgreSQL, {database.where}: all of this process's connections are busy"
@@ -144,17 +155,29 @@ class Pools:
         if connection is not None:
             return connection
         try:
-            return await connect.connect(database.info, where=database.where)
+            made = await connect.connect(database.info, where=database.where)
         except BaseException:
+            self._opened(database)
             await self._gone(database)
             raise
+        self._opened(database)
+        async with self._changed:
+            self._changed.notify_all()
+        return made
+
+    def _opened(self, database: _Database) -> None:
+        self._opening[database.server] -= 1
+        if not self._opening[database.server]:
+            del self._opening[database.server]
 
     def _may_take(self, database: _Database) -> bool:
         if database.busy >= self._per_database:
             return False
-        if database.idle or self._open < self._max_connections:
+        if database.idle:
             return True
-        return self._evict_one()
+        if self._opening[database.server] >= self._max_opening:
+            return False
+        return self._open < self._max_connections or self._evict_one()
 
     def _pop(self, database: _Database) -> psycopg.AsyncConnection | None:
         while database.idle:

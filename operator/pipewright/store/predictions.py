@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from pipewright.store import rows
-from pipewright.store.records import PredictionKind, Scored
+from pipewright.store.records import Attempt, PredictionKind, Scored
 
 
 async def record(conn: psycopg.AsyncConnection, scored: Scored) -> bool:
@@ -23,10 +23,23 @@ async def find(
     conn: psycopg.AsyncConnection, *, integration: str, run_id: str, attempt: int
 ) -> dict[PredictionKind, Scored]:
     """The predictions of an attempt, by kind."""
+    key = (integration, run_id, attempt)
+    return (await find_many(conn, [key])).get(key, {})
+
+
+async def find_many(
+    conn: psycopg.AsyncConnection, attempts: Collection[Attempt]
+) -> dict[Attempt, dict[PredictionKind, Scored]]:
+    """The predictions of attempts, by kind; those without any are left out."""
+    wanted = [[attempt[at] for attempt in attempts] for at in range(3)]
+    made: dict[Attempt, dict[PredictionKind, Scored]] = {}
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_FIND, [integration, run_id, attempt])
-        found = [Scored(**row | {"reasons": tuple(row["reasons"])}) async for row in cursor]
-    return {scored.kind: scored for scored in found}
+        await cursor.execute(_FIND, wanted)
+        async for row in cursor:
+            scored = Scored(**row | {"reasons": tuple(row["reasons"])})
+            key = (scored.integration, scored.provider_id, scored.attempt)
+            made.setdefault(key, {})[scored.kind] = scored
+    return made
 
 
 async def recent(
@@ -57,7 +70,7 @@ async def recent(
 _INSERT = rows.insert("predictions", Scored) + " ON CONFLICT DO NOTHING"
 _FIND = f"""
 SELECT {rows.columns(Scored)} FROM pipewright.predictions
-WHERE integration = %s AND provider_id = %s AND attempt = %s
+WHERE (integration, provider_id, attempt) IN (SELECT * FROM unnest(%s::uuid[], %s::text[], %s::integer[]))
 """  # noqa: S608 - names are ours
 # A version is the beginning of its file's digest, and the journal has the digest of each file that was made.
 _RECENT = f"""

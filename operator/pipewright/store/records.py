@@ -10,6 +10,8 @@ from typing import Any, Literal
 Json = Mapping[str, Any]
 PredictionKind = Literal["run", "retry"]
 DeliveryOutcome = Literal["stored", "ignored"]
+Attempt = tuple[str, str, int]
+"""An attempt of a run, everywhere: the Integration's UID, the provider's run id and the number."""
 
 # --- a tenant's database --------------------------------------------------------------------------------
 
@@ -55,6 +57,11 @@ class Run:
     """Names, sorted, of its jobs that failed or broke."""
     jobs: int
     seen_at: datetime
+
+    @property
+    def key(self) -> Attempt:
+        """Which attempt it is."""
+        return self.integration, self.provider_id, self.attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

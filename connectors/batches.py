@@ -1,0 +1,111 @@
+"""A body that holds several events, taken apart: each is then a delivery with an id of its own.
+
+    application/cloudevents-batch+json                       a list of CloudEvents
+    application/x-ndjson, application/ndjson                 on each line a CloudEvent, or a JSON object
+
+Pure, and bounded by the size of the body and by `Webhook.max_events`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from connectors.document import MappingError, media_type, no_constant
+from connectors.webhook import Accepted, Webhook
+
+_SHAPES: Final[Mapping[str, Accepted]] = {
+    "application/cloudevents-batch+json": "batch",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+}
+_DECODER: Final = json.JSONDecoder(parse_constant=no_constant)
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One event of a body, as it would have come alone."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    raw: bytes = field(repr=False)
+    document: dict[str, Any] = field(repr=False)
+    """What `raw` says."""
+
+
+def split(webhook: Webhook, *, headers: Mapping[str, str], raw: bytes) -> Sequence[Part] | None:
+    """The events of a verified body, in their order; None: it is one by itself.
+
+    Raises:
+        MappingError: the body is not what its type says, or holds too many.
+    """
+    shape = _SHAPES.get(media_type(headers))
+    if shape is None or shape not in webhook.body.accepts:
+        return None
+    try:
+        text = raw.decode("utf-8")
+    except ValueError:
+        raise MappingError("the body must be in UTF-8") from None
+    shared = {name: value for name, value in headers.items() if not name.startswith("ce-")}
+    event = shared | {"content-type": "application/cloudevents+json"}
+    plain = shared | {"content-type": "application/json"}
+    events = shape == "batch" or "cloudevent" in webhook.body.accepts
+    parts: list[Part] = []
+    for source, document in _listed(text) if shape == "batch" else _lines(text):
+        if len(parts) == webhook.max_events:
+            raise MappingError(f"the body holds more than {webhook.max_events} events")
+        chosen = event if events and (shape == "batch" or "specversion" in document) else plain
+        parts.append(Part(headers=chosen, raw=source.encode(), document=document))
+    return parts
+
+
+def _listed(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON list, each with its text."""
+    at, number = _after(text, 0), 0
+    if text[at : at + 1] != "[":
+        raise MappingError("the body must be a JSON list of CloudEvents")
+    at = _after(text, at + 1)
+    closed = text[at : at + 1] == "]"
+    while not closed:
+        number += 1
+        document, end = _read(text, at, f"event {number}")
+        yield text[at:end], document
+        at = _after(text, end)
+        closed = text[at : at + 1] == "]"
+        if not closed:
+            if text[at : at + 1] != ",":
+                raise MappingError("the body must be a JSON list of CloudEvents")
+            at = _after(text, at + 1)
+    if _after(text, at + 1) != len(text):
+        raise MappingError("the body must be a JSON list of CloudEvents, and nothing after it")
+
+
+def _lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects on the lines that are not blank, each with its text."""
+    for number, line in enumerate(text.split("\n"), 1):
+        source = line.strip(" \t\r")
+        if source:
+            document, end = _read(source, 0, f"line {number}")
+            if end != len(source):
+                raise MappingError(f"line {number} must be one JSON object")
+            yield source, document
+
+
+def _read(text: str, at: int, place: str) -> tuple[dict[str, Any], int]:
+    try:
+        document, end = _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        raise MappingError(f"{place} must be a JSON object") from None
+    if not isinstance(document, dict):
+        raise MappingError(f"{place} must be a JSON object")
+    return document, end
+
+
+def _after(text: str, at: int) -> int:
+    """Where the next thing begins that is no white space."""
+    found = _SPACE.match(text, at)
+    assert found is not None, "white space may be none"
+    return found.end()
