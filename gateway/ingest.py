@@ -1,6 +1,7 @@
 """One delivery in one transaction of the tenant's database: history, lines, predictions, decisions, outbox.
 
     delivery (seen before: stop) → raw body → people → runs and jobs → lines of work → predictions → decisions
+                                                     → artifacts ──────────────────────────────────────┘
 
 Either all of it is there after the commit, or none. Whatever order deliveries come in and however often,
 the rows are the same: what is decided is read back from the merged rows, not from what this one said.
@@ -20,8 +21,8 @@ from gateway.forecasts import Forecasts
 from gateway.scoring import Models
 from ml.predict import Predictor
 from pipewright import events
-from pipewright.events import Event, JobRecord, Prediction, Record, RunRecord
-from pipewright.store import decisions, history, predictions
+from pipewright.events import ArtifactRecord, Event, JobRecord, Prediction, Record, RunRecord
+from pipewright.store import artifacts, decisions, history, predictions
 from pipewright.store.records import Decision, Delivery, Route, Run, Trigger
 
 Attempt = tuple[str, int]
@@ -72,6 +73,7 @@ async def _follow(conn: psycopg.AsyncConnection, received: Received, around: Sur
     integration, now = received.route.integration_uid, received.delivery.received_at
     await history.store_event(conn, received.delivery, body=received.body, headers=received.headers)
     known = await _merge(conn, received)
+    people = await _keep_artifacts(conn, received)
     made: dict[Attempt, Forecasts] = {}
     for record in received.records:
         if isinstance(record, RunRecord):
@@ -83,14 +85,16 @@ async def _follow(conn: psycopg.AsyncConnection, received: Received, around: Sur
     for record in received.records:
         if not decide.concerned(around.triggers, record.type):
             continue
-        event = _event(record, received, known)
-        attempt = (event.run.id, event.run.attempt)
-        if attempt not in made:
-            found = await predictions.find(
-                conn, integration=integration, run_id=attempt[0], attempt=attempt[1]
-            )
-            made[attempt] = found
-        prediction = forecasts.as_prediction(made[attempt])
+        event = _event(record, received, known, people)
+        prediction = None
+        if event.run is not None:
+            attempt = (event.run.id, event.run.attempt)
+            if attempt not in made:
+                found = await predictions.find(
+                    conn, integration=integration, run_id=attempt[0], attempt=attempt[1]
+                )
+                made[attempt] = found
+            prediction = forecasts.as_prediction(made[attempt])
         for verdict in decide.decide(around.triggers, event, prediction):
             before = verdicts.get(verdict.workflow_uid)
             if before is None or (verdict.fired and not before[0].fired):
@@ -117,9 +121,30 @@ async def _merge(conn: psycopg.AsyncConnection, received: Received) -> dict[Atte
     return await history.find_runs(conn, integration=integration, attempts=attempts)
 
 
-def _event(record: Record, received: Received, known: Mapping[Attempt, Run]) -> Event:
+async def _keep_artifacts(conn: psycopg.AsyncConnection, received: Received) -> Mapping[str, str]:
+    """Keep what the records say of artifacts; the surrogates of the people in them."""
+    found = [record for record in received.records if isinstance(record, ArtifactRecord)]
+    if not found:
+        return {}
+    logins = {record.actor for record in found}
+    people = await history.surrogates(conn, provider=received.route.connector, logins=logins)
+    await artifacts.keep(conn, found, delivery=received.delivery, actors=people)
+    return people
+
+
+def _event(
+    record: Record, received: Received, known: Mapping[Attempt, Run], people: Mapping[str, str]
+) -> Event:
     """The event that a record is, people as surrogates."""
     delivery, name = received.delivery.delivery_id, received.route.integration
+    if isinstance(record, ArtifactRecord):
+        return events.artifact_event(
+            record,
+            id=delivery,
+            integration=name,
+            received_at=received.delivery.received_at,
+            actor=people.get(record.actor, ""),
+        )
     if isinstance(record, RunRecord):
         row = known[record.id, record.attempt]
         return events.run_event(record, id=delivery, integration=name, actor=row.actor)

@@ -9,6 +9,7 @@ ROUTES = [
     ("GET", "models/run-failure/predictions", "get models/predictions"),
     ("GET", "workflows/heal/decisions", "get workflows/decisions"),
     ("GET", "integrations/github/deliveries", "get integrations/deliveries"),
+    ("GET", "integrations/github/artifacts", "get integrations/artifacts"),
     ("POST", "integrations/github/history", "create integrations/history"),
 ]
 RUN = {"project": "acme/shop", "pipeline": "ci", "branch": "main", "trigger": "push", "sha": "a" * 40}
