@@ -84,14 +84,16 @@ class Distribution:
         Raises:
             as `Auth.sign`, and errors.Stalled if the registry asks for something else.
         """
-        login = await logins.login(self.login, self.login_url, caller)
         scope = challenge.scope_of(request.method, request.url, base_url=caller.base_url, delete=self.delete)
-        key = caller.tokens.key("distribution", caller.base_url, scope, login.basic, login.refresh_token)
-
-        async def grant() -> Token:
-            return await self._granted(login, scope, caller)
-
-        token = await caller.tokens.get(key, grant)
+        login = await logins.login(self.login, self.login_url, caller)
+        try:
+            key, token = await self._token(login, scope, caller)
+        except errors.Stalled as refused:
+            if login.forget is None or refused.reason != "CredentialsRefused":
+                raise
+            login.forget()  # what was granted for a while may have been taken back
+            login = await logins.login(self.login, self.login_url, caller)
+            key, token = await self._token(login, scope, caller)
         value = token.value.reveal()
 
         def forget() -> None:
@@ -101,6 +103,15 @@ class Distribution:
 
         secrets = (*login.secrets, value.partition(" ")[2]) if value else login.secrets
         return Signed(headers={"Authorization": value} if value else {}, secrets=secrets, forget=forget)
+
+    async def _token(self, login: Login, scope: str, caller: Caller) -> tuple[bytes, Token]:
+        """The token for this scope, and what it is kept under."""
+        key = caller.tokens.key("distribution", caller.base_url, scope, login.basic, login.refresh_token)
+
+        async def grant() -> Token:
+            return await self._granted(login, scope, caller)
+
+        return key, await caller.tokens.get(key, grant)
 
     async def _granted(self, login: Login, scope: str, caller: Caller) -> Token:
         """The header's value for this scope: empty where the registry wants none."""
@@ -130,9 +141,9 @@ class Distribution:
             url = f"{realm}{separator}{urlencode(about)}" if about else realm
             answer = await caller.exchange(url, method="GET", headers=headers)
         value = caller.granted(answer.get("token") or answer.get("access_token")).reveal()
-        seconds = answer.get("expires_in")
-        whole = isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds < 10**7
-        life = timedelta(seconds=seconds) if whole else UNTOLD  # type: ignore[arg-type] - it is one then
+        seconds, life = answer.get("expires_in"), UNTOLD
+        if isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds < 10**7:
+            life = timedelta(seconds=seconds)
         return Token(value=Secret(f"Bearer {value}"), expires=caller.now() + life)
 
     def _realm(self, realm: str, caller: Caller) -> str:
@@ -143,10 +154,9 @@ class Distribution:
         """
         allowed = {_origin(caller.base_url), *(_origin(caller.text(each)) for each in self.realms)}
         if _origin(realm) is None or _origin(realm) not in allowed:
-            named = urlsplit(realm).netloc[:100] if realm.isascii() and realm.isprintable() else "elsewhere"
             raise errors.Stalled(
                 "ProviderRefused",
-                f"the registry has tokens granted at {named or 'no address'}, and the credentials are not"
+                f"the registry has tokens granted at {_host(realm)}, and the credentials are not"
                 " sent there: it must be the registry's own address, or the one that the config names",
             )
         return realm
@@ -191,6 +201,15 @@ def _origin(url: str) -> tuple[str, str, int] | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.username is not None:
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc or parts.fragment:
         return None
     return parts.scheme, parts.hostname.lower(), port or _DEFAULT_PORTS[parts.scheme]
+
+
+def _host(url: str) -> str:
+    """The host for a message, as far as it is one."""
+    try:
+        found = urlsplit(url).hostname or ""
+    except ValueError:
+        found = ""
+    return found[:100] if found.isascii() and found.isprintable() and found else "no address"

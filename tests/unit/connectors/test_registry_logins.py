@@ -191,8 +191,11 @@ async def test_a_registry_that_asks_for_basic_is_shown_the_login(provider: Any, 
     ("header", "problem"),
     [
         ('Bearer realm="https://evil.example/token"', "tokens granted at evil.example"),
-        ('Bearer realm="http://127.0.0.1:1/token"', "tokens granted at 127.0.0.1:1"),
-        ('Bearer realm="https://robot@127.0.0.1/token"', "tokens granted at robot@127.0.0.1"),
+        ('Bearer realm="http://127.0.0.1:1/token"', "tokens granted at 127.0.0.1, and"),
+        ('Bearer realm="https://robot@127.0.0.1/token"', "tokens granted at 127.0.0.1, and"),
+        ('Bearer realm="http://[::1/token"', "tokens granted at no address"),
+        ('Bearer realm="http://a:99999/token"', "tokens granted at a, and"),
+        ('Bearer realm="ftp://127.0.0.1/token"', "tokens granted at 127.0.0.1, and"),
         ('Bearer realm="/token"', "tokens granted at no address"),
         ("Bearer", "tokens granted at no address"),
         ('Negotiate realm="x"', "asks for negotiate"),
@@ -314,6 +317,29 @@ async def test_acr_exchanges_entras_token_for_one_of_its_own(provider: Any, clie
         "refresh_token": "acr-refresh",
     }
     assert provider.asked(MANIFEST)[0].headers["Authorization"] == "Bearer acr-access"
+
+
+async def test_a_login_that_was_taken_back_is_granted_anew(
+    provider: Any, client: Outbound, clock: Any
+) -> None:
+    tokens = Tokens(clock=clock)
+    asks_for_a_token(provider, realm=f"{provider.url}/oauth2/token")
+    provider.on("/contoso/oauth2/v2.0/token", {"access_token": "entra", "expires_in": 3599})
+    provider.on("/oauth2/exchange", {"refresh_token": "first"})
+    provider.on("/oauth2/exchange", {"refresh_token": "second"})
+    provider.on("/oauth2/token", {"access_token": "one", "expires_in": 60})
+    provider.on("/oauth2/token", {"errors": []}, status=401)
+    provider.on("/oauth2/token", {"access_token": "two"})
+    provider.on(MANIFEST, headers=FOUND)
+    given = {
+        "credentials": {"clientId": "0f1e", "clientSecret": "s3cret"},
+        "config": {"tenantId": "contoso", "entraUrl": provider.url},
+    }
+    await resolve("acr", provider, client, tokens=tokens, clock=clock, **given)
+    clock.move(timedelta(seconds=90))
+    await resolve("acr", provider, client, tokens=tokens, clock=clock, **given)
+    shown = [parse_qs(seen.body.decode())["refresh_token"] for seen in provider.asked("/oauth2/token")]
+    assert shown == [["first"], ["first"], ["second"]]
 
 
 async def test_acr_takes_a_user_and_a_password_too(provider: Any, client: Outbound) -> None:

@@ -36,7 +36,6 @@ CREATE TABLE pipewright.artifacts (
 );
 CREATE INDEX artifacts_page ON pipewright.artifacts (integration, id);
 CREATE INDEX artifacts_actor ON pipewright.artifacts (actor);
-CREATE INDEX artifacts_seen ON pipewright.artifacts (seen_at);
 COMMENT ON COLUMN pipewright.artifacts.at IS 'when it happened; untold, when it was received';
 
 CREATE UNIQUE INDEX decisions_fired_once_for_artifact ON pipewright.decisions (workflow_uid, integration,
