@@ -109,12 +109,12 @@ class Registry:
             return None
         await self._good(answer, about=f"{repository}@{name}" if ":" in name else f"{repository}:{name}")
         if not answer.complete:
-            raise errors.Stalled("AnswerTooLarge", f"the manifest has more than {MAX_MANIFEST} bytes")
+            raise errors.Stalled("ProviderRefused", f"the manifest has more than {MAX_MANIFEST} bytes")
         told = name if reference.is_digest(name) else _digest_header(answer)
         digest = told if reference.is_digest(told) else reference.digest_of(answer.body)
         if not reference.same(answer.body, digest):
             raise errors.Stalled(
-                "AnswerNotUnderstood", f"the registry gave a manifest that has not the digest {digest}"
+                "ProviderRefused", f"the registry gave a manifest that has not the digest {digest}"
             )
         return Manifest(digest=digest, media_type=_media_type(answer), content=answer.body)
 
@@ -122,7 +122,8 @@ class Registry:
         """Have the tag name this manifest, whose content the repository already has.
 
         Raises:
-            errors.Stalled: the registry says that it stored something else; else as `Calls.refuse`.
+            errors.Stalled: the registry says that it stored something else (`AnswerNotUnderstood`: it did
+                something); else as `Calls.refuse`.
         """
         answer = await self._session.send(
             "PUT",
@@ -199,10 +200,10 @@ def _object(answer: Answer) -> dict[str, Any]:
         errors.Stalled: it is none.
     """
     if not answer.complete:
-        raise errors.Stalled("AnswerTooLarge", "a page of the list of tags is too large")
+        raise errors.Stalled("ProviderRefused", "a page of the list of tags is too large")
     found = calls.body_of(answer)
     if not isinstance(found, dict) or not isinstance(found.get("tags") or [], list):
-        raise errors.Stalled("AnswerNotUnderstood", "the answer is no list of tags")
+        raise errors.Stalled("ProviderRefused", "the answer is no list of tags")
     return found
 
 

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from connectors import mapping
+from pipewright.backends.runner.actions import ConnectorActions
+from tests.contract.registries import MANIFEST, Neighbour, running
 
 HARBOR = {"baseUrl": "https://harbor.acme.example"}
 DIGEST = "sha256:" + "8a9e9863" * 8
@@ -207,3 +209,42 @@ async def test_who_pushed_stays_known_while_the_artifact_is(world, tenant):
         found = await (await reader.execute("SELECT repository, actor FROM history.artifacts")).fetchall()
     [(surrogate,)] = await tenant.rows("SELECT surrogate FROM pipewright.actors WHERE login = 'ada'")
     assert found == [("acme/shop", surrogate)]
+
+
+async def test_a_real_registrys_push_starts_a_workflow_that_tags_it(world, tenant, eventually, tmp_path):
+    """From the registry's own notification to the action that a step names, as the runner performs it."""
+    await world.trigger(tenant, event="artifact.published", condition="event.artifact.tag == 'candidate'")
+    hook = await world.hook(
+        tenant, name="registry", connector="distribution", config={"baseUrl": "https://registry.acme.example"}
+    )
+    endpoint = {
+        "name": "pipewright",
+        "url": f"{world.url}/hooks/{hook.id}",
+        "headers": {"Authorization": [f"Bearer {hook.secret}"]},
+        "timeout": "5s",
+        "threshold": 3,
+        "backoff": "100ms",
+    }
+    async with running(tmp_path, Neighbour(), notifications={"endpoints": [endpoint]}) as registry:
+        pushed = await registry.push("acme/shop", "candidate", authorization="none")
+        await eventually(lambda: _made(world))
+        [(event,)] = await tenant.rows("SELECT event FROM pipewright.decisions WHERE fired")
+        assert (event["artifact"]["digest"], event["artifact"]["mediaType"]) == (pushed, MANIFEST)
+        account = registry.account()
+        performed = await ConnectorActions(registry.client).perform(
+            connector="distribution",
+            action="retag",
+            config=account.config,
+            credentials=account.credentials,
+            inputs={
+                "repository": event["artifact"]["repository"],
+                "source": "candidate",
+                "digest": event["artifact"]["digest"],
+                "tag": "stable",
+            },
+        )
+        assert performed.phase == "Succeeded"
+        assert performed.result == {"digest": pushed, "previous": "", "changed": True}
+        # and its own push of the tag is told, too
+        found = "SELECT tag FROM pipewright.artifacts WHERE tag = 'stable' AND digest = %s"
+        await eventually(lambda: tenant.rows(found, pushed))
