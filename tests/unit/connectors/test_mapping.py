@@ -51,7 +51,7 @@ def test_a_golden_sample_gives_its_records(file: Path) -> None:
 
 def test_there_is_a_golden_sample_for_each_phase_and_for_what_is_ignored() -> None:
     seen = {record["event"] for file in FIXTURES for record in load(file)["records"]}
-    assert seen == set(events.TYPES)
+    assert seen == {found for found in events.TYPES if not found.startswith("artifact.")}
     assert [file.stem for file in FIXTURES if not load(file)["records"]] == ["job-waiting", "ping"]
 
 
