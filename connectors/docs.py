@@ -225,7 +225,7 @@ def _example(name: str, data: Data) -> str:
     needed = {key: config["properties"][key] for key in config.get("required", ())}
     if needed:
         spec["config"] = {key: field.get("examples", ["…"])[0] for key, field in needed.items()}
-    spec["projects"] = ["acme/shop"]
+    spec["projects"] = [data["metadata"].get("project", "acme/shop")]
     if "webhook" in data and "config" not in data["webhook"] and data["webhook"]["verify"]["kind"] == "none":
         spec["webhook"] = {"allowUnsigned": True}
     return str(
