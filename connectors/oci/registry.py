@@ -95,7 +95,7 @@ class Registry:
             self._session.refuse(answer)
         # A HEAD tells no reason, and some registries tell no digest: the manifest itself does.
         manifest = await self.manifest(repository, name)
-        return manifest and Found(digest=manifest.digest, media_type=manifest.media_type)
+        return None if manifest is None else Found(digest=manifest.digest, media_type=manifest.media_type)
 
     async def manifest(self, repository: str, name: str) -> Manifest | None:
         """The manifest of this tag or digest, checked; None if it is not there.

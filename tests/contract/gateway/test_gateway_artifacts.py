@@ -114,9 +114,7 @@ async def test_a_workflow_is_triggered_by_a_scan_and_knows_its_counts(world, ten
     hook = await harbor(world, tenant)
     await send(world, hook, told("SCANNING_COMPLETED", Critical=2, High=1))
     await send(world, hook, told("SCANNING_COMPLETED", at=1777885590, High=1))
-    await eventually(lambda: _made(world))
-    [(key, run)] = world.cluster.created.items()
-    assert key[0] == tenant.namespace
+    [run] = await eventually(lambda: _made(world, tenant))
     assert run["spec"]["event"] == {
         "integration": "harbor",
         "deliveryId": run["spec"]["event"]["deliveryId"],
@@ -136,8 +134,9 @@ async def test_a_workflow_is_triggered_by_a_scan_and_knows_its_counts(world, ten
     assert [each["vulnerabilities"]["critical"] for each in scanned["items"]] == [0, 2]
 
 
-async def _made(world):
-    return world.cluster.created
+async def _made(world, tenant):
+    """The WorkflowRuns of the tenant."""
+    return [run for (namespace, _), run in world.cluster.created.items() if namespace == tenant.namespace]
 
 
 async def test_a_condition_on_a_run_is_no_condition_on_an_artifact(world, tenant):
@@ -227,7 +226,7 @@ async def test_a_real_registrys_push_starts_a_workflow_that_tags_it(world, tenan
     }
     async with running(tmp_path, Neighbour(), notifications={"endpoints": [endpoint]}) as registry:
         pushed = await registry.push("acme/shop", "candidate", authorization="none")
-        await eventually(lambda: _made(world))
+        await eventually(lambda: _made(world, tenant))
         [(event,)] = await tenant.rows("SELECT event FROM pipewright.decisions WHERE fired")
         assert (event["artifact"]["digest"], event["artifact"]["mediaType"]) == (pushed, MANIFEST)
         account = registry.account()

@@ -205,6 +205,7 @@ async def test_openapi_names_every_route_and_how_to_authenticate(world):
     found = (await world.ask("GET", "/openapi.json")).body
     assert sorted(found["paths"]) == [
         "/hooks/{hook_id}",
+        "/v1/namespaces/{namespace}/integrations/{name}/artifacts",
         "/v1/namespaces/{namespace}/integrations/{name}/deliveries",
         "/v1/namespaces/{namespace}/integrations/{name}/history",
         "/v1/namespaces/{namespace}/models/{name}/predictions",
