@@ -89,7 +89,12 @@ async def _ecr(auth: SigV4, url: Template | None, caller: Caller) -> Login:
 
     token = await caller.tokens.get(key, grant)
     value = token.value.reveal()
-    return Login(basic=value, secrets=(value, secret), forget=lambda: caller.tokens.forget(key, token))
+    password = base64.b64decode(value).partition(b":")[2].decode("utf-8", "replace")
+    return Login(
+        basic=value,
+        secrets=(value, password, secret),
+        forget=lambda: caller.tokens.forget(key, token),
+    )
 
 
 def _ecr_token(answer: Mapping[str, Any], caller: Caller) -> Token:
@@ -102,10 +107,10 @@ def _ecr_token(answer: Mapping[str, Any], caller: Caller) -> Token:
     found = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else {}
     value = caller.granted(found.get("authorizationToken"))
     try:
-        named = base64.b64decode(value.reveal(), validate=True).partition(b":")[1]
+        password = base64.b64decode(value.reveal(), validate=True).partition(b":")[2]
     except binascii.Error:
-        named = b""
-    if not named:
+        password = b""
+    if not password:
         raise errors.Unreachable(f"{caller.title} granted no user and password")
     now, told = caller.now(), found.get("expiresAt")
     ends = now + _LONGEST_LIFE
