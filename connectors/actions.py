@@ -1,4 +1,6 @@
-"""Doing something at a provider: one request by a connector's manifest, its answer in words the runner knows.
+"""Doing something at a provider by a connector's manifest, its answer in words the runner knows.
+
+An action is one request, or an operation of the OCI Distribution API (`connectors.oci`).
 
 What a provider's answer means for the one who asked:
 
@@ -22,9 +24,11 @@ from connectors.auth import Tokens
 from connectors.calls import Account, Calls, rendered
 from connectors.manifest import Action, Manifest
 from connectors.mistakes import ConfigError
+from connectors.oci.operations import OPERATIONS
+from connectors.oci.registry import Registry
 from connectors.outbound import NotAnswered, Outbound
 from connectors.scopes import Scopes
-from pipewright import errors
+from pipewright import errors, expressions
 from pipewright.expressions import EvaluationError, Scope, text_of
 from pipewright.ports import Clock
 
@@ -58,6 +62,9 @@ async def perform(
         known = ", ".join(sorted(manifest.actions)) or "none"
         raise errors.Stalled("UnknownAction", f"{manifest.title} has no action {action}; it has {known}")
     session = Calls(manifest, account, client=client, clock=clock, tokens=tokens)
+    if wanted.operation:
+        found = await OPERATIONS[wanted.operation](Registry(session), _typed(wanted, inputs))
+        return _outputs(wanted, rendered(lambda: expressions.bind_answer(found, 200, {}), "the answer"))
     url, body = _prepare(session, wanted, inputs)
     try:
         answer = await session.send(wanted.method, url, body=body, max_bytes=wanted.max_response_bytes)
@@ -82,18 +89,24 @@ async def perform(
 
 def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple[str, bytes | None]:
     """URL and body of an action's request."""
-    try:
-        typed = action.parse(inputs)
-    except ConfigError as error:
-        raise errors.Stalled("InvalidInput", str(error)) from None
+    typed = _typed(action, inputs)
+    path = action.path
+    assert path is not None, "an action is a request or an operation"
 
     def render() -> tuple[str, bytes | None]:
         scope = session.scope(typed)
         fields = {name: template.value(scope) for name, template in action.body.items()}
         told = {name: value for name, value in fields.items() if value is not None}
-        return session.url(action.path, scope), json.dumps(told, default=text_of).encode() if fields else None
+        return session.url(path, scope), json.dumps(told, default=text_of).encode() if fields else None
 
     return rendered(render, action.name)
+
+
+def _typed(action: Action, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return action.parse(inputs)
+    except ConfigError as error:
+        raise errors.Stalled("InvalidInput", str(error)) from None
 
 
 def _outputs(action: Action, scope: Scope) -> Mapping[str, Any]:

@@ -93,6 +93,11 @@ class Calls:
         return self._base
 
     @property
+    def title(self) -> str:
+        """The provider's name, for messages."""
+        return self._manifest.title
+
+    @property
     def http(self) -> Http:
         """How the provider is called."""
         return self._http
@@ -138,25 +143,37 @@ class Calls:
         return answer
 
     async def send(
-        self, method: str, url: str, *, body: bytes | None = None, max_bytes: int | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_bytes: int | None = None,
     ) -> Answer:
         """Send one request, signed; once more if the provider refused a granted token before its end.
+
+        `headers` are further ones, or others than the manifest's; a body without a type is JSON.
 
         Raises:
             as `Auth.sign` and `Outbound.request`.
         """
-        answer, forget = await self._send(method, url, body, max_bytes)
+        answer, forget = await self._send(method, url, headers or {}, body, max_bytes)
         if answer.status == 401 and forget is not None:
             forget()
-            answer, _ = await self._send(method, url, body, max_bytes)
+            answer, _ = await self._send(method, url, headers or {}, body, max_bytes)
         return answer
 
     async def _send(
-        self, method: str, url: str, body: bytes | None, max_bytes: int | None
+        self,
+        method: str,
+        url: str,
+        others: Mapping[str, str],
+        body: bytes | None,
+        max_bytes: int | None,
     ) -> tuple[Answer, Callable[[], None] | None]:
-        headers = {**self._http.headers, "Accept-Encoding": "identity"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+        typed = {} if body is None else {"Content-Type": "application/json"}
+        headers = {**self._http.headers, "Accept-Encoding": "identity", **typed, **others}
         request = Request(method=method, url=url, headers=headers, body=body)
         signed = await self._auth.sign(request, self._caller)
         self._secrets = signed.secrets

@@ -17,6 +17,7 @@ import yaml
 
 from connectors import catalogue
 from connectors.manifest import METHODS
+from pipewright import records
 
 CHECKOUT = Path(__file__).parents[1]
 PLACE: Final = Path("docs/connectors")
@@ -75,28 +76,49 @@ def manifests() -> dict[str, Data]:
 
 def table(all_of_them: Mapping[str, Data]) -> str:
     """The page with all connectors."""
-    rows = [
-        [
-            f"[`{name}`]({name}.md)",
-            data["metadata"]["title"],
-            "yes" if "webhook" in data else "no",
-            _proof(data),
-            "yes" if "sync" in data else "no",
-            ", ".join(f"`{action}`" for action in data.get("actions", {})) or "none",
-            data["metadata"]["maturity"],
-        ]
-        for name, data in all_of_them.items()
-    ]
     return (
         HEAD
         + "# Connectors\n\n"
         + "An [Integration](../integration.md) names one of them. Each page tells how to connect it.\n\n"
-        + _table(["connector", "for", "webhook", "verification", "backfill", "actions", "maturity"], rows)
+        + "## CI systems\n\n"
+        + _table(
+            ["connector", "for", "webhook", "verification", "backfill", "actions", "maturity"],
+            _rows(all_of_them, category="ci"),
+        )
+        + "\n## Registries\n\n"
+        + _table(
+            ["connector", "for", "webhook", "verification", "tells of", "actions", "maturity"],
+            _rows(all_of_them, category="registry"),
+        )
         + "\n*Backfill* says whether `spec.sync` of an Integration can read runs and jobs of before it was\n"
         + "connected; what it cannot read can be [imported](../integration.md#importing-history).\n\n"
         + "*Maturity:*\n\n"
         + "".join(f"- `{word}`: {meaning}.\n" for word, meaning in MATURITY.items())
     )
+
+
+def _rows(all_of_them: Mapping[str, Data], *, category: str) -> list[list[str]]:
+    return [
+        [
+            f"[`{name}`]({name}.md)",
+            data["metadata"]["title"],
+            "yes" if "webhook" in data else "no",
+            _proof(data),
+            _changes(data) if category == "registry" else "yes" if "sync" in data else "no",
+            ", ".join(f"`{action}`" for action in data.get("actions", {})) or "none",
+            data["metadata"]["maturity"],
+        ]
+        for name, data in all_of_them.items()
+        if data["metadata"]["category"] == category
+    ]
+
+
+def _changes(data: Data) -> str:
+    """Which changes of artifacts a registry's webhook tells."""
+    hook = data["webhook"]
+    said = " ".join(rule["map"]["event"] for rule in hook["events"])
+    said += " ".join(word for table in hook.get("lookup", {}).values() for word in table.values())
+    return ", ".join(f"`{change}`" for change in records.ARTIFACT_CHANGES if change in said)
 
 
 def _proof(data: Data) -> str:
@@ -180,7 +202,11 @@ def _auth_keys(data: Data) -> list[list[str]]:
     auth = data["http"]["auth"]
     ways = auth if isinstance(auth, list) else [auth]
     return [
-        [value for option, value in way.items() if option == "field" or option.endswith("Field")]
+        [
+            value
+            for option, value in way.get("login", way).items()
+            if option == "field" or option.endswith("Field")
+        ]
         for way in ways
     ]
 
@@ -201,7 +227,7 @@ def _example(name: str, data: Data) -> str:
     needed = {key: config["properties"][key] for key in config.get("required", ())}
     if needed:
         spec["config"] = {key: field.get("examples", ["…"])[0] for key, field in needed.items()}
-    spec["projects"] = ["acme/shop"]
+    spec["projects"] = [data["metadata"].get("project", "acme/shop")]
     if "webhook" in data and "config" not in data["webhook"] and data["webhook"]["verify"]["kind"] == "none":
         spec["webhook"] = {"allowUnsigned": True}
     return str(
@@ -265,6 +291,8 @@ def _source(source: Data) -> str:
             return f"the header `{name}`"
         case {"expression": expression}:
             return f"`{' '.join(expression.split())}`"
+        case {"digestWithinMinutes": minutes}:
+            return f"the SHA-256 of the body and which {minutes} minutes it came in, as the system gives none"
         case _:
             return "the SHA-256 of the body, as the system gives none"
 
@@ -287,14 +315,15 @@ def _records(listing: Data) -> set[str]:
 def _actions(actions: Mapping[str, Data]) -> Iterator[str]:
     yield "A step of a [Workflow](../workflow.md) names one as `uses: <integration>/<action>`.\n"
     for name, action in actions.items():
-        method = next(method for method in METHODS if method in action)
+        method = next((method for method in METHODS if method in action), None)
+        way = f"One `{method.upper()}`" if method else "An operation of the OCI Distribution API"
         again = (
             "may be repeated"
             if action["idempotent"]
             else "is not repeated when nobody knows whether it was done"
         )
         yield f"### {name}\n"
-        yield f"{action['description']} One `{method.upper()}`, which {again}.\n"
+        yield f"{action['description']} {way}, which {again}.\n"
         needed = action["input"].get("required", ())
         yield _table(
             ["input", "needed", "meaning"],

@@ -44,7 +44,10 @@ class Action:
     title: str
     description: str
     method: str
-    path: Template
+    """Empty of an operation."""
+    path: Template | None
+    operation: str
+    """Of the OCI Distribution API (`oci.operations`); empty of one request."""
     idempotent: bool
     max_response_bytes: int | None
     """None: as `http` says."""
@@ -174,14 +177,15 @@ class _Reader(Compiler):
         return webhook.parse(data, self)
 
     def _action(self, name: str, data: Mapping[str, Any]) -> Action:
-        method = next(method for method in METHODS if method in data)
+        method = next((method for method in METHODS if method in data), "")
         at = f"actions.{name}"
         return Action(
             name=name,
             title=data["title"],
             description=data["description"],
             method=method.upper(),
-            path=self.template(data[method], f"{at}.{method}"),
+            path=self.template(data[method], f"{at}.{method}") if method else None,
+            operation=data.get("oci", ""),
             idempotent=data["idempotent"],
             max_response_bytes=data.get("maxResponseBytes"),
             done=frozenset(data.get("done", ())),

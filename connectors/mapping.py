@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from connectors.document import MappingError, Opened, WrongType, open_delivery, parse_body
@@ -51,8 +52,16 @@ class Delivery:
     event: str
 
 
-def identify(webhook: Webhook, opened: Opened, config: Mapping[str, Any] | None = None) -> Delivery:
+def identify(
+    webhook: Webhook,
+    opened: Opened,
+    config: Mapping[str, Any] | None = None,
+    *,
+    received_at: datetime | None = None,
+) -> Delivery:
     """Id and name of a delivery: by a header, an expression, or where there is none by the body's digest.
+
+    Where equal bodies count once in a while only, the digest goes with that part of the time of receipt.
 
     Raises:
         MappingError: what should name it is missing or no identifier.
@@ -60,10 +69,11 @@ def identify(webhook: Webhook, opened: Opened, config: Mapping[str, Any] | None 
     scope = None
     if webhook.delivery.expression or webhook.event.expression:
         scope = _bound(webhook, opened, webhook.identity_reads, config or {}, what="the delivery")
-    return Delivery(_delivery_id(webhook.delivery, opened, scope), _event_name(webhook, opened, scope))
+    found = _delivery_id(webhook.delivery, opened, scope, received_at)
+    return Delivery(found, _event_name(webhook, opened, scope))
 
 
-def _delivery_id(source: Source, opened: Opened, scope: Scope | None) -> str:
+def _delivery_id(source: Source, opened: Opened, scope: Scope | None, received_at: datetime | None) -> str:
     if source.expression is not None:
         found = _told(source, scope, "the delivery's id")
         if _DELIVERY_ID.fullmatch(found):
@@ -71,7 +81,9 @@ def _delivery_id(source: Source, opened: Opened, scope: Scope | None) -> str:
         # a URL, or two ids in one: what is no identifier of ours counts by its digest
         return f"sha256:{hashlib.sha256(found.encode('utf-8', 'surrogatepass')).hexdigest()}"
     if not source.header:
-        return f"sha256:{opened.digest}"
+        if not source.minutes or received_at is None:
+            return f"sha256:{opened.digest}"
+        return f"sha256:{opened.digest}:{int(received_at.timestamp()) // (60 * source.minutes)}"
     found = opened.headers.get(source.header, "")
     if not _DELIVERY_ID.fullmatch(found):
         raise MappingError(f"the header {source.header} must hold the delivery's id")

@@ -15,7 +15,7 @@ Reads = Mapping[str, "Reads"]
 """Field names to what is read below; nothing below means all of it."""
 
 
-TIMES: Final = frozenset({"queuedAt", "startedAt", "finishedAt"})
+TIMES: Final = frozenset({"queuedAt", "startedAt", "finishedAt", "at"})
 """Fields of a record that are times: providers write them in many ways."""
 
 
@@ -29,7 +29,7 @@ class RuleError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRule:
-    """What some JSON says about a run or a job, if anything."""
+    """What some JSON says about a run, a job or an artifact, if anything."""
 
     when: Condition | None
     """None: the rule is for all of it."""

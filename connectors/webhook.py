@@ -68,11 +68,13 @@ class Source:
 
     header: str = ""
     expression: Program | None = None
+    minutes: int = 0
+    """Of an id that is nowhere: equal bodies count once in so many minutes by the clock; 0: for good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule(RecordRule):
-    """What one kind of delivery says about a run or a job, or about each of a list of them."""
+    """What one kind of delivery says about a run, a job or an artifact, or about each of a list of them."""
 
     name: str
     each: Program | None
@@ -93,7 +95,7 @@ class Webhook:
     verify: AnyVerifier
     body: Body
     delivery: Source
-    """Nowhere: the id is the digest of the raw body."""
+    """Nowhere: the id is the digest of the raw body, perhaps with the time."""
     event: Source
     """Nowhere: all deliveries are of the one kind that the rules name."""
     lookup: Mapping[str, Mapping[str, str]]
@@ -238,7 +240,7 @@ class _Reader:
         if "expression" in data:
             found = self._compiler.program(data["expression"], self._environment, f"{at}.expression")
             return Source(expression=found)
-        return Source(header=data.get("header", "").lower())
+        return Source(header=data.get("header", "").lower(), minutes=data.get("digestWithinMinutes", 0))
 
     def _verify(self, data: Mapping[str, Any]) -> AnyVerifier:
         at = "webhook.verify"

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from dev import lock, places, prepare
+from dev import assets, lock, places, prepare
 from dev.problem import Problem
 from dev.progress import Progress
 from dev.stack import Stack
@@ -68,6 +68,7 @@ def _status(_: argparse.Namespace) -> int:
 
 def _assets(arguments: argparse.Namespace) -> int:
     prepare.everything(prepare.wanted(), Progress(), ray=not arguments.no_ray)
+    assets.binaries(assets.REGISTRY, Progress())  # only tests run it
     return 0
 
 

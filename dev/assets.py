@@ -46,6 +46,12 @@ VAULT = Family(
     packages={"vault": "github.com/hashicorp/vault"},
     about={"vault": "5 min"},
 )
+REGISTRY = Family(
+    name="registry",
+    module="github.com/distribution/distribution/v3",
+    packages={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
+    about={"registry": "2 min"},
+)
 
 _ENVTEST = Path("/usr/local/kubebuilder/bin")
 

@@ -6,7 +6,7 @@ only after that, so that nobody learns which names are taken.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
@@ -16,6 +16,7 @@ from gateway import lines as work
 from gateway.calls import Call, Name, may, parts_of
 from gateway.problems import Problem
 from gateway.schemas import (
+    ArtifactBody,
     DecisionBody,
     DeliveryAnswer,
     DeliveryBody,
@@ -28,8 +29,9 @@ from gateway.schemas import (
     RunToScore,
 )
 from ml import history as ml_history
-from pipewright.store import decisions, history, predictions
-from pipewright.store.records import Decision, Delivery, ModelPointer, Route, Scored
+from pipewright.records import SEVERITIES
+from pipewright.store import artifacts, decisions, history, predictions
+from pipewright.store.records import Artifact, Decision, Delivery, ModelPointer, Route, Scored
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
@@ -238,6 +240,54 @@ def _delivery(delivery: Delivery) -> DeliveryBody:
         received_at=delivery.received_at,
         outcome=delivery.outcome,
         reason=delivery.reason,
+    )
+
+
+@rest.get("/integrations/{name}/artifacts", tags=["integrations"], summary="List artifacts of a registry")
+async def list_artifacts(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "integrations", "artifacts"))],
+    repository: Annotated[str | None, Query(max_length=255, description="Only of this repository.")] = None,
+    event: Annotated[
+        Literal["published", "deleted", "scanned"] | None, Query(description="Only this change.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[ArtifactBody]:
+    """What the registry told of its artifacts: pushes, deletions and scans, last told first."""
+    route = _route(call, name)
+    before = cursors.number(cursor) if cursor else None
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        found = await artifacts.page(
+            conn,
+            integration=route.integration_uid,
+            repository=repository,
+            event=event,
+            limit=limit + 1,
+            before=before,
+        )
+    more = len(found) > limit
+    items = tuple(_artifact(artifact) for artifact in found[:limit])
+    return Page(items=items, next=str(found[limit - 1].id) if more else None)
+
+
+def _artifact(artifact: Artifact) -> ArtifactBody:
+    counts = {name: getattr(artifact, name) for name in SEVERITIES} if artifact.event == "scanned" else {}
+    return ArtifactBody.model_validate(
+        {
+            "event": artifact.event,
+            "project": artifact.project,
+            "repository": artifact.repository,
+            "tag": artifact.tag,
+            "digest": artifact.digest,
+            "media_type": artifact.media_type,
+            "actor": artifact.actor,
+            "at": artifact.at,
+            "outcome": artifact.outcome,
+            "vulnerabilities": counts,
+            "url": artifact.url,
+            "delivery": artifact.delivery_id,
+        }
     )
 
 

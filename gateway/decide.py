@@ -132,6 +132,7 @@ def run_name(verdict: Verdict, *, integration_uid: str, delivery_id: str) -> str
 
 def manifest(verdict: Verdict, event: Event, *, namespace: str, name: str) -> Mapping[str, Any]:
     """The WorkflowRun that a fired decision wants, by the `name` that `run_name` gave."""
+    run = {"runId": event.run.id, "attempt": event.run.attempt} if event.run is not None else {}
     return {
         "apiVersion": "pipewright.dev/v1alpha1",
         "kind": "WorkflowRun",
@@ -147,8 +148,7 @@ def manifest(verdict: Verdict, event: Event, *, namespace: str, name: str) -> Ma
                 "deliveryId": event.id,
                 "type": event.type,
                 "project": event.project,
-                "runId": event.run.id,
-                "attempt": event.run.attempt,
+                **run,
             },
         },
     }

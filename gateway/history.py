@@ -28,7 +28,7 @@ from gateway.metrics import Metrics
 from gateway.problems import Problem
 from ml.history import Outcome
 from pipewright import errors, events
-from pipewright.events import JobRecord, Record, RecordError, RunRecord
+from pipewright.events import ArtifactRecord, JobRecord, Record, RecordError, RunRecord
 from pipewright.ports import Clock
 from pipewright.runtime import logs, tracing
 from pipewright.store import history, imports
@@ -257,7 +257,10 @@ def _record(line: bytes, *, number: int, projects: Sequence[str], now: datetime)
 
 
 def _parsed(line: bytes) -> Record:
-    return events.parse_record(json.loads(line, parse_constant=_no_constant))
+    record = events.parse_record(json.loads(line, parse_constant=_no_constant))
+    if isinstance(record, ArtifactRecord):
+        raise RecordError("type", "must be 'run' or 'job'")
+    return record
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -266,7 +266,8 @@ class Hooks:
         """The document of a verified delivery, and which delivery it is."""
         try:
             opened = mapping.open_delivery(told.webhook, headers=headers, raw=body, parsed=parsed)
-            return opened, mapping.identify(told.webhook, opened, told.config)
+            now = self.clock.now()
+            return opened, mapping.identify(told.webhook, opened, told.config, received_at=now)
         except WrongType as refused:
             raise Problem(415, "WrongType", str(refused)) from None
         except MappingError as refused:

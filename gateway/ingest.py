@@ -1,6 +1,7 @@
 """Deliveries in one transaction of the tenant's database: history, lines, predictions, decisions, outbox.
 
     delivery (seen before: stop) → raw body → people → runs and jobs → lines of work → predictions → decisions
+                                                     → artifacts ──────────────────────────────────────┘
 
 Either all of it is there after the commit, or none. Whatever order deliveries come in and however often,
 the rows are the same: what is decided is read back from the merged rows, not from what this one said.
@@ -22,9 +23,12 @@ from gateway.forecasts import Book, Told
 from gateway.scoring import Models
 from ml.predict import Predictor
 from pipewright import events
-from pipewright.events import Event, JobRecord, Prediction, Record, RunRecord
-from pipewright.store import arrivals, decisions, history
+from pipewright.events import ArtifactRecord, Event, JobRecord, Prediction, Record, RunRecord
+from pipewright.store import arrivals, artifacts, decisions, history
 from pipewright.store.records import Attempt, Decision, Delivery, Route, Run, Trigger
+
+People = Mapping[str, Mapping[str, str]]
+"""Connector → login → surrogate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,12 @@ class Received:
         """What it says of jobs."""
         return [record for record in self.records if isinstance(record, JobRecord)]
 
-    def attempt(self, record: Record) -> Attempt:
+    @property
+    def artifacts(self) -> Sequence[ArtifactRecord]:
+        """What it says of artifacts."""
+        return [record for record in self.records if isinstance(record, ArtifactRecord)]
+
+    def attempt(self, record: RunRecord | JobRecord) -> Attempt:
         """The attempt that a record of it speaks of."""
         run = record.id if isinstance(record, RunRecord) else record.run
         return self.route.integration_uid, run, record.attempt
@@ -70,6 +79,10 @@ class Received:
     def deciding(self) -> Sequence[Record]:
         """The records that some trigger waits for."""
         return [it for it in self.records if decide.concerned(self.around.triggers, it.type)]
+
+    def asking(self) -> set[Attempt]:
+        """The attempts that they are about."""
+        return {self.attempt(it) for it in self.deciding() if not isinstance(it, ArtifactRecord)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +114,7 @@ def turns(received: Sequence[Received]) -> Iterator[Sequence[Received]]:
     keys, told, asked = set[arrivals.Key](), set[Attempt](), set[Attempt]()
     for each in received:
         tells = {each.attempt(run) for run in each.runs}
-        asks = {each.attempt(record) for record in each.deciding()}
+        asks = each.asking()
         if each.key in keys or tells & (told | asked) or asks & told:
             yield part
             part, keys, told, asked = [], set(), set(), set()
@@ -126,15 +139,17 @@ async def _follow(
     """What follows from deliveries that are new."""
     raw = [arrivals.Raw(delivery=it.delivery, body=it.body, headers=it.headers) for it in received]
     await arrivals.keep(conn, raw)
-    known = await _merge(conn, received)
+    people = await _people(conn, received)
+    known = await _merge(conn, received, people)
+    await _keep_artifacts(conn, received, people)
     told = {each.key: _told(each, known) for each in received}
-    asked = {each.attempt(record) for each in received for record in each.deciding()}
+    asked = {attempt for each in received for attempt in each.asking()}
     book = await forecasts.open_book(conn, [it for some in told.values() for it in some], asked=asked)
     wanted: list[decisions.Wanted] = []
     for each in received:
         for one in told[each.key]:
             await book.follow(one, models=models, now=each.delivery.received_at)
-        wanted += await _decide(each, known, book)
+        wanted += await _decide(each, known, book, people.get(each.route.connector, {}))
     await book.write(conn)
     fires = await decisions.keep(conn, wanted) if wanted else []
     made = {each.key: Stored() for each in received}
@@ -144,21 +159,28 @@ async def _follow(
     return made
 
 
-async def _merge(conn: psycopg.AsyncConnection, received: Sequence[Received]) -> Mapping[Attempt, Run]:
-    """Merge what the records say into what is known; the rows of the runs that somebody reads."""
+async def _people(conn: psycopg.AsyncConnection, received: Sequence[Received]) -> People:
+    """The people in the records."""
     logins: dict[str, set[str]] = {}
     for each in received:
-        logins.setdefault(each.route.connector, set()).update(run.actor for run in each.runs)
-    actors = {
+        named = {record.actor for record in (*each.runs, *each.artifacts)}
+        logins.setdefault(each.route.connector, set()).update(named)
+    return {
         provider: await history.surrogates(conn, provider=provider, logins=names)
         for provider, names in sorted(logins.items())
     }
+
+
+async def _merge(
+    conn: psycopg.AsyncConnection, received: Sequence[Received], people: People
+) -> Mapping[Attempt, Run]:
+    """Merge what the records say into what is known; the rows of the runs that somebody reads."""
     runs = [
         history.run_row(
             run,
             integration=each.route.integration_uid,
             seen_at=each.delivery.received_at,
-            actors=actors[each.route.connector],
+            actors=people[each.route.connector],
         )
         for each in received
         for run in each.runs
@@ -168,10 +190,12 @@ async def _merge(conn: psycopg.AsyncConnection, received: Sequence[Received]) ->
         for each in received
         for job in each.jobs
     ]
-    attempts = [each.attempt(record) for each in received for record in each.records]
+    attempts = [each.attempt(record) for each in received for record in (*each.runs, *each.jobs)]
+    if not attempts:
+        return {}
     await history.lock_runs(conn, {(integration, run) for integration, run, _ in attempts})
     await history.merge_rows(conn, runs=runs, jobs=jobs)
-    read = {each.attempt(it) for each in received for it in (*each.runs, *each.deciding())}
+    read = {attempt for each in received for attempt in (*map(each.attempt, each.runs), *each.asking())}
     return await history.find_attempts(conn, read) if read else {}
 
 
@@ -182,12 +206,15 @@ def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
     ]
 
 
-async def _decide(received: Received, known: Mapping[Attempt, Run], book: Book) -> list[decisions.Wanted]:
+async def _decide(
+    received: Received, known: Mapping[Attempt, Run], book: Book, people: Mapping[str, str]
+) -> list[decisions.Wanted]:
     """What each workflow decides on the delivery: of its records one that fires, else the first."""
     verdicts: dict[str, tuple[decide.Verdict, Event, Prediction | None]] = {}
     for record in received.deciding():
-        event = _event(record, received, known)
-        prediction = forecasts.as_prediction(book.of(received.attempt(record)))
+        event, prediction = _event(record, received, known, people), None
+        if not isinstance(record, ArtifactRecord):
+            prediction = forecasts.as_prediction(book.of(received.attempt(record)))
         for verdict in decide.decide(received.around.triggers, event, prediction):
             before = verdicts.get(verdict.workflow_uid)
             if before is None or (verdict.fired and not before[0].fired):
@@ -196,9 +223,30 @@ async def _decide(received: Received, known: Mapping[Attempt, Run], book: Book) 
     return [_wanted(received, *found) for found in verdicts.values()]
 
 
-def _event(record: Record, received: Received, known: Mapping[Attempt, Run]) -> Event:
+async def _keep_artifacts(
+    conn: psycopg.AsyncConnection, received: Sequence[Received], people: People
+) -> None:
+    """Keep what the records say of artifacts."""
+    for each in received:
+        if each.artifacts:
+            await artifacts.keep(
+                conn, each.artifacts, delivery=each.delivery, actors=people[each.route.connector]
+            )
+
+
+def _event(
+    record: Record, received: Received, known: Mapping[Attempt, Run], people: Mapping[str, str]
+) -> Event:
     """The event that a record is, people as surrogates."""
     delivery, name = received.delivery.delivery_id, received.route.integration
+    if isinstance(record, ArtifactRecord):
+        return events.artifact_event(
+            record,
+            id=delivery,
+            integration=name,
+            received_at=received.delivery.received_at,
+            actor=people.get(record.actor, ""),
+        )
     found = known.get(received.attempt(record))
     if isinstance(record, RunRecord):
         assert found is not None, "a run that was merged is there"

@@ -95,6 +95,23 @@ class DeliveryBody(_Body):
     reason: str = Field(description="Why it was ignored; empty when it was stored.")
 
 
+class ArtifactBody(_Body):
+    """A change of an artifact, as its registry told it."""
+
+    event: Literal["published", "deleted", "scanned"]
+    project: str
+    repository: str = Field(description="As the registry's API takes it, without the registry's address.")
+    tag: str
+    digest: str = Field(description="Empty where the registry does not tell.")
+    media_type: str
+    actor: str = Field(description="A surrogate, or empty.")
+    at: datetime = Field(description="When it happened; when it was received if the registry tells none.")
+    outcome: str = Field(description="Of a scan: success, or error if it came to no end.")
+    vulnerabilities: dict[str, int] = Field(description="What a scan found, by severity; else empty.")
+    url: str
+    delivery: str = Field(description="The provider's id of the delivery.")
+
+
 class ImportedBody(_Body):
     """How much was imported."""
 

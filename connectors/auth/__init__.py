@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from connectors.auth.caller import Auth, Caller, Options, Request, Signed, Text
+from connectors.auth.distribution import Distribution
 from connectors.auth.github_app import GitHubApp
 from connectors.auth.google import GoogleServiceAccount
 from connectors.auth.oauth2 import ClientCredentials
@@ -30,6 +31,7 @@ KINDS: Final[Mapping[str, Callable[[Options, Text], Auth]]] = {
     "sigv4": SigV4.parse,
     "googleServiceAccount": GoogleServiceAccount.parse,
     "githubApp": GitHubApp.parse,
+    "distribution": Distribution.parse,
     "none": Anonymous.parse,
 }
 """How a kind is made of a manifest's options, by its name."""

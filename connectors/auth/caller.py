@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from connectors import waits
 from connectors.auth.tokens import Grant, Tokens
-from connectors.outbound import NotAnswered, Outbound
+from connectors.outbound import Answer, NotAnswered, Outbound
 from pipewright import errors
 from pipewright.expressions import EvaluationError, Scope, Template
 from pipewright.ports import Clock, Secret
@@ -20,6 +20,8 @@ from pipewright.ports import Clock, Secret
 MAX_GRANT: Final = 64 * 1024
 """Bytes of an answer with a token."""
 _HEADER_SAFE: Final = re.compile(r"[!-~]{1,4096}")
+_GRANTED: Final = re.compile(r"[!-~]{1,16384}")
+"""A token that says in itself what it allows is long."""
 _OAUTH_ERROR: Final = re.compile(r"[a-z_]{1,40}")
 
 Options = Mapping[str, Any]
@@ -131,9 +133,17 @@ class Caller:
         )
 
     async def exchange(
-        self, url: str, *, headers: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> Mapping[str, Any]:
         """Ask for a token, through the same guard as every request; gives the JSON object that answers.
+
+        What is sent is the form or the body, if either is there.
 
         Raises:
             errors.Stalled: the credentials were refused.
@@ -144,10 +154,10 @@ class Caller:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         try:
             answer = await self.client.request(
-                "POST",
+                method,
                 url,
                 headers=sent | dict(headers or {}),
-                body=urlencode(form).encode() if form is not None else None,
+                body=urlencode(form).encode() if form is not None else body,
                 timeout=self.timeout,
                 max_bytes=MAX_GRANT,
             )
@@ -155,11 +165,7 @@ class Caller:
             # what was to be done with the token was not even sent
             raise errors.Unreachable(lost.message) from None
         status, found = answer.status, _object(answer.body)
-        if status in waits.NOT_DONE:
-            wait = waits.retry_after(answer.headers.get("retry-after", ""), self.clock.now())
-            raise errors.Waiting(
-                "ProviderBusy", f"{self.title} grants no token now (status {status})", after=wait
-            )
+        self.check_busy(answer)
         if 400 <= status < 500:
             told = found.get("error")
             why = f", {told}" if isinstance(told, str) and _OAUTH_ERROR.fullmatch(told) else ""
@@ -168,13 +174,25 @@ class Caller:
             raise errors.Unreachable(f"{self.title} gave no token, but status {status}")
         return found
 
+    def check_busy(self, answer: Answer) -> None:
+        """Return unless the answer asks to wait.
+
+        Raises:
+            errors.Waiting: it does.
+        """
+        if answer.status in waits.NOT_DONE:
+            wait = waits.retry_after(answer.headers.get("retry-after", ""), self.clock.now())
+            raise errors.Waiting(
+                "ProviderBusy", f"{self.title} grants no token now (status {answer.status})", after=wait
+            )
+
     def granted(self, value: object) -> Secret:
         """The token in an answer.
 
         Raises:
             errors.Unreachable: it is none.
         """
-        if not isinstance(value, str) or not _HEADER_SAFE.fullmatch(value):
+        if not isinstance(value, str) or not _GRANTED.fullmatch(value):
             raise errors.Unreachable(f"{self.title} answered the request for a token without one")
         return Secret(value)
 

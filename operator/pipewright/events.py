@@ -1,9 +1,10 @@
 """What happens in a CI system, in one vocabulary: the value that every room hands on.
 
-The types are the subject and predicate of CDEvents (pipelineRun, taskRun); a taskRun is a provider's job. A
-record (`pipewright.records`) is what a provider said; an event is a record in its surroundings: which
-delivery, which integration, which run. People appear in a record under their provider's login, and in an
-event only under the surrogate that the store gave them.
+The types are the subject and predicate of CDEvents (pipelineRun, taskRun, artifact); a taskRun is a
+provider's job. For a scan of an artifact CDEvents has no word: `artifact.scanned` is ours. A record
+(`pipewright.records`) is what a provider said; an event is a record in its surroundings: which delivery,
+which integration, which run. People appear in a record under their provider's login, and in an event only
+under the surrogate that the store gave them.
 
 The JSON forms are camelCase with RFC 3339 times in UTC; a field without a value is left out.
 """
@@ -23,6 +24,7 @@ from pipewright.records import (
     OUTCOMES,
     PHASES,
     TYPES,
+    ArtifactRecord,
     Band,
     EventType,
     JobRecord,
@@ -40,6 +42,8 @@ __all__ = [
     "OUTCOMES",
     "PHASES",
     "TYPES",
+    "ArtifactRecord",
+    "ArtifactRef",
     "Band",
     "Event",
     "EventType",
@@ -53,6 +57,8 @@ __all__ = [
     "Retry",
     "RunRecord",
     "RunRef",
+    "Scan",
+    "artifact_event",
     "encode",
     "event_from_json",
     "job_event",
@@ -86,8 +92,32 @@ class JobRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRef:
+    """The artifact that an artifact event is about; what the registry did not tell is empty."""
+
+    repository: str
+    """As the actions of its connector take it."""
+    tag: str
+    digest: str
+    media_type: str
+    url: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """How many vulnerabilities a scan of an artifact found, by how grave they are."""
+
+    critical: int
+    high: int
+    medium: int
+    low: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a run or a job, as workflows see it."""
+    """Something that happened to a run, a job or an artifact, as workflows see it."""
 
     type: EventType
     id: str
@@ -103,11 +133,19 @@ class Event:
     """A surrogate, or empty."""
     outcome: Outcome
     """Empty until finished."""
-    run: RunRef
+    run: RunRef | None
+    """None of an artifact."""
     job: JobRef | None
     queued_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    artifact: ArtifactRef | None = None
+    scan: Scan | None = None
+
+
+_OF_RUNS: Final = frozenset(
+    {"pipeline", "branch", "sha", "trigger", "run", "job", "queued_at", "started_at", "finished_at"}
+)
 
 
 def lacks(event_type: EventType) -> frozenset[str]:
@@ -116,10 +154,12 @@ def lacks(event_type: EventType) -> frozenset[str]:
     `queued_at` counts as always there: readers fall back to the start where a provider does not tell.
     """
     subject, _, phase = event_type.partition(".")
+    if subject == "artifact":
+        return _OF_RUNS if phase == "scanned" else _OF_RUNS | {"outcome", "scan"}
     missing = {"queued": {"started_at", "finished_at", "outcome"}, "started": {"finished_at", "outcome"}}.get(
         phase, set()
     )
-    return frozenset(missing | ({"job"} if subject == "pipelinerun" else set()))
+    return frozenset(missing | {"artifact", "scan"} | ({"job"} if subject == "pipelinerun" else set()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +236,44 @@ def job_event(
     )
 
 
+def artifact_event(
+    record: ArtifactRecord,
+    *,
+    id: str,  # noqa: A002 - the field's name
+    integration: str,
+    received_at: datetime,
+    actor: str = "",
+) -> Event:
+    """The event that an artifact's record is; untold, its time is that of receipt."""
+    scan = Scan(**{name: getattr(record, name) for name in records.SEVERITIES})
+    return Event(
+        type=record.type,
+        id=id,
+        integration=integration,
+        project=record.project,
+        pipeline="",
+        branch="",
+        sha="",
+        trigger="",
+        actor=actor,
+        outcome=record.outcome,
+        run=None,
+        job=None,
+        queued_at=None,
+        started_at=None,
+        finished_at=None,
+        artifact=ArtifactRef(
+            repository=record.repository,
+            tag=record.tag,
+            digest=record.digest,
+            media_type=record.media_type,
+            url=record.url,
+            at=record.at or received_at,
+        ),
+        scan=scan if record.event == "scanned" else None,
+    )
+
+
 # --- JSON --------------------------------------------------------------------------------------------------
 
 
@@ -256,4 +334,5 @@ def _typed(hint: Any, value: object, *, where: str) -> Any:
     return value
 
 
-_HINTS: Final = {cls: typing.get_type_hints(cls) for cls in (Event, RunRef, JobRef, Prediction, Retry)}
+_CLASSES: Final = (Event, RunRef, JobRef, ArtifactRef, Scan, Prediction, Retry)
+_HINTS: Final = {cls: typing.get_type_hints(cls) for cls in _CLASSES}

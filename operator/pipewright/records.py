@@ -1,6 +1,6 @@
-"""What one delivery, or one line of an imported history, says about a provider's run or job: the records.
+"""What one delivery, or one line of an imported history, says about a run, a job or an artifact: the records.
 
-    provider's payload ──connector──► RunRecord | JobRecord ──store──► Event (+ Prediction) ──► conditions
+    provider's payload ──connector──► RunRecord | JobRecord | ArtifactRecord ──store──► Event ──► conditions
 
 This is the strict border: whatever comes from outside becomes a record by `parse_record` or is refused with
 the field named. `pipewright.events` goes on from here and offers these names too.
@@ -28,11 +28,18 @@ EventType = Literal[
     "taskrun.queued",
     "taskrun.started",
     "taskrun.finished",
+    "artifact.published",
+    "artifact.deleted",
+    "artifact.scanned",
 ]
+ArtifactChange = Literal["published", "deleted", "scanned"]
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 OUTCOMES: Final[tuple[Outcome, ...]] = tuple(outcome for outcome in get_args(Outcome) if outcome)
 TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
+ARTIFACT_CHANGES: Final[tuple[ArtifactChange, ...]] = get_args(ArtifactChange)
+SEVERITIES: Final = ("critical", "high", "medium", "low", "unknown")
+"""How grave a vulnerability is, worst first; `unknown` are also those that a scanner calls negligible."""
 
 TEXT_LIMITS: Final[Mapping[str, int]] = {
     "project": 200,
@@ -46,6 +53,10 @@ TEXT_LIMITS: Final[Mapping[str, int]] = {
     "name": 512,
     "runner": 255,
     "url": 2048,
+    "repository": 255,
+    "tag": 128,
+    "digest": 135,
+    "mediaType": 128,
 }
 """The longest text of each field of a record, in characters. Longer ones are refused, never cut."""
 
@@ -55,6 +66,7 @@ MAX_NUMBER: Final = 2**53
 MAX_ATTEMPT: Final = 10_000
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_DIGEST = re.compile(r"[a-z0-9]+([+._-][a-z0-9]+)*:[0-9a-zA-Z=_-]{32,}")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _CAMEL = re.compile(r"_([a-z])")
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -142,12 +154,53 @@ class JobRecord:
         return typing.cast("EventType", f"taskrun.{self.phase}")
 
 
-Record = RunRecord | JobRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRecord:
+    """What a registry says about a container image, or another artifact, in one of its repositories.
 
-_KINDS: Final[Mapping[str, type[RunRecord] | type[JobRecord]]] = {"run": RunRecord, "job": JobRecord}
+    It has a tag, a digest or both: some registries tell only one. The counts are of vulnerabilities that a
+    scan found; a scan that did not come to its end has the outcome `error` and no counts.
+    """
+
+    event: ArtifactChange
+    project: str
+    """What an Integration's `projects` name; registries differ in what belongs to it."""
+    repository: str
+    """As the registry's API takes it, without the registry's address."""
+    tag: str = ""
+    digest: str = ""
+    """Such as sha256:…"""
+    media_type: str = ""
+    actor: str = ""
+    """The person's login at the registry: personal data; the store turns it into a surrogate."""
+    at: datetime | None = None
+    """None where the registry does not tell: it was received then."""
+    outcome: Outcome = ""
+    """Of a scan."""
+    critical: int = 0
+    high: int = 0
+    medium: int = 0
+    low: int = 0
+    unknown: int = 0
+    url: str = ""
+
+    @property
+    def type(self) -> EventType:
+        """The type of the event that this record is."""
+        return typing.cast("EventType", f"artifact.{self.event}")
+
+
+Record = RunRecord | JobRecord | ArtifactRecord
+
+_KINDS: Final[Mapping[str, type[RunRecord] | type[JobRecord] | type[ArtifactRecord]]] = {
+    "run": RunRecord,
+    "job": JobRecord,
+    "artifact": ArtifactRecord,
+}
 _REQUIRED: Final[Mapping[str, frozenset[str]]] = {
     "run": frozenset({"project", "pipeline", "id", "attempt"}),
     "job": frozenset({"project", "run", "id", "name", "attempt"}),
+    "artifact": frozenset({"event", "project", "repository"}),
 }
 _NAMES: Final[Mapping[str, Mapping[str, str]]] = {
     kind: {camel(field.name): field.name for field in dataclasses.fields(cls)} for kind, cls in _KINDS.items()
@@ -168,12 +221,13 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
         raise RecordError("record", f"must be a JSON object, got {kind_of(mapping)}")
     kind = mapping.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise RecordError("type", "must be 'run' or 'job'")
+        raise RecordError("type", f"must be one of {', '.join(_KINDS)}")
     names = _NAMES[kind]
     for given in mapping:
         if given != "type" and given not in names:
+            one = "an artifact" if kind == "artifact" else f"a {kind}"
             raise RecordError(
-                shown(given), f"is not a field of a {kind} record; it has type, {', '.join(names)}"
+                shown(given), f"is not a field of {one} record; it has type, {', '.join(names)}"
             )
     required = _REQUIRED[kind]
     values = dict.fromkeys(names.values())
@@ -183,8 +237,11 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
             values[field] = _value(name, value, required=name in required)
         elif name in required:
             raise RecordError(name, "is required")
-    values["phase"] = values["phase"] or _phase_of(values)
-    _check_phase(values, kind=kind, partial=partial)
+    if kind == "artifact":
+        _check_artifact(values)
+    else:
+        values["phase"] = values["phase"] or _phase_of(values)
+        _check_phase(values, kind=kind, partial=partial)
     return _KINDS[kind](**{field: value for field, value in values.items() if value is not None})
 
 
@@ -197,15 +254,15 @@ def not_from_the_future(record: Record, *, now: datetime) -> None:
     Raises:
         RecordError: names the first of the record's times that is later than `now` by more than `AHEAD`.
     """
-    for field in ("queued_at", "started_at", "finished_at"):
-        moment: datetime | None = getattr(record, field)
+    for field in ("queued_at", "started_at", "finished_at", "at"):
+        moment: datetime | None = getattr(record, field, None)
         if moment is not None and moment > now + AHEAD:
             raise RecordError(camel(field), f"lies in the future: it is {format_time(now)} here")
 
 
 def record_json(record: Record) -> dict[str, Any]:
     """The JSON form of a record, as `parse_record` reads it."""
-    kind = "run" if isinstance(record, RunRecord) else "job"
+    kind = next(name for name, cls in _KINDS.items() if isinstance(record, cls))
     return {"type": kind, **json_value(record)}
 
 
@@ -217,9 +274,11 @@ def _value(name: str, value: object, *, required: bool) -> Any:
             return word(name, value, PHASES)
         case "outcome":
             return None if value == "" else word(name, value, OUTCOMES)
+        case "event":
+            return word(name, value, ARTIFACT_CHANGES)
         case "attempt":
             return _integer(name, value, low=1, high=MAX_ATTEMPT)
-        case "number":
+        case "number" | "critical" | "high" | "medium" | "low" | "unknown":
             return _integer(name, value, low=0, high=MAX_NUMBER)
         case "labels":
             return _labels(value)
@@ -247,6 +306,19 @@ def _check_phase(values: Mapping[str, Any], *, kind: str, partial: bool) -> None
         for field in ("outcome", "finished_at"):
             if values[field] is not None:
                 raise RecordError(camel(field), f"only a finished {kind} has it, this one is {phase}")
+
+
+def _check_artifact(values: Mapping[str, Any]) -> None:
+    if not values["tag"] and not values["digest"]:
+        raise RecordError("digest", "an artifact has a tag, a digest or both")
+    if values["digest"] and not _DIGEST.fullmatch(values["digest"]):
+        raise RecordError("digest", "must be a digest such as sha256:… with its hexadecimal characters")
+    if values["event"] != "scanned":
+        for field in ("outcome", *SEVERITIES):
+            if values[field]:
+                raise RecordError(field, f"only a scan has it, this artifact was {values['event']}")
+    elif values["outcome"] is None:
+        raise RecordError("outcome", "is required of a scan")
 
 
 def _text(name: str, value: object, *, required: bool = False, limit: int | None = None) -> str:

@@ -38,6 +38,8 @@ _ROWS: dict[str, LiteralString] = {
     " finished_at, seen_at) VALUES (%(id)s, %(id)s, 1, 'p', 'p', 'finished', %(at)s, %(at)s)",
     "jobs": "INSERT INTO pipewright.jobs (integration, provider_id, run_id, attempt, project, name, phase,"
     " seen_at) VALUES (%(id)s, %(id)s, 'r', 1, 'p', 'n', 'started', %(at)s)",
+    "artifacts": "INSERT INTO pipewright.artifacts (integration, event, project, repository, tag, at,"
+    " delivery_id, seen_at) VALUES (%(id)s, 'published', 'p', 'p', 'v1', %(at)s, 'd', %(at)s)",
     "predictions": "INSERT INTO pipewright.predictions (integration, provider_id, attempt, kind,"
     " probability, band, model_version, scored_at) VALUES (%(id)s, 'x', 1, 'run', 0.5, 'low', 'm', %(at)s)",
     "deliveries": "INSERT INTO pipewright.deliveries (integration, delivery_id, received_at, event, outcome)"

@@ -16,9 +16,12 @@ pytestmark = [
     pytest.mark.parametrize("postgres_server", ["own", throwaway.OLDER], indirect=True, scope="session"),
 ]
 
-HISTORY = ("actors", "runs", "jobs", "deliveries", "events", "lines", "predictions", "decisions", "outbox")
+HISTORY = (
+    "actors", "runs", "jobs", "artifacts", "deliveries", "events", "lines", "predictions", "decisions",
+    "outbox",
+)  # fmt: skip
 JOURNAL = ("workflow_runs", "run_steps", "trainings")
-VIEWS = ("runs", "jobs", "predictions", "decisions", "workflow_runs", "run_steps")
+VIEWS = ("runs", "jobs", "artifacts", "predictions", "decisions", "workflow_runs", "run_steps")
 EVERY_TABLE = (*HISTORY, *JOURNAL, "schema_version")
 
 

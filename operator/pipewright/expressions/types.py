@@ -28,7 +28,11 @@ _WRAPPERS: Final = {
     int: ".google.protobuf.Int64Value",
     float: ".google.protobuf.DoubleValue",
 }
-_NAMES: Final[Mapping[type, str]] = {events.RunRef: "Run", events.JobRef: "Job"}
+_NAMES: Final[Mapping[type, str]] = {
+    events.RunRef: "Run",
+    events.JobRef: "Job",
+    events.ArtifactRef: "Artifact",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +53,20 @@ def _build() -> descriptor_pool.DescriptorPool:
     shared = _file("shared", package="")
     _message(shared, "Run", events.RunRef)
     _message(shared, "Job", events.JobRef)
+    _message(shared, "Artifact", events.ArtifactRef)
+    _message(shared, "Scan", events.Scan)
     _message(shared, "Retry", events.Retry, nullable=True)
     _message(shared, "Prediction", events.Prediction, nullable=True)
     _step(shared)
     pool.Add(shared)
-    for subject in ("pipelinerun", "taskrun"):
-        file = _file(subject, package=subject)
-        file.dependency.append(shared.name)
-        for phase in events.PHASES:
-            event_type = typing.cast("events.EventType", f"{subject}.{phase}")
-            _message(file, phase, events.Event, without=events.lacks(event_type))
+    files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+    for event_type in events.TYPES:
+        subject, _, phase = event_type.partition(".")
+        if subject not in files:
+            files[subject] = _file(subject, package=subject)
+            files[subject].dependency.append(shared.name)
+        _message(files[subject], phase, events.Event, without=events.lacks(event_type))
+    for file in files.values():
         pool.Add(file)
     return pool
 
@@ -127,7 +135,7 @@ POOL: Final = _build()
 
 _CLASSES: Final = {
     name: message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
-    for name in ("Run", "Job", "Retry", "Prediction", "Step", *events.TYPES)
+    for name in ("Run", "Job", "Artifact", "Scan", "Retry", "Prediction", "Step", *events.TYPES)
 }
 
 

@@ -65,6 +65,34 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A change of an artifact, as its registry told it."""
+
+    id: int
+    integration: str
+    event: str
+    project: str
+    repository: str
+    tag: str
+    digest: str
+    media_type: str
+    actor: str
+    """A surrogate, or empty."""
+    at: datetime
+    """When it happened; when it was received if the registry tells none."""
+    outcome: str
+    """Of a scan."""
+    critical: int
+    high: int
+    medium: int
+    low: int
+    unknown: int
+    url: str
+    delivery_id: str
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """What the model said of an attempt: that it fails (`run`), or that another attempt would (`retry`)."""
 

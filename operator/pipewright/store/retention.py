@@ -37,6 +37,7 @@ _BATCHES: dict[str, LiteralString] = {
     # an imported run ended long before it was seen: it is kept as long as any other from then on
     "jobs": "greatest(finished_at, seen_at) < %(before)s",
     "runs": "greatest(finished_at, seen_at) < %(before)s",
+    "artifacts": "greatest(at, seen_at) < %(before)s",
     "decisions": "decided_at < %(before)s",
     "outbox": "dispatched_at < %(before)s",
     "deliveries": "received_at < %(before)s",
@@ -47,11 +48,13 @@ _BATCHES: dict[str, LiteralString] = {
 }
 _LOCK_ACTORS: LiteralString = """
 SELECT id FROM pipewright.actors WHERE NOT EXISTS (SELECT FROM pipewright.runs WHERE actor = actors.id)
+AND NOT EXISTS (SELECT FROM pipewright.artifacts WHERE actor = actors.id)
 LIMIT %s FOR UPDATE SKIP LOCKED
 """
 _DELETE_ACTORS: LiteralString = """
 DELETE FROM pipewright.actors WHERE id = ANY(%s)
 AND NOT EXISTS (SELECT FROM pipewright.runs WHERE actor = actors.id)
+AND NOT EXISTS (SELECT FROM pipewright.artifacts WHERE actor = actors.id)
 """
 
 
@@ -102,7 +105,7 @@ async def _delete(conn: psycopg.AsyncConnection, table: str, *, before: datetime
 
 
 async def _delete_actors(conn: psycopg.AsyncConnection, *, most: int) -> int:
-    """People of whom no run is left. Locked first, and looked at again: a run may just have come.
+    """People of whom no run and no artifact is left. Locked first, and looked at again: one may have come.
 
     Whoever is being written about is locked by `history.surrogates`, and passed over.
     """

@@ -9,6 +9,7 @@ ROUTES = [
     ("GET", "models/run-failure/predictions", "get models/predictions"),
     ("GET", "workflows/heal/decisions", "get workflows/decisions"),
     ("GET", "integrations/github/deliveries", "get integrations/deliveries"),
+    ("GET", "integrations/github/artifacts", "get integrations/artifacts"),
     ("POST", "integrations/github/history", "create integrations/history"),
 ]
 RUN = {"project": "acme/shop", "pipeline": "ci", "branch": "main", "trigger": "push", "sha": "a" * 40}
@@ -204,6 +205,7 @@ async def test_openapi_names_every_route_and_how_to_authenticate(world):
     found = (await world.ask("GET", "/openapi.json")).body
     assert sorted(found["paths"]) == [
         "/hooks/{hook_id}",
+        "/v1/namespaces/{namespace}/integrations/{name}/artifacts",
         "/v1/namespaces/{namespace}/integrations/{name}/deliveries",
         "/v1/namespaces/{namespace}/integrations/{name}/history",
         "/v1/namespaces/{namespace}/models/{name}/predictions",

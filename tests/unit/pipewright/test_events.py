@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipewright import events
-from pipewright.events import Event, JobRecord, JobRef, Prediction, RecordError, Retry, RunRecord, RunRef
+from pipewright.events import (
+    ArtifactRecord,
+    ArtifactRef,
+    Event,
+    JobRecord,
+    JobRef,
+    Prediction,
+    RecordError,
+    Retry,
+    RunRecord,
+    RunRef,
+    Scan,
+)  # fmt: skip
 
 RUN: dict[str, Any] = {
     "type": "run",
@@ -44,14 +56,34 @@ JOB: dict[str, Any] = {
 }
 
 
+ARTIFACT: dict[str, Any] = {
+    "type": "artifact",
+    "event": "scanned",
+    "project": "acme/shop",
+    "repository": "acme/shop",
+    "tag": "v1",
+    "digest": "sha256:" + "a" * 64,
+    "mediaType": "application/vnd.oci.image.index.v1+json",
+    "actor": "ada",
+    "at": "2026-05-04T09:06:20Z",
+    "outcome": "success",
+    "critical": 2,
+    "high": 1,
+    "medium": 0,
+    "low": 0,
+    "unknown": 3,
+    "url": "https://harbor.example.com/acme/shop",
+}
+
+
 def without(record: dict[str, Any], *fields: str) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in fields}
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "a list is no record": ([], "record: must be a JSON object, got a list"),
-    "a record has a type": (without(RUN, "type"), "type: must be 'run' or 'job'"),
-    "a type is a text": ({**RUN, "type": ["run"]}, "type: must be 'run' or 'job'"),
+    "a record has a type": (without(RUN, "type"), "type: must be one of run, job, artifact"),
+    "a type is a text": ({**RUN, "type": ["run"]}, "type: must be one of run, job, artifact"),
     "an unknown field is refused": ({**RUN, "colour": 1}, "'colour': is not a field of a run record"),
     "a run has a pipeline": (without(RUN, "pipeline"), "pipeline: is required"),
     "a required text is not empty": ({**RUN, "project": " "}, "project: must not be empty"),
@@ -221,14 +253,79 @@ def test_a_job_may_come_before_its_run() -> None:
     assert (event.type, event.pipeline, event.run.id) == ("taskrun.finished", "", "8810002")
 
 
+def test_an_artifact_survives_json_and_knows_its_type() -> None:
+    record = events.parse_record(ARTIFACT)
+    assert record.type == "artifact.scanned"
+    assert events.record_json(record) == ARTIFACT
+    pushed = {"type": "artifact", "event": "published", "project": "p/q", "repository": "q", "tag": "v1"}
+    assert events.parse_record(pushed).type == "artifact.published"
+
+
+NO_ARTIFACTS: dict[str, tuple[dict[str, Any], str]] = {
+    "neither tag nor digest": ({"tag": "", "digest": ""}, "digest: an artifact has a tag, a digest or both"),
+    "a digest that is none": ({"digest": "latest"}, "digest: must be a digest such as sha256:"),
+    "a change that there is not": ({"event": "pulled"}, "event: must be one of published, deleted, scanned"),
+    "no change": ({"event": None}, "event: is required"),
+    "no repository": ({"repository": " "}, "repository: must not be empty"),
+    "a tag that is too long": ({"tag": "v" * 129}, "tag: must have at most 128 characters"),
+    "a scan without an outcome": ({"outcome": ""}, "outcome: is required of a scan"),
+    "a push with an outcome": ({"event": "published"}, "outcome: only a scan has it"),
+    "a deletion with counts": ({"event": "deleted", "outcome": ""}, "critical: only a scan has it"),
+    "fewer than none": ({"low": -1}, "low: must be between 0 and"),
+    "a count that is a text": ({"high": "1"}, "high: must be a whole number"),
+    "a time that is none": ({"at": "soon"}, "at: must be an RFC 3339 time"),
+    "a field of a run": ({"phase": "finished"}, "'phase': is not a field of an artifact record"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), NO_ARTIFACTS.values(), ids=NO_ARTIFACTS.keys())
+def test_what_is_no_artifact_is_refused_with_the_field(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecordError) as refused:
+        events.parse_record({**ARTIFACT, **change})
+    assert str(refused.value).startswith(message)
+
+
+def test_an_artifact_is_not_from_the_future() -> None:
+    record = events.parse_record(ARTIFACT)
+    events.not_from_the_future(record, now=datetime(2026, 5, 4, 9, 0, tzinfo=UTC))
+    with pytest.raises(RecordError, match="at: lies in the future"):
+        events.not_from_the_future(record, now=datetime(2026, 5, 4, 7, 0, tzinfo=UTC))
+
+
+def test_an_artifacts_event_has_what_it_tells_and_no_run() -> None:
+    received = datetime(2026, 5, 4, 9, 7, tzinfo=UTC)
+    told: dict[str, Any] = {"id": "d-1", "integration": "harbor", "received_at": received, "actor": "p_19"}
+    record = events.parse_record(ARTIFACT)
+    assert isinstance(record, ArtifactRecord)
+    event = events.artifact_event(record, **told)
+    assert (event.type, event.run, event.job, event.actor) == ("artifact.scanned", None, None, "p_19")
+    assert event.scan == Scan(critical=2, high=1, medium=0, low=0, unknown=3)
+    assert event.artifact is not None
+    assert event.artifact.at == datetime(2026, 5, 4, 9, 6, 20, tzinfo=UTC)
+    assert events.event_from_json(events.encode(event)) == event
+    counts = dict.fromkeys(("critical", "high", "unknown"), 0)
+    pushed = events.parse_record(without(ARTIFACT, "at") | {"event": "published", "outcome": "", **counts})
+    assert isinstance(pushed, ArtifactRecord)
+    event = events.artifact_event(pushed, **told)
+    assert event.scan is None
+    assert event.artifact is not None
+    assert event.artifact.at == received
+
+
+OF_RUNS = {"pipeline", "branch", "sha", "trigger", "run", "job", "queued_at", "started_at", "finished_at"}
+
+
 @pytest.mark.parametrize(
     ("event_type", "missing"),
     [
-        ("pipelinerun.queued", {"started_at", "finished_at", "outcome", "job"}),
-        ("pipelinerun.started", {"finished_at", "outcome", "job"}),
-        ("pipelinerun.finished", {"job"}),
-        ("taskrun.queued", {"started_at", "finished_at", "outcome"}),
-        ("taskrun.finished", set()),
+        ("pipelinerun.queued", {"started_at", "finished_at", "outcome", "job", "artifact", "scan"}),
+        ("pipelinerun.started", {"finished_at", "outcome", "job", "artifact", "scan"}),
+        ("pipelinerun.finished", {"job", "artifact", "scan"}),
+        ("taskrun.queued", {"started_at", "finished_at", "outcome", "artifact", "scan"}),
+        ("taskrun.finished", {"artifact", "scan"}),
+        ("artifact.published", {*OF_RUNS, "outcome", "scan"}),
+        ("artifact.deleted", {*OF_RUNS, "outcome", "scan"}),
+        ("artifact.scanned", OF_RUNS),
     ],
 )
 def test_a_type_of_event_lacks_what_has_not_happened(event_type: events.EventType, missing: set[str]) -> None:
@@ -247,9 +344,20 @@ EVENTS = st.builds(
     Event,
     type=st.sampled_from(events.TYPES),
     outcome=st.sampled_from(["", *events.OUTCOMES]),
-    run=st.builds(RunRef, id=TEXTS, number=st.integers(0, 2**53), attempt=st.integers(1, 99), url=TEXTS),
+    run=st.none()
+    | st.builds(RunRef, id=TEXTS, number=st.integers(0, 2**53), attempt=st.integers(1, 99), url=TEXTS),
     job=st.none()
     | st.builds(JobRef, id=TEXTS, name=TEXTS, runner=TEXTS, labels=st.lists(TEXTS, max_size=3).map(tuple)),
+    artifact=st.none()
+    | st.builds(
+        ArtifactRef,
+        at=TIMES.filter(bool),
+        **dict.fromkeys(("repository", "tag", "digest", "media_type", "url"), TEXTS),
+    ),
+    scan=st.none()
+    | st.builds(
+        Scan, **dict.fromkeys(("critical", "high", "medium", "low", "unknown"), st.integers(0, 2**53))
+    ),
     **dict.fromkeys(("id", "integration", "project", "pipeline", "branch", "sha", "trigger", "actor"), TEXTS),
     **dict.fromkeys(("queued_at", "started_at", "finished_at"), TIMES),
 )

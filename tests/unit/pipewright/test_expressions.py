@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipewright import events, expressions
-from pipewright.events import Event, EventType, JobRef, Prediction, Retry, RunRef
+from pipewright.events import ArtifactRef, Event, EventType, JobRef, Prediction, Retry, RunRef, Scan
 from pipewright.expressions import EvaluationError, ExpressionError, Payload, StepResult, Template
 
 NINE = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
@@ -552,3 +552,60 @@ def test_a_null_takes_no_reference_that_is_not_its_own(source: str) -> None:
     for _ in range(2000):
         program.value(scope)
     assert sys.getrefcount(None) - before > -1000
+
+
+def artifact(event_type: EventType = "artifact.scanned") -> Event:
+    scanned = event_type == "artifact.scanned"
+    return Event(
+        type=event_type,
+        id="d-1",
+        integration="harbor",
+        project="acme/shop",
+        pipeline="",
+        branch="",
+        sha="",
+        trigger="",
+        actor="p_19",
+        outcome="success" if scanned else "",
+        run=None,
+        job=None,
+        queued_at=None,
+        started_at=None,
+        finished_at=None,
+        artifact=ArtifactRef(
+            repository="acme/shop", tag="v1", digest="sha256:a", media_type="m", url="", at=NINE
+        ),
+        scan=Scan(critical=0, high=3, medium=0, low=0, unknown=0) if scanned else None,
+    )
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "event.outcome == 'success' && event.scan.critical == 0 && event.scan.high > 2",
+        "event.artifact.repository == 'acme/shop' && event.artifact.tag == 'v1'",
+        "event.artifact.digest.startsWith('sha256:') && event.artifact.mediaType == 'm'",
+        "event.artifact.at < timestamp('2200-01-01T00:00:00Z')",
+        "event.project == 'acme/shop' && event.actor == 'p_19' && event.integration == 'harbor'",
+    ],
+)
+def test_a_condition_on_an_artifact_holds(condition: str) -> None:
+    assert holds(condition, on=artifact(), prediction=None)
+
+
+@pytest.mark.parametrize(
+    ("condition", "event_type", "message"),
+    [
+        ("event.run.id == ''", "artifact.published", "artifact.published has no field 'run'"),
+        ("event.branch == ''", "artifact.scanned", "artifact.scanned has no field 'branch'"),
+        ("event.scan.critical == 0", "artifact.published", "artifact.published has no field 'scan'"),
+        ("event.outcome == ''", "artifact.deleted", "artifact.deleted has no field 'outcome'"),
+        ("event.artifact.tag == ''", "pipelinerun.finished", "pipelinerun.finished has no field 'artifact'"),
+        ("event.artifact.tags == ''", "artifact.published", "Artifact has no field 'tags'"),
+        ("event.scan.critical == '0'", "artifact.scanned", "does not take (int, string)"),
+    ],
+)
+def test_a_condition_knows_what_an_artifact_has(condition: str, event_type: EventType, message: str) -> None:
+    with pytest.raises(ExpressionError) as refused:
+        expressions.conditions(event_type).condition(condition)
+    assert message in refused.value.message

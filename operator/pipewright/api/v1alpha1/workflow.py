@@ -29,8 +29,12 @@ EventType = Literal[
     "taskrun.queued",
     "taskrun.started",
     "taskrun.finished",
+    "artifact.published",
+    "artifact.deleted",
+    "artifact.scanned",
 ]
-"""What can happen, in the words of CDEvents: a pipelineRun is a provider's run, a taskRun one of its jobs."""
+"""What can happen, in the words of CDEvents: a pipelineRun is a provider's run, a taskRun one of its jobs, an
+artifact what a registry holds."""
 
 # The message cannot say which step: the server's cost estimate refuses a text made from a list of steps.
 _UNIQUE_NAMES = Rule(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from connectors.manifest import Manifest
 from pipewright import errors
-from pipewright.events import Record
+from pipewright.events import JobRecord, Record, RunRecord
 from pipewright.ports import Clock, Secret
 from pipewright.runner_facts import (
     Attempt,
@@ -247,5 +247,9 @@ class MemoryImport:
         self.sent += 1
         kept = self.stored.setdefault((namespace, integration), {})
         kept.update(
-            {(record.type.partition(".")[0], record.id, record.attempt): record for record in records}
+            {
+                (record.type.partition(".")[0], record.id, record.attempt): record
+                for record in records
+                if isinstance(record, RunRecord | JobRecord)  # artifacts are no history
+            }
         )
