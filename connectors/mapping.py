@@ -120,7 +120,9 @@ def map_delivery(
         return Ignored(
             f"events of the kind {event} are not used" if _EVENT_NAME.fullmatch(event) else "unknown event"
         )
-    scope = _bound(webhook, opened, webhook.reads[event], config or {}, what=event)
+    scope = None
+    if any(rule.asks for rule in rules):
+        scope = _bound(webhook, opened, webhook.reads[event], config or {}, what=event)
     found: list[Record] = []
     for rule in rules:
         for each in _scopes(webhook, rule, opened, scope, config or {}):
@@ -154,13 +156,14 @@ def _payload(webhook: Webhook, opened: Opened, reads: Reads | None, config: Mapp
 
 
 def _scopes(
-    webhook: Webhook, rule: EventRule, opened: Opened, scope: Scope, config: Mapping[str, Any]
-) -> Iterator[Scope]:
+    webhook: Webhook, rule: EventRule, opened: Opened, scope: Scope | None, config: Mapping[str, Any]
+) -> Iterator[Scope | None]:
     """What the rule's expressions are asked with: once, or for each element of its list."""
     if rule.each is None:
         yield scope
         return
     try:
+        assert scope is not None, "who asks has a scope"
         items = rule.each.value(scope)
         if not isinstance(items, list):
             raise MappingError(f"{rule.name}: each: must be a list, got {records.kind_of(items)}")

@@ -45,16 +45,17 @@ class RecordRule:
 
 
 def record_of(
-    rule: RecordRule, scope: Scope, *, partial: bool = False, given: Mapping[str, Any] | None = None
+    rule: RecordRule, scope: Scope | None, *, partial: bool = False, given: Mapping[str, Any] | None = None
 ) -> Record | None:
     """The record that the rule makes of these values; None if it is not for them.
 
-    `partial`: a record of what has not finished, too. `given`: what is one already where the rule says so.
+    `partial`: a record of what has not finished, too. `given`: what is one already where the rule says so. A
+    rule that asks nothing needs no scope.
 
     Raises:
         RuleError: a field has no value, or one that no record may have.
     """
-    values = _values(rule, scope)
+    values = _values(rule, scope) if scope is not None else {}
     if values is None:
         return None
     found: dict[str, Any] = {"type": rule.record}

@@ -80,6 +80,11 @@ class EventRule(RecordRule):
     reads: Reads | None
     """The parts of a body that `when` and `fields` may read."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether it has expressions at all."""
+        return bool(self.fields) or self.when is not None or self.each is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
@@ -250,6 +255,7 @@ class _Reader:
         )
         environment = expressions.payloads(of_user=self._by_user, item=each is not None)
         when = self._compiler.condition(data["when"], environment, f"{at}.when")
+        always = when.program.source.strip() == "true"
         given = data["record"] == GIVEN
         if given == ("map" in data) or (given and each is not None):
             raise self._compiler.refused(
@@ -262,10 +268,12 @@ class _Reader:
         return EventRule(
             name=data["name"],
             each=each,
-            when=when,
+            when=None if always else when,
             record=data["record"],
             fields=fields,
-            bundle=environment.bundle(list(fields.values()), when=when) if fields else None,
+            bundle=environment.bundle(list(fields.values()), when=None if always else when)
+            if fields
+            else None,
             reads=reads([when.program, *fields.values()], "body"),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 DUPLICATE, PARKED, IGNORED, STORED = "duplicate", "parked", "ignored", "stored"
 """What becomes of an event: also the words of the metrics."""
@@ -22,6 +23,18 @@ class Answer:
     parked: bool = False
     batch: Mapping[str, int] | None = None
     """Of a body with several events: how many came to which outcome."""
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """What is answered as JSON (`schemas.DeliveryAnswer`): what there is to say, and no more."""
+        told = {
+            "accepted": self.accepted,
+            "duplicate": self.duplicate,
+            "ignored": self.ignored,
+            "parked": self.parked,
+        }
+        found: dict[str, Any] = {name: value for name, value in told.items() if value}
+        return found if self.batch is None else found | {"batch": dict(self.batch)}
 
     @property
     def outcomes(self) -> Mapping[str, int]:

@@ -71,14 +71,7 @@ async def receive_delivery(
 ) -> Response:
     """Verified by its signature over the raw body, stored durably, then answered; again, it is 200."""
     answer = await parts_of(request).hooks.receive(hook_id, request)
-    body = DeliveryAnswer(
-        accepted=answer.accepted,
-        duplicate=answer.duplicate,
-        ignored=answer.ignored,
-        parked=answer.parked,
-        batch=answer.batch,
-    )
-    return JSONResponse(body.model_dump(by_alias=True, exclude_defaults=True), answer.status)
+    return JSONResponse(answer.body, answer.status)
 
 
 # --- models -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import psycopg
 
@@ -35,7 +36,7 @@ class Surroundings:
     predictor: Predictor | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Received:
     """A delivery that was verified and mapped: what is stored of it, and what it says."""
 
@@ -47,17 +48,17 @@ class Received:
     records: Sequence[Record] = ()
     around: Surroundings = field(default_factory=Surroundings)
 
-    @property
+    @cached_property
     def key(self) -> arrivals.Key:
         """What makes it the same delivery when it comes again."""
         return self.delivery.integration, self.delivery.delivery_id
 
-    @property
+    @cached_property
     def runs(self) -> Sequence[RunRecord]:
         """What it says of runs."""
         return [record for record in self.records if isinstance(record, RunRecord)]
 
-    @property
+    @cached_property
     def jobs(self) -> Sequence[JobRecord]:
         """What it says of jobs."""
         return [record for record in self.records if isinstance(record, JobRecord)]
@@ -67,6 +68,7 @@ class Received:
         run = record.id if isinstance(record, RunRecord) else record.run
         return self.route.integration_uid, run, record.attempt
 
+    @cached_property
     def deciding(self) -> Sequence[Record]:
         """The records that some trigger waits for."""
         return [it for it in self.records if decide.concerned(self.around.triggers, it.type)]
@@ -101,7 +103,7 @@ def turns(received: Sequence[Received]) -> Iterator[Sequence[Received]]:
     keys, told, asked = set[arrivals.Key](), set[Attempt](), set[Attempt]()
     for each in received:
         tells = {each.attempt(run) for run in each.runs}
-        asks = {each.attempt(record) for record in each.deciding()}
+        asks = {each.attempt(record) for record in each.deciding}
         if each.key in keys or tells & (told | asked) or asks & told:
             yield part
             part, keys, told, asked = [], set(), set(), set()
@@ -128,7 +130,7 @@ async def _follow(
     await arrivals.keep(conn, raw)
     known = await _merge(conn, received)
     told = {each.key: _told(each, known) for each in received}
-    asked = {each.attempt(record) for each in received for record in each.deciding()}
+    asked = {each.attempt(record) for each in received for record in each.deciding}
     book = await forecasts.open_book(conn, [it for some in told.values() for it in some], asked=asked)
     wanted: list[decisions.Wanted] = []
     for each in received:
@@ -171,7 +173,7 @@ async def _merge(conn: psycopg.AsyncConnection, received: Sequence[Received]) ->
     attempts = [each.attempt(record) for each in received for record in each.records]
     await history.lock_runs(conn, {(integration, run) for integration, run, _ in attempts})
     await history.merge_rows(conn, runs=runs, jobs=jobs)
-    read = {each.attempt(it) for each in received for it in (*each.runs, *each.deciding())}
+    read = {each.attempt(it) for each in received for it in (*each.runs, *each.deciding)}
     return await history.find_attempts(conn, read) if read else {}
 
 
@@ -185,7 +187,7 @@ def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
 async def _decide(received: Received, known: Mapping[Attempt, Run], book: Book) -> list[decisions.Wanted]:
     """What each workflow decides on the delivery: of its records one that fires, else the first."""
     verdicts: dict[str, tuple[decide.Verdict, Event, Prediction | None]] = {}
-    for record in received.deciding():
+    for record in received.deciding:
         event = _event(record, received, known)
         prediction = forecasts.as_prediction(book.of(received.attempt(record)))
         for verdict in decide.decide(received.around.triggers, event, prediction):

@@ -176,9 +176,13 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
                 shown(given), f"is not a field of a {kind} record; it has type, {', '.join(names)}"
             )
     required = _REQUIRED[kind]
-    values = {
-        field: _value(name, mapping.get(name), required=name in required) for name, field in names.items()
-    }
+    values = dict.fromkeys(names.values())
+    for name, field in names.items():
+        value = mapping.get(name)
+        if value is not None:
+            values[field] = _value(name, value, required=name in required)
+        elif name in required:
+            raise RecordError(name, "is required")
     values["phase"] = values["phase"] or _phase_of(values)
     _check_phase(values, kind=kind, partial=partial)
     return _KINDS[kind](**{field: value for field, value in values.items() if value is not None})
@@ -206,10 +210,6 @@ def record_json(record: Record) -> dict[str, Any]:
 
 
 def _value(name: str, value: object, *, required: bool) -> Any:
-    if value is None:
-        if required:
-            raise RecordError(name, "is required")
-        return None
     if name in TEXT_LIMITS:  # most are
         return _text(name, value, required=required)
     match name:
