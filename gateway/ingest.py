@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import psycopg
 
@@ -39,7 +40,7 @@ class Surroundings:
     predictor: Predictor | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Received:
     """A delivery that was verified and mapped: what is stored of it, and what it says."""
 
@@ -51,22 +52,22 @@ class Received:
     records: Sequence[Record] = ()
     around: Surroundings = field(default_factory=Surroundings)
 
-    @property
+    @cached_property
     def key(self) -> arrivals.Key:
         """What makes it the same delivery when it comes again."""
         return self.delivery.integration, self.delivery.delivery_id
 
-    @property
+    @cached_property
     def runs(self) -> Sequence[RunRecord]:
         """What it says of runs."""
         return [record for record in self.records if isinstance(record, RunRecord)]
 
-    @property
+    @cached_property
     def jobs(self) -> Sequence[JobRecord]:
         """What it says of jobs."""
         return [record for record in self.records if isinstance(record, JobRecord)]
 
-    @property
+    @cached_property
     def artifacts(self) -> Sequence[ArtifactRecord]:
         """What it says of artifacts."""
         return [record for record in self.records if isinstance(record, ArtifactRecord)]
@@ -76,13 +77,15 @@ class Received:
         run = record.id if isinstance(record, RunRecord) else record.run
         return self.route.integration_uid, run, record.attempt
 
+    @cached_property
     def deciding(self) -> Sequence[Record]:
         """The records that some trigger waits for."""
         return [it for it in self.records if decide.concerned(self.around.triggers, it.type)]
 
+    @cached_property
     def asking(self) -> set[Attempt]:
         """The attempts that they are about."""
-        return {self.attempt(it) for it in self.deciding() if not isinstance(it, ArtifactRecord)}
+        return {self.attempt(it) for it in self.deciding if not isinstance(it, ArtifactRecord)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ def turns(received: Sequence[Received]) -> Iterator[Sequence[Received]]:
     keys, told, asked = set[arrivals.Key](), set[Attempt](), set[Attempt]()
     for each in received:
         tells = {each.attempt(run) for run in each.runs}
-        asks = each.asking()
+        asks = each.asking
         if each.key in keys or tells & (told | asked) or asks & told:
             yield part
             part, keys, told, asked = [], set(), set(), set()
@@ -143,7 +146,7 @@ async def _follow(
     known = await _merge(conn, received, people)
     await _keep_artifacts(conn, received, people)
     told = {each.key: _told(each, known) for each in received}
-    asked = {attempt for each in received for attempt in each.asking()}
+    asked = {attempt for each in received for attempt in each.asking}
     book = await forecasts.open_book(conn, [it for some in told.values() for it in some], asked=asked)
     wanted: list[decisions.Wanted] = []
     for each in received:
@@ -195,7 +198,7 @@ async def _merge(
         return {}
     await history.lock_runs(conn, {(integration, run) for integration, run, _ in attempts})
     await history.merge_rows(conn, runs=runs, jobs=jobs)
-    read = {attempt for each in received for attempt in (*map(each.attempt, each.runs), *each.asking())}
+    read = {attempt for each in received for attempt in (*map(each.attempt, each.runs), *each.asking)}
     return await history.find_attempts(conn, read) if read else {}
 
 
@@ -211,7 +214,7 @@ async def _decide(
 ) -> list[decisions.Wanted]:
     """What each workflow decides on the delivery: of its records one that fires, else the first."""
     verdicts: dict[str, tuple[decide.Verdict, Event, Prediction | None]] = {}
-    for record in received.deciding():
+    for record in received.deciding:
         event, prediction = _event(record, received, known, people), None
         if not isinstance(record, ArtifactRecord):
             prediction = forecasts.as_prediction(book.of(received.attempt(record)))

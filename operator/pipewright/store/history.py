@@ -84,25 +84,29 @@ async def surrogates(
     Raises:
         Conflict: somebody is being deleted; try again.
     """
-    wanted = sorted({login for login in logins if login})
-    if not wanted:
-        return {}
-    await conn.execute(
-        "INSERT INTO pipewright.actors (provider, login)"
-        " SELECT %s, new.login FROM unnest(%s::text[]) AS new (login)"
-        " WHERE NOT EXISTS (SELECT FROM pipewright.actors WHERE provider = %s AND login = new.login)"
-        " ORDER BY new.login ON CONFLICT DO NOTHING",
-        [provider, wanted, provider],
-    )
-    cursor = await conn.execute(
-        "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)"
-        " ORDER BY login FOR KEY SHARE",
-        [provider, wanted],
-    )
-    found = {login: surrogate async for login, surrogate in cursor}
+    wanted = {login for login in logins if login}
+    found = await _known(conn, provider, wanted)
+    if new := sorted(wanted - found.keys()):
+        await conn.execute(
+            "INSERT INTO pipewright.actors (provider, login) SELECT %s, new.login"
+            " FROM unnest(%s::text[]) AS new (login) ORDER BY new.login ON CONFLICT DO NOTHING",
+            [provider, new],
+        )
+        found |= await _known(conn, provider, new)
     if len(found) < len(wanted):
         raise errors.Conflict("people without runs are being deleted at this moment")
     return found
+
+
+async def _known(conn: psycopg.AsyncConnection, provider: str, logins: Collection[str]) -> dict[str, str]:
+    if not logins:
+        return {}
+    cursor = await conn.execute(
+        "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)"
+        " ORDER BY login FOR KEY SHARE",
+        [provider, sorted(logins)],
+    )
+    return dict(await cursor.fetchall())
 
 
 async def upsert_runs(
@@ -171,10 +175,10 @@ async def lock_runs(conn: psycopg.AsyncConnection, runs: Collection[tuple[str, s
     known, so row locks are not enough. Many runs are one lock on the integration: locks are shared memory.
     """
     owners = sorted({integration for integration, _ in runs})
-    many = len(runs) > MANY
-    await conn.execute(_LOCK_INTEGRATIONS if many else _SHARE_INTEGRATIONS, [owners])
-    if not many:
-        await conn.execute(_LOCK_RUNS, [[f"{integration}/{run_id}" for integration, run_id in runs]])
+    if len(runs) > MANY:
+        await conn.execute(_LOCK_INTEGRATIONS, [owners])
+    else:
+        await conn.execute(_LOCK_RUNS, [owners, [f"{integration}/{run_id}" for integration, run_id in runs]])
 
 
 def run_row(
@@ -288,12 +292,15 @@ JOIN pipewright.runs r
     ON r.integration = wanted.integration AND r.provider_id = wanted.run_id AND r.attempt = wanted.attempt
 LEFT JOIN pipewright.actors a ON a.id = r.actor
 """  # noqa: S608 - names are ours
-_SHARE_INTEGRATIONS = (
-    "SELECT pg_advisory_xact_lock_shared(hashtextextended(name, 0))"
+_LOCK_INTEGRATIONS = (
+    "SELECT pg_advisory_xact_lock(hashtextextended(name, 0))"
     " FROM (SELECT name FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted"
 )
-_LOCK_INTEGRATIONS = _SHARE_INTEGRATIONS.replace("_shared", "")
-_LOCK_RUNS = (
-    "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT hashtextextended(name, 1) AS hash"
-    " FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted"
-)
+# The parts of UNION ALL are done one after the other: the integrations, then their runs, each in one order.
+_LOCK_RUNS = """
+SELECT pg_advisory_xact_lock_shared(hashtextextended(name, 0))::text
+FROM (SELECT name FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted
+UNION ALL
+SELECT pg_advisory_xact_lock(hash)::text
+FROM (SELECT DISTINCT hashtextextended(name, 1) AS hash FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted
+"""
