@@ -150,8 +150,8 @@ async def _follow(
     book = await forecasts.open_book(conn, [it for some in told.values() for it in some], asked=asked)
     wanted: list[decisions.Wanted] = []
     for each in received:
-        for one in told[each.key]:
-            await book.follow(one, models=models, now=each.delivery.received_at)
+        for run in told[each.key]:
+            await book.follow(run, models=models, now=each.delivery.received_at)
         wanted += await _decide(each, known, book, people.get(each.route.connector, {}))
     await book.write(conn)
     fires = await decisions.keep(conn, wanted) if wanted else []
@@ -166,8 +166,9 @@ async def _people(conn: psycopg.AsyncConnection, received: Sequence[Received]) -
     """The people in the records."""
     logins: dict[str, set[str]] = {}
     for each in received:
-        named = {record.actor for record in (*each.runs, *each.artifacts)}
-        logins.setdefault(each.route.connector, set()).update(named)
+        named = logins.setdefault(each.route.connector, set())
+        named.update(run.actor for run in each.runs)
+        named.update(artifact.actor for artifact in each.artifacts)
     return {
         provider: await history.surrogates(conn, provider=provider, logins=names)
         for provider, names in sorted(logins.items())
@@ -193,7 +194,8 @@ async def _merge(
         for each in received
         for job in each.jobs
     ]
-    attempts = [each.attempt(record) for each in received for record in (*each.runs, *each.jobs)]
+    attempts = {each.attempt(run) for each in received for run in each.runs}
+    attempts |= {each.attempt(job) for each in received for job in each.jobs}
     if not attempts:
         return {}
     await history.lock_runs(conn, {(integration, run) for integration, run, _ in attempts})
