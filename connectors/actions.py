@@ -13,20 +13,25 @@ No message holds the credentials, nor what was sent.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from connectors import calls, waits
+from connectors import calls, code, waits
 from connectors.auth import Tokens
 from connectors.calls import Account, Calls, rendered
 from connectors.manifest import Action, Manifest
 from connectors.mistakes import ConfigError
 from connectors.outbound import NotAnswered, Outbound
 from connectors.scopes import Scopes
-from pipewright import errors
+from connectors.session import Session
+from pipewright import errors, expressions
 from pipewright.expressions import EvaluationError, Scope, text_of
 from pipewright.ports import Clock
+
+CODE_SECONDS: Final = 120.0
+"""How long an action may take that is code, all of its requests together."""
 
 
 class OutcomeUnknown(errors.Unreachable):
@@ -58,6 +63,8 @@ async def perform(
         known = ", ".join(sorted(manifest.actions)) or "none"
         raise errors.Stalled("UnknownAction", f"{manifest.title} has no action {action}; it has {known}")
     session = Calls(manifest, account, client=client, clock=clock, tokens=tokens)
+    if wanted.code is not None:
+        return await _by_code(session, wanted, wanted.code, inputs)
     url, body = _prepare(session, wanted, inputs)
     try:
         answer = await session.send(wanted.method, url, body=body, max_bytes=wanted.max_response_bytes)
@@ -80,12 +87,39 @@ async def perform(
     return _outputs(wanted, rendered(lambda: calls.bound(answer, tail=True), "the answer"))
 
 
-def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple[str, bytes | None]:
-    """URL and body of an action's request."""
+async def _by_code(
+    calls_: Calls, action: Action, do: code.Action, inputs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Have the code of the connector's package do it. As `perform`, by what it has sent so far."""
+    typed, session = _typed(action, inputs), Session(calls_)
+    trouble: errors.Stalled | errors.Waiting | errors.BackendError
     try:
-        typed = action.parse(inputs)
+        async with asyncio.timeout(CODE_SECONDS):
+            said = await do(session, typed)
+        return _outputs(action, rendered(lambda: expressions.bind_answer(said, 200, {}), action.name))
+    except (errors.Stalled, errors.Waiting, errors.BackendError) as error:
+        trouble = error
+    except TimeoutError:
+        trouble = errors.Unreachable(f"{action.name} took longer than {CODE_SECONDS:.0f} s")
+    except Exception as error:  # noqa: BLE001 - the border to code of others
+        trouble = errors.Stalled(
+            "ConnectorBroken", f"the connector's code for {action.name} failed: {type(error).__name__}"
+        )
+    if session.changed and not action.idempotent:
+        raise OutcomeUnknown(f"{trouble.message}; it may have been done") from None
+    raise trouble
+
+
+def _typed(action: Action, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return action.parse(inputs)
     except ConfigError as error:
         raise errors.Stalled("InvalidInput", str(error)) from None
+
+
+def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple[str, bytes | None]:
+    """URL and body of an action's request."""
+    typed = _typed(action, inputs)
 
     def render() -> tuple[str, bytes | None]:
         scope = session.scope(typed)

@@ -23,10 +23,12 @@ from typing import Any, Final
 
 from connectors import calls, paging, waits
 from connectors.calls import Calls, rendered
+from connectors.code import LONGEST_PLACE, Lister, Page, record_from
 from connectors.listing import Items, Listing, Nested, Sync
 from connectors.outbound import Answer
 from connectors.paging import Got
 from connectors.rules import RuleError, part, record_of
+from connectors.session import Session
 from connectors.times import read_time
 from pipewright import errors, expressions, records
 from pipewright.events import Record
@@ -147,7 +149,11 @@ async def history(
         errors.Stalled, errors.Waiting, errors.Unreachable: the provider cannot be read now. What was handed
             out before stays good, and the cursor of the last batch is where to go on.
     """
-    reader = _Reader(session, sync, project=project, budget=budget or Budget())
+    reader: _Reader | _CodedReader
+    if sync.lister is not None:
+        reader = _CodedReader(session, sync.lister, project=project, budget=budget or Budget())
+    else:
+        reader = _Reader(session, sync, project=project, budget=budget or Budget())
     since, until = since.replace(microsecond=0), until.replace(microsecond=0)
     at = cursor if cursor is not None else Cursor(since=since, until=min(since + sync.slice, until))
     while True:
@@ -175,7 +181,7 @@ class _TooMuch(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Page:
+class _Part:
     items: list[Any]
     place: str
     following: str | None
@@ -202,6 +208,7 @@ class _Reader:
         divisible = start.until - start.since > SHORTEST_SLICE
         skip = start.done
         listing = self._sync.listing
+        assert listing is not None, "what has no list is read by code"
         async with aclosing(self._pages(listing, inputs, place=start.place, divisible=divisible)) as pages:
             async for page in pages:
                 if not page.items and page.following is not None:
@@ -285,7 +292,7 @@ class _Reader:
         *,
         place: str = paging.START,
         divisible: bool = False,
-    ) -> AsyncGenerator[_Page, None]:
+    ) -> AsyncGenerator[_Part, None]:
         """The pages of a list from a place on; `divisible`: a list that is capped is refused as `_TooMuch`.
 
         Raises:
@@ -310,7 +317,7 @@ class _Reader:
                 raise errors.Stalled(
                     "AnswerNotUnderstood", "the provider's pages lead back to one that was read"
                 )
-            yield _Page(items=items, place=place, following=following)
+            yield _Part(items=items, place=place, following=following)
             if following is None:
                 return
             wait = waits.until_reset(answer, http=self._session.http, now=self._session.clock.now())
@@ -353,6 +360,55 @@ class _Reader:
             return self._session.url(listing.path, scope, query=asked)
 
         return rendered(render, "sync")
+
+
+class _CodedReader:
+    """Reads one project by the code of the connector's package."""
+
+    def __init__(self, session: Calls, lister: Lister, *, project: str, budget: Budget) -> None:
+        self._session, self._lister, self._project = Session(session), lister, project
+        self.budget = budget
+
+    async def slice(self, start: Cursor) -> AsyncGenerator[Batch, None]:
+        """The pages of one slice, from the cursor on; its last batch does not tell that it is the last.
+
+        Raises:
+            errors.Stalled: the code failed.
+        """
+        pages = self._lister.pages(
+            self._session, project=self._project, since=start.since, until=start.until, place=start.place
+        )
+        try:
+            async with aclosing(pages):
+                async for page in pages:
+                    self.budget.spend(items=len(page.records), size=0)
+                    yield _batch(page, start)
+                    if page.place is None:
+                        return
+        except (errors.Stalled, errors.Waiting, errors.BackendError, _TooMuch):
+            raise
+        except Exception as error:  # noqa: BLE001 - the border to code of others
+            raise errors.Stalled(
+                "ConnectorBroken", f"the connector's lister failed: {type(error).__name__}"
+            ) from None
+
+
+def _batch(page: Page, start: Cursor) -> Batch:
+    """What a page of code says; the cursor of the last one leads to the same place again: no harm."""
+    found = _Found()
+    for said in page.records:
+        if found.tell_if_full():
+            break
+        try:
+            found.records.append(record_from(said, partial=False))
+        except RuleError as error:
+            found.refuse(str(error))
+    place = start.place if page.place is None else page.place
+    if len(place) > LONGEST_PLACE:
+        raise errors.Stalled("ConnectorBroken", "the connector's lister gives too long a place")
+    return Batch(
+        records=tuple(found.records), refused=tuple(found.refused), cursor=replace(start, place=place)
+    )
 
 
 def _within(item: Any, path: tuple[str, ...], found: _Found) -> list[Any]:
