@@ -15,8 +15,8 @@ from dataclasses import asdict
 from connectors import manifest
 from connectors.kit import lint, samples, subjects, trials
 from connectors.kit.lint import Finding
+from connectors.kit.results import Result
 from connectors.kit.subjects import Subject, SubjectError
-from connectors.kit.trials import Result
 from connectors.manifest import Manifest
 from connectors.mistakes import ManifestError
 from connectors.webhook import Webhook

@@ -13,124 +13,34 @@ slice of half the time is asked for.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connectors import calls, paging, waits
+from connectors.batches import Batch, Budget, Cursor, Found
 from connectors.calls import Calls, rendered
-from connectors.code import LONGEST_PLACE, Lister, Page, record_from
+from connectors.coded_sync import CodedReader
 from connectors.listing import Items, Listing, Nested, Sync
 from connectors.outbound import Answer
 from connectors.paging import Got
 from connectors.rules import RuleError, part, record_of
-from connectors.session import Session
 from connectors.times import read_time
 from pipewright import errors, expressions, records
-from pipewright.events import Record
 from pipewright.expressions import EvaluationError, Program, text_of
-from pipewright.records import RecordError
+
+__all__ = ["Batch", "Budget", "Cursor", "history"]
 
 SHORTEST_SLICE: Final = timedelta(minutes=1)
 """What is not halved any more: what is listed of it is taken, and the rest is not there for us."""
 MAX_NESTED_PAGES: Final = 50
 """Of a list that belongs to one item."""
-MAX_RECORDS: Final = 10_000
-"""Of one item of the outer list: they are handed out together."""
 MAX_ITEMS: Final = 10_000
 """Of one page."""
-MAX_REFUSED: Final = 20
-"""Notes about one item of the outer list."""
 _PATH: Final = re.compile(r"body([.][A-Za-z_][A-Za-z0-9_]*)*")
-
-
-@dataclass(slots=True, kw_only=True)
-class Budget:
-    """How much may be read before somebody else has a turn. One item is always read, so that it goes on."""
-
-    pages: int = 100
-    items: int = 5_000
-    bytes: int = 64 * 1024 * 1024
-
-    def spend(self, *, items: int, size: int) -> None:
-        """Take a page off it."""
-        self.pages -= 1
-        self.items -= items
-        self.bytes -= size
-
-    @property
-    def spent(self) -> bool:
-        """Whether nothing is left of one of them."""
-        return min(self.pages, self.items, self.bytes) <= 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """Where to read on: a slice of time, a page in it, and how many of its items are done."""
-
-    since: datetime
-    until: datetime
-    """The end of the slice, not of what is asked for."""
-    place: str = paging.START
-    done: int = 0
-
-    def text(self) -> str:
-        """As it is kept."""
-        slice_ = [records.format_time(self.since), records.format_time(self.until)]
-        return json.dumps([*slice_, self.place, self.done], separators=(",", ":"))
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor | None:
-        """What `text` gave; None for anything else: then it is read from the begin."""
-        try:
-            since, until, place, done = json.loads(text)
-            found = cls(
-                since=records.parse_time("since", since),
-                until=records.parse_time("until", until),
-                place=place,
-                done=done,
-            )
-        except (ValueError, TypeError, RecordError, RecursionError):
-            return None
-        whole = isinstance(place, str) and isinstance(done, int) and not isinstance(done, bool)
-        return found if whole and done >= 0 and found.since <= found.until else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """One item of the outer list, or the end of a slice."""
-
-    records: tuple[Record, ...]
-    refused: tuple[str, ...]
-    """What was not understood and is left out: fields and reasons, no content."""
-    cursor: Cursor | None
-    """Where to go on; None when all of it is read."""
-
-
-@dataclass(slots=True)
-class _Found:
-    """What is gathered for one item of the outer list."""
-
-    records: list[Record] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-
-    @property
-    def full(self) -> bool:
-        return len(self.records) >= MAX_RECORDS
-
-    def tell_if_full(self) -> bool:
-        """Whether there is no room; then the rest is refused."""
-        if self.full:
-            self.refuse(f"a run has more than {MAX_RECORDS} records, the rest is not read")
-        return self.full
-
-    def refuse(self, problem: str) -> None:
-        if len(self.refused) < MAX_REFUSED:
-            self.refused.append(problem)
 
 
 async def history(
@@ -149,9 +59,9 @@ async def history(
         errors.Stalled, errors.Waiting, errors.Unreachable: the provider cannot be read now. What was handed
             out before stays good, and the cursor of the last batch is where to go on.
     """
-    reader: _Reader | _CodedReader
+    reader: _Reader | CodedReader
     if sync.lister is not None:
-        reader = _CodedReader(session, sync.lister, project=project, budget=budget or Budget())
+        reader = CodedReader(session, sync.lister, project=project, budget=budget or Budget())
     else:
         reader = _Reader(session, sync, project=project, budget=budget or Budget())
     since, until = since.replace(microsecond=0), until.replace(microsecond=0)
@@ -217,7 +127,7 @@ class _Reader:
                 for number, item in enumerate(page.items):
                     if number < skip:
                         continue
-                    found = _Found()
+                    found = Found()
                     await self._item(listing, inputs, item, None, found)
                     last = number == len(page.items) - 1
                     if last and page.following is None:
@@ -230,7 +140,7 @@ class _Reader:
                 skip = 0
 
     async def _item(
-        self, items: Items, inputs: Mapping[str, Any], item: Any, parent: Any, found: _Found
+        self, items: Items, inputs: Mapping[str, Any], item: Any, parent: Any, found: Found
     ) -> None:
         if found.full:
             return
@@ -261,7 +171,7 @@ class _Reader:
                 continue
             await self._nested(nested, {**inputs, **more}, item, found)
 
-    async def _nested(self, nested: Nested, inputs: Mapping[str, Any], parent: Any, found: _Found) -> None:
+    async def _nested(self, nested: Nested, inputs: Mapping[str, Any], parent: Any, found: Found) -> None:
         if not isinstance(nested.items, Listing):
             for item in _within(parent, nested.within, found):
                 await self._item(nested.items, inputs, item, parent, found)
@@ -362,56 +272,7 @@ class _Reader:
         return rendered(render, "sync")
 
 
-class _CodedReader:
-    """Reads one project by the code of the connector's package."""
-
-    def __init__(self, session: Calls, lister: Lister, *, project: str, budget: Budget) -> None:
-        self._session, self._lister, self._project = Session(session), lister, project
-        self.budget = budget
-
-    async def slice(self, start: Cursor) -> AsyncGenerator[Batch, None]:
-        """The pages of one slice, from the cursor on; its last batch does not tell that it is the last.
-
-        Raises:
-            errors.Stalled: the code failed.
-        """
-        pages = self._lister.pages(
-            self._session, project=self._project, since=start.since, until=start.until, place=start.place
-        )
-        try:
-            async with aclosing(pages):
-                async for page in pages:
-                    self.budget.spend(items=len(page.records), size=0)
-                    yield _batch(page, start)
-                    if page.place is None:
-                        return
-        except (errors.Stalled, errors.Waiting, errors.BackendError, _TooMuch):
-            raise
-        except Exception as error:  # noqa: BLE001 - the border to code of others
-            raise errors.Stalled(
-                "ConnectorBroken", f"the connector's lister failed: {type(error).__name__}"
-            ) from None
-
-
-def _batch(page: Page, start: Cursor) -> Batch:
-    """What a page of code says; the cursor of the last one leads to the same place again: no harm."""
-    found = _Found()
-    for said in page.records:
-        if found.tell_if_full():
-            break
-        try:
-            found.records.append(record_from(said, partial=False))
-        except RuleError as error:
-            found.refuse(str(error))
-    place = start.place if page.place is None else page.place
-    if len(place) > LONGEST_PLACE:
-        raise errors.Stalled("ConnectorBroken", "the connector's lister gives too long a place")
-    return Batch(
-        records=tuple(found.records), refused=tuple(found.refused), cursor=replace(start, place=place)
-    )
-
-
-def _within(item: Any, path: tuple[str, ...], found: _Found) -> list[Any]:
+def _within(item: Any, path: tuple[str, ...], found: Found) -> list[Any]:
     """The list that is a part of an item; none where the item has none."""
     for name in path:
         item = item.get(name) if isinstance(item, dict) else None

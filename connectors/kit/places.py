@@ -11,6 +11,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 Step = str | int
+_MERGE: Final = "tag:yaml.org,2002:merge"
 _STEP: Final = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
@@ -62,14 +63,12 @@ def twice(root: Node | None) -> Iterator[tuple[Spot, str]]:
         if isinstance(node, MappingNode):
             names = set[str]()
             for key, value in node.value:
-                if (
-                    key.value in names
-                    and isinstance(key, ScalarNode)
-                    and key.tag != "tag:yaml.org,2002:merge"
-                ):
-                    yield _spot(key), key.value
-                names.add(str(key.value))
                 waiting.append(value)
+                if not isinstance(key, ScalarNode) or key.tag == _MERGE:
+                    continue
+                if key.value in names:
+                    yield _spot(key), key.value
+                names.add(key.value)
 
 
 def _spot(node: Node) -> Spot:
