@@ -32,6 +32,7 @@ lint: init ## style, import rules, generated files
 types: init ## mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy operator/main.py
+	@$(BIN)/mypy examples/connector-acme/src/acme_connector
 
 test: assets ## every test, on real servers (WORKERS=3 sets of them, started and stopped by the fixtures)
 	@$(BIN)/python -m pytest $(PARALLEL)

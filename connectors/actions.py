@@ -15,11 +15,12 @@ No message holds the credentials, nor what was sent.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from connectors import calls, waits
+from connectors import calls, code, waits
 from connectors.auth import Tokens
 from connectors.calls import Account, Calls, rendered
 from connectors.manifest import Action, Manifest
@@ -28,9 +29,13 @@ from connectors.oci.operations import OPERATIONS
 from connectors.oci.registry import Registry
 from connectors.outbound import NotAnswered, Outbound
 from connectors.scopes import Scopes
+from connectors.session import Session
 from pipewright import errors, expressions
 from pipewright.expressions import EvaluationError, Scope, text_of
 from pipewright.ports import Clock
+
+CODE_SECONDS: Final = 120.0
+"""How long an action may take that is code, all of its requests together."""
 
 
 class OutcomeUnknown(errors.Unreachable):
@@ -65,6 +70,8 @@ async def perform(
     if wanted.operation:
         found = await OPERATIONS[wanted.operation](Registry(session), _typed(wanted, inputs))
         return _outputs(wanted, rendered(lambda: expressions.bind_answer(found, 200, {}), "the answer"))
+    if wanted.code is not None:
+        return await _by_code(session, wanted, wanted.code, inputs)
     url, body = _prepare(session, wanted, inputs)
     try:
         answer = await session.send(wanted.method, url, body=body, max_bytes=wanted.max_response_bytes)
@@ -87,17 +94,38 @@ async def perform(
     return _outputs(wanted, rendered(lambda: calls.bound(answer, tail=True), "the answer"))
 
 
+async def _by_code(
+    calls_: Calls, action: Action, do: code.Action, inputs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Have the code of the connector's package do it. As `perform`, by what it has sent so far."""
+    typed, session = _typed(action, inputs), Session(calls_)
+    trouble: errors.Stalled | errors.Waiting | errors.BackendError
+    try:
+        async with asyncio.timeout(CODE_SECONDS):
+            said = await do(session, typed)
+        return _outputs(action, rendered(lambda: expressions.bind_answer(said, 200, {}), action.name))
+    except (errors.Stalled, errors.Waiting, errors.BackendError) as error:
+        trouble = error
+    except TimeoutError:
+        trouble = errors.Unreachable(f"{action.name} took longer than {CODE_SECONDS:.0f} s")
+    except Exception as error:  # noqa: BLE001 - the border to code of others
+        trouble = errors.Stalled(
+            "ConnectorBroken", f"the connector's code for {action.name} failed: {type(error).__name__}"
+        )
+    if session.changed and not action.idempotent:
+        raise OutcomeUnknown(f"{trouble.message}; it may have been done") from None
+    raise trouble
+
+
 def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple[str, bytes | None]:
     """URL and body of an action's request."""
     typed = _typed(action, inputs)
-    path = action.path
-    assert path is not None, "an action is a request or an operation"
 
     def render() -> tuple[str, bytes | None]:
         scope = session.scope(typed)
         fields = {name: template.value(scope) for name, template in action.body.items()}
         told = {name: value for name, value in fields.items() if value is not None}
-        return session.url(path, scope), json.dumps(told, default=text_of).encode() if fields else None
+        return session.url(action.path, scope), json.dumps(told, default=text_of).encode() if fields else None
 
     return rendered(render, action.name)
 

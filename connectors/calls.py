@@ -98,6 +98,11 @@ class Calls:
         return self._manifest.title
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """The settings, with defaults."""
+        return self._config
+
+    @property
     def http(self) -> Http:
         """How the provider is called."""
         return self._http

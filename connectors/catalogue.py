@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 
 from connectors import manifest
@@ -20,8 +21,7 @@ def load() -> Mapping[str, Manifest]:
         ManifestError: one is wrong, or its file is not named as its connector is.
     """
     found: dict[str, Manifest] = {}
-    folder = resources.files("connectors").joinpath("catalogue")
-    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+    for file in sorted(folder().iterdir(), key=lambda entry: entry.name):
         if not file.name.endswith(".yaml"):
             continue
         read = manifest.parse(file.read_text(encoding="utf-8"), where=file.name)
@@ -31,3 +31,8 @@ def load() -> Mapping[str, Manifest]:
             )
         found[read.name] = read
     return MappingProxyType(found)
+
+
+def folder() -> Path:
+    """Where the manifests lie."""
+    return Path(str(resources.files("connectors"))) / "catalogue"

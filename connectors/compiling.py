@@ -15,7 +15,7 @@ class Compiler:
 
     def refused(self, at: str, problem: object) -> ManifestError:
         """The error to raise about a place of the manifest."""
-        return ManifestError(f"{self._where}: {at}: {problem}")
+        return ManifestError(f"{self._where}: {at}: {problem}", place=at, problem=str(problem))
 
     def template(self, source: str, at: str, environment: Environment | None = None) -> Template:
         """A text with holes, over `input` and `config` if nothing else is said.

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from connectors import paging
+from connectors.code import Lister
 from connectors.compiling import Compiler
 from connectors.paging import Pager
 from connectors.rules import Reads, RecordRule, reads
@@ -66,19 +67,26 @@ class Sync:
     lookup: Mapping[str, Mapping[str, str]]
     slice: timedelta
     """The longest time that is asked for at once."""
-    listing: Listing
+    listing: Listing | None
+    """None: the lister reads it."""
+    lister: Lister | None = None
 
 
-def read(data: Mapping[str, Any], compiler: Compiler) -> Sync:
-    """The manifest's `sync`, from data that the schema accepts.
+def read(data: Mapping[str, Any], compiler: Compiler, *, lister: Lister | None = None) -> Sync:
+    """The manifest's `sync`, from data that the schema accepts; `lister` came with the manifest.
 
     Raises:
-        ManifestError: an expression does not compile, or lists are nested too deeply.
+        ManifestError: an expression does not compile, lists are nested too deeply, or code is missing.
     """
+    if "code" in data and lister is None:
+        raise compiler.refused("sync", "code: no lister comes with the manifest")
+    if "code" not in data and lister is not None:
+        raise compiler.refused("sync", "a lister comes with the manifest, and sync has no code")
     return Sync(
         lookup=data.get("lookup", {}),
         slice=timedelta(hours=data["sliceHours"]),
-        listing=_listing(data["list"], "sync.list", compiler, depth=1),
+        listing=_listing(data["list"], "sync.list", compiler, depth=1) if "list" in data else None,
+        lister=lister,
     )
 
 

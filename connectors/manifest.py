@@ -15,7 +15,9 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
+from connectors import code as coding
 from connectors import http, listing, scopes, webhook
+from connectors.code import Code
 from connectors.compiling import Compiler
 from connectors.http import Http
 from connectors.listing import Sync
@@ -44,10 +46,10 @@ class Action:
     title: str
     description: str
     method: str
-    """Empty of an operation."""
-    path: Template | None
+    """Empty: code or an operation does it."""
+    path: Template
     operation: str
-    """Of the OCI Distribution API (`oci.operations`); empty of one request."""
+    """Of the OCI Distribution API (`oci.operations`); empty of anything else."""
     idempotent: bool
     max_response_bytes: int | None
     """None: as `http` says."""
@@ -57,6 +59,7 @@ class Action:
     """JSON Schema."""
     body: Mapping[str, Template]
     output: Mapping[str, Program]
+    code: coding.Action | None = None
 
     def problems(self, names: Iterable[str]) -> tuple[str, ...]:
         """What is wrong with a step's `with` as far as its keys tell; empty when nothing is."""
@@ -131,8 +134,8 @@ class Manifest:
         return {**defaults, **config}
 
 
-def parse(text: str, *, where: str) -> Manifest:
-    """A manifest from YAML; `where` names the file in messages.
+def parse(text: str, *, where: str, code: Code | None = None) -> Manifest:
+    """A manifest from YAML; `where` names the file in messages, `code` is what stands in where it says so.
 
     Raises:
         ManifestError: the first thing that is wrong.
@@ -152,14 +155,24 @@ def parse(text: str, *, where: str) -> Manifest:
             jsonschema.Draft202012Validator.check_schema(schema)
         except jsonschema.SchemaError as error:
             raise ManifestError(f"{where}: the schema of {name}: {error.message}") from None
-    return _Reader(where).manifest(data)
+    return Reader(where, code).manifest(data)
 
 
-class _Reader(Compiler):
-    """Turns checked data into dataclasses."""
+class Reader(Compiler):
+    """Turns data that the schema accepts into dataclasses."""
+
+    def __init__(self, where: str, code: Code | None = None) -> None:
+        super().__init__(where)
+        self._code = code or Code()
 
     def manifest(self, data: Mapping[str, Any]) -> Manifest:
+        """The manifest.
+
+        Raises:
+            ManifestError: the first thing that is wrong.
+        """
         calls, credentials = data.get("http"), data.get("credentials", {})
+        self._placed(data)
         return Manifest(
             **{key: data["metadata"][key] for key in ("name", "title", "category", "docs", "maturity")},
             config=data["config"],
@@ -167,14 +180,29 @@ class _Reader(Compiler):
             http=http.read(calls, credentials=credentials, compiler=self) if calls is not None else None,
             check=scopes.read(data["check"], self) if "check" in data else None,
             webhook=self._webhook(data["webhook"]) if "webhook" in data else None,
-            sync=listing.read(data["sync"], self) if "sync" in data else None,
+            sync=listing.read(data["sync"], self, lister=self._code.lister) if "sync" in data else None,
             actions={name: self._action(name, action) for name, action in data.get("actions", {}).items()},
         )
 
     def _webhook(self, data: Mapping[str, Any]) -> Webhook | FromConfig:
         if "config" in data:
             return FromConfig(key=data["config"])
-        return webhook.parse(data, self)
+        return webhook.parse(data, self, code=self._code)
+
+    def _placed(self, data: Mapping[str, Any]) -> None:
+        """Pass code for which the manifest has a place."""
+        code, hook = self._code, data.get("webhook", {"config": ""})
+        if (code.verifier is not None or code.mapper is not None) and "config" in hook:
+            raise self.refused("webhook", "a verifier or a mapper comes with a manifest that has no webhook")
+        if code.lister is not None and "sync" not in data:
+            raise self.refused("sync", "a lister comes with a manifest that has no sync")
+        wanted = {name for name, action in data.get("actions", {}).items() if "code" in action}
+        for name in sorted(wanted - code.actions.keys()):
+            raise self.refused(f"actions.{name}", "code: no action of this name comes with the manifest")
+        for name in sorted(code.actions.keys() - wanted):
+            raise self.refused(
+                "actions", f"{name} comes with the manifest, which has no action of it by code"
+            )
 
     def _action(self, name: str, data: Mapping[str, Any]) -> Action:
         method = next((method for method in METHODS if method in data), "")
@@ -184,7 +212,7 @@ class _Reader(Compiler):
             title=data["title"],
             description=data["description"],
             method=method.upper(),
-            path=self.template(data[method], f"{at}.{method}") if method else None,
+            path=self.template(data.get(method, ""), f"{at}.{method}"),
             operation=data.get("oci", ""),
             idempotent=data["idempotent"],
             max_response_bytes=data.get("maxResponseBytes"),
@@ -195,6 +223,7 @@ class _Reader(Compiler):
                 key: self.program(source, expressions.answers(), f"{at}.output.{key}")
                 for key, source in data["output"].items()
             },
+            code=self._code.actions.get(name),
         )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from connectors.code import records_of
 from connectors.document import MappingError, Opened, WrongType, open_delivery, parse_body
 from connectors.rules import Reads, RuleError, part, record_of
 from connectors.verify.sns import SnsMessage, confirmation
@@ -146,7 +147,25 @@ def map_delivery(
                 found.append(record)
             if len(found) > MAX_RECORDS:
                 raise MappingError(f"{event}: is more than {MAX_RECORDS} records")
+    if event in webhook.coded:
+        found += _by_code(webhook, opened, event, config or {}, room=MAX_RECORDS - len(found))
     return [(record.type, record) for record in found] or Ignored(f"this {event} says nothing that is kept")
+
+
+def _by_code(
+    webhook: Webhook, opened: Opened, event: str, config: Mapping[str, Any], *, room: int
+) -> list[Record]:
+    """What the mapper of the connector's package says."""
+    assert webhook.mapper is not None, "an event is coded where a mapper came with the manifest"
+    found: list[Record] = []
+    try:
+        for record in records_of(webhook.mapper, opened, event=event, config=config):
+            found.append(record)
+            if len(found) > room:
+                raise MappingError(f"{event}: is more than {MAX_RECORDS} records")
+    except RuleError as error:
+        raise MappingError(f"{event}: {error}") from error
+    return found
 
 
 def _bound(

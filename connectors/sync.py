@@ -13,122 +13,34 @@ slice of half the time is asked for.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connectors import calls, paging, waits
 from connectors.calls import Calls, rendered
+from connectors.coded_sync import CodedReader
 from connectors.listing import Items, Listing, Nested, Sync
 from connectors.outbound import Answer
 from connectors.paging import Got
+from connectors.portions import Batch, Budget, Cursor, Found
 from connectors.rules import RuleError, part, record_of
 from connectors.times import read_time
 from pipewright import errors, expressions, records
-from pipewright.events import Record
 from pipewright.expressions import EvaluationError, Program, text_of
-from pipewright.records import RecordError
+
+__all__ = ["Batch", "Budget", "Cursor", "history"]
 
 SHORTEST_SLICE: Final = timedelta(minutes=1)
 """What is not halved any more: what is listed of it is taken, and the rest is not there for us."""
 MAX_NESTED_PAGES: Final = 50
 """Of a list that belongs to one item."""
-MAX_RECORDS: Final = 10_000
-"""Of one item of the outer list: they are handed out together."""
 MAX_ITEMS: Final = 10_000
 """Of one page."""
-MAX_REFUSED: Final = 20
-"""Notes about one item of the outer list."""
 _PATH: Final = re.compile(r"body([.][A-Za-z_][A-Za-z0-9_]*)*")
-
-
-@dataclass(slots=True, kw_only=True)
-class Budget:
-    """How much may be read before somebody else has a turn. One item is always read, so that it goes on."""
-
-    pages: int = 100
-    items: int = 5_000
-    bytes: int = 64 * 1024 * 1024
-
-    def spend(self, *, items: int, size: int) -> None:
-        """Take a page off it."""
-        self.pages -= 1
-        self.items -= items
-        self.bytes -= size
-
-    @property
-    def spent(self) -> bool:
-        """Whether nothing is left of one of them."""
-        return min(self.pages, self.items, self.bytes) <= 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """Where to read on: a slice of time, a page in it, and how many of its items are done."""
-
-    since: datetime
-    until: datetime
-    """The end of the slice, not of what is asked for."""
-    place: str = paging.START
-    done: int = 0
-
-    def text(self) -> str:
-        """As it is kept."""
-        slice_ = [records.format_time(self.since), records.format_time(self.until)]
-        return json.dumps([*slice_, self.place, self.done], separators=(",", ":"))
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor | None:
-        """What `text` gave; None for anything else: then it is read from the begin."""
-        try:
-            since, until, place, done = json.loads(text)
-            found = cls(
-                since=records.parse_time("since", since),
-                until=records.parse_time("until", until),
-                place=place,
-                done=done,
-            )
-        except (ValueError, TypeError, RecordError, RecursionError):
-            return None
-        whole = isinstance(place, str) and isinstance(done, int) and not isinstance(done, bool)
-        return found if whole and done >= 0 and found.since <= found.until else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """One item of the outer list, or the end of a slice."""
-
-    records: tuple[Record, ...]
-    refused: tuple[str, ...]
-    """What was not understood and is left out: fields and reasons, no content."""
-    cursor: Cursor | None
-    """Where to go on; None when all of it is read."""
-
-
-@dataclass(slots=True)
-class _Found:
-    """What is gathered for one item of the outer list."""
-
-    records: list[Record] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-
-    @property
-    def full(self) -> bool:
-        return len(self.records) >= MAX_RECORDS
-
-    def tell_if_full(self) -> bool:
-        """Whether there is no room; then the rest is refused."""
-        if self.full:
-            self.refuse(f"a run has more than {MAX_RECORDS} records, the rest is not read")
-        return self.full
-
-    def refuse(self, problem: str) -> None:
-        if len(self.refused) < MAX_REFUSED:
-            self.refused.append(problem)
 
 
 async def history(
@@ -147,7 +59,11 @@ async def history(
         errors.Stalled, errors.Waiting, errors.Unreachable: the provider cannot be read now. What was handed
             out before stays good, and the cursor of the last batch is where to go on.
     """
-    reader = _Reader(session, sync, project=project, budget=budget or Budget())
+    reader: _Reader | CodedReader
+    if sync.lister is not None:
+        reader = CodedReader(session, sync.lister, project=project, budget=budget or Budget())
+    else:
+        reader = _Reader(session, sync, project=project, budget=budget or Budget())
     since, until = since.replace(microsecond=0), until.replace(microsecond=0)
     at = cursor if cursor is not None else Cursor(since=since, until=min(since + sync.slice, until))
     while True:
@@ -175,7 +91,7 @@ class _TooMuch(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Page:
+class _Part:
     items: list[Any]
     place: str
     following: str | None
@@ -202,6 +118,7 @@ class _Reader:
         divisible = start.until - start.since > SHORTEST_SLICE
         skip = start.done
         listing = self._sync.listing
+        assert listing is not None, "what has no list is read by code"
         async with aclosing(self._pages(listing, inputs, place=start.place, divisible=divisible)) as pages:
             async for page in pages:
                 if not page.items and page.following is not None:
@@ -210,7 +127,7 @@ class _Reader:
                 for number, item in enumerate(page.items):
                     if number < skip:
                         continue
-                    found = _Found()
+                    found = Found()
                     await self._item(listing, inputs, item, None, found)
                     last = number == len(page.items) - 1
                     if last and page.following is None:
@@ -223,7 +140,7 @@ class _Reader:
                 skip = 0
 
     async def _item(
-        self, items: Items, inputs: Mapping[str, Any], item: Any, parent: Any, found: _Found
+        self, items: Items, inputs: Mapping[str, Any], item: Any, parent: Any, found: Found
     ) -> None:
         if found.full:
             return
@@ -254,7 +171,7 @@ class _Reader:
                 continue
             await self._nested(nested, {**inputs, **more}, item, found)
 
-    async def _nested(self, nested: Nested, inputs: Mapping[str, Any], parent: Any, found: _Found) -> None:
+    async def _nested(self, nested: Nested, inputs: Mapping[str, Any], parent: Any, found: Found) -> None:
         if not isinstance(nested.items, Listing):
             for item in _within(parent, nested.within, found):
                 await self._item(nested.items, inputs, item, parent, found)
@@ -285,7 +202,7 @@ class _Reader:
         *,
         place: str = paging.START,
         divisible: bool = False,
-    ) -> AsyncGenerator[_Page, None]:
+    ) -> AsyncGenerator[_Part, None]:
         """The pages of a list from a place on; `divisible`: a list that is capped is refused as `_TooMuch`.
 
         Raises:
@@ -310,7 +227,7 @@ class _Reader:
                 raise errors.Stalled(
                     "AnswerNotUnderstood", "the provider's pages lead back to one that was read"
                 )
-            yield _Page(items=items, place=place, following=following)
+            yield _Part(items=items, place=place, following=following)
             if following is None:
                 return
             wait = waits.until_reset(answer, http=self._session.http, now=self._session.clock.now())
@@ -355,7 +272,7 @@ class _Reader:
         return rendered(render, "sync")
 
 
-def _within(item: Any, path: tuple[str, ...], found: _Found) -> list[Any]:
+def _within(item: Any, path: tuple[str, ...], found: Found) -> list[Any]:
     """The list that is a part of an item; none where the item has none."""
     for name in path:
         item = item.get(name) if isinstance(item, dict) else None

@@ -17,10 +17,11 @@ from typing import Any, Final, Literal
 import jsonschema
 
 from connectors import verify
+from connectors.code import Code, Mapper
 from connectors.compiling import Compiler
 from connectors.mistakes import ManifestError
 from connectors.rules import GIVEN, Reads, RecordRule, reads
-from connectors.verify import AnyVerifier
+from connectors.verify import AnyVerifier, Coded
 from pipewright import expressions
 from pipewright.expressions import ExpressionError, Program
 
@@ -107,6 +108,9 @@ class Webhook:
     """The parts of a body that tell deliveries apart."""
     by_user: bool = False
     """Whether an Integration's config holds it."""
+    coded: frozenset[str] = frozenset()
+    """The events whose records the mapper gives, beside those that rules give."""
+    mapper: Mapper | None = None
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -131,13 +135,15 @@ class FromConfig:
     key: str
 
 
-def parse(data: Mapping[str, Any], compiler: Compiler, *, by_user: bool = False) -> Webhook:
-    """The section, after the schema accepted it.
+def parse(
+    data: Mapping[str, Any], compiler: Compiler, *, by_user: bool = False, code: Code | None = None
+) -> Webhook:
+    """The section, after the schema accepted it; `code` is what came with the manifest.
 
     Raises:
         ManifestError: an expression does not compile, or the parts do not fit together.
     """
-    return _Reader(compiler, by_user=by_user).webhook(data)
+    return _Reader(compiler, by_user=by_user, code=code or Code()).webhook(data)
 
 
 def resolve(found: Webhook | FromConfig | None, config: Mapping[str, Any]) -> Webhook | None:
@@ -183,20 +189,31 @@ class _UserCompiler(Compiler):
 
 
 class _Reader:
-    def __init__(self, compiler: Compiler, *, by_user: bool) -> None:
+    def __init__(self, compiler: Compiler, *, by_user: bool, code: Code) -> None:
         self._compiler = compiler
         self._by_user = by_user
+        self._code = code
         self._environment = expressions.payloads(of_user=by_user)
 
     def webhook(self, data: Mapping[str, Any]) -> Webhook:
+        proof = self._verify(data["verify"])
         rules: dict[str, tuple[EventRule, ...]] = {}
+        coded: set[str] = set()
         for at, rule in enumerate(data["events"]):
-            name = rule["name"]
-            rules[name] = (*rules.get(name, ()), self._rule(rule, f"webhook.events[{at}]"))
+            name, place = rule["name"], f"webhook.events[{at}]"
+            if "code" in rule:
+                if self._code.mapper is None:
+                    raise self._compiler.refused(place, "code: no mapper comes with the manifest")
+                coded.add(name)
+            rules[name] = (*rules.get(name, ()), *(() if "code" in rule else (self._rule(rule, place),)))
+        if self._code.mapper is not None and not coded:
+            raise self._compiler.refused(
+                "webhook.events", "a mapper comes with the manifest, and no event is code"
+            )
         delivery = self._source(data["delivery"], "webhook.delivery")
         event = self._source(data.get("event", {}), "webhook.event")
         made = Webhook(
-            verify=self._verify(data["verify"]),
+            verify=proof,
             body=_body(data.get("body", {})),
             delivery=delivery,
             event=event,
@@ -205,6 +222,8 @@ class _Reader:
             reads={name: reads(_shared(found), "body") for name, found in rules.items()},
             identity_reads=reads([at.expression for at in (delivery, event) if at.expression], "body"),
             by_user=self._by_user,
+            coded=frozenset(coded),
+            mapper=self._code.mapper,
         )
         self._check(made)
         return made
@@ -244,6 +263,13 @@ class _Reader:
 
     def _verify(self, data: Mapping[str, Any]) -> AnyVerifier:
         at = "webhook.verify"
+        coded = data["kind"] == "code"
+        if coded and self._code.verifier is None:
+            raise self._compiler.refused(at, "code: no verifier comes with the manifest")
+        if coded:
+            return Coded(inner=self._code.verifier)
+        if self._code.verifier is not None:
+            raise self._compiler.refused(at, "a verifier comes with the manifest, and the kind is not code")
         try:
             return verify.KINDS[data["kind"]](data, lambda source: self._compiler.template(source, at))
         except ManifestError:

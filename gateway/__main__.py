@@ -8,13 +8,15 @@ import sys
 import uvicorn
 import uvloop
 
-from connectors import catalogue
+from connectors import plugins
 from gateway import app, heads, parts
 from pipewright import settings
 from pipewright.backends import kubernetes
 from pipewright.ports import SystemClock
 from pipewright.runtime import logs, tracing
 from pipewright.settings import Settings, SettingsError
+
+log = logs.get(__name__)
 
 KEEP_ALIVE_SECONDS = 30
 GRACE_SECONDS = 10
@@ -37,13 +39,17 @@ def main() -> int:
 async def serve(chosen: Settings) -> None:
     """Run the server. Neither the databases nor the API server need to be up: it answers 503 meanwhile."""
     client = await kubernetes.connect(chosen.kubeconfig)
+    found = plugins.load(folders=chosen.connectors.folders, packages=chosen.connectors.packages)
+    for name, reason in found.broken.items():
+        log.error("a connector cannot be used", connector=name, reason=reason)
     try:
         built = parts.build(
             chosen,
             cluster=kubernetes.KubernetesCluster(client),
-            catalogue=catalogue.load(),
+            catalogue=found.connectors,
             clock=SystemClock(),
         )
+        built.metrics.connectors_broken.set(len(found.broken))
         config = uvicorn.Config(
             app.create(built),
             host=chosen.listen.host,

@@ -139,6 +139,10 @@ class Hooks:
     async def _receive(self, hook_id: str, request: Request) -> Answer:
         route = self.directory.view.routes.get(hook_id)
         manifest = self.catalogue.get(route.connector) if route is not None else None
+        if route is not None and route.enabled and manifest is None:
+            raise problems.unavailable(
+                "ConnectorBroken", f"the connector {route.connector} cannot be used here", after=60
+            )
         if route is None or not route.enabled or manifest is None or manifest.webhook is None:
             raise problems.not_found("there is no such webhook")
         tenant = serving(self.directory.view.tenants.get(route.tenant_id))

@@ -111,6 +111,11 @@ class Metrics:
             ["outcome"],
             registry=own,
         )
+        self.connectors_broken = Gauge(
+            "pipewright_connectors_broken",
+            "Connectors from outside of this release that cannot be used; the log says why.",
+            registry=own,
+        )
         self.reviews = Counter(
             "pipewright_gateway_reviews_total",
             "Questions about callers, by kind and where the answer came from.",

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import ml
+from connectors import plugins
 from connectors.outbound import Outbound
 from controllers.integration import handlers as integration_handlers
 from controllers.integration.reconcile import reconcile as reconcile_integration
@@ -23,12 +24,14 @@ from pipewright.api.v1alpha1 import Integration, Model, Workflow, WorkflowRun
 from pipewright.backends import artifacts, kubernetes_secrets, ray, sealing, vault
 from pipewright.backends.runner import actions, databases, imports, journal, models, platform
 from pipewright.ports import Clock, Cluster, RunnerPorts, Secret, SecretStore
-from pipewright.runtime import tracing
+from pipewright.runtime import logs, tracing
 from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
 from pipewright.settings import Settings, SettingsError, read_secret
 from pipewright.store.pools import Pools
+
+log = logs.get(__name__)
 
 
 async def compose(
@@ -104,6 +107,10 @@ async def _ports(
     resources.push_async_callback(compute.close)
     outbound = Outbound(allow=settings.outbound.allow)
     resources.push_async_callback(outbound.close)
+    found = plugins.load(folders=settings.connectors.folders, packages=settings.connectors.packages)
+    for name, reason in found.broken.items():
+        log.error("a connector cannot be used", connector=name, reason=reason)
+    metrics.connectors_broken.set(len(found.broken))
     gateway = imports.GatewayImport(settings.gateway.base_url, token_file=settings.gateway.token_file)
     resources.push_async_callback(gateway.close)
     traced = partial(tracing.traced, metrics=metrics)
@@ -116,7 +123,9 @@ async def _ports(
         sealer=sealing.HpkeSealer(read_secret(settings.sealing.public_key_file)),
         journal=traced(journal.PostgresJournal(tenants, clock=clock), "journal"),
         decisions=traced(journal.PostgresDecisions(tenants), "decisions"),
-        actions=traced(actions.ConnectorActions(outbound), "actions"),
+        actions=traced(
+            actions.ConnectorActions(outbound, connectors=found.connectors, broken=found.broken), "actions"
+        ),
         imports=traced(gateway, "imports"),
         compute=traced(compute, "compute"),
         artifacts=traced(artifacts.FileArtifacts(settings.artifacts.url), "artifacts"),

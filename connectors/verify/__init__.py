@@ -25,6 +25,7 @@ from connectors.verify.claim import (
     UnknownKey,
     Verifier,
 )
+from connectors.verify.coded import Coded
 from connectors.verify.hmac_body import HmacBody
 from connectors.verify.hmac_timestamped import HmacTimestamped
 from connectors.verify.http_signature import HttpSignature
@@ -39,6 +40,7 @@ __all__ = [
     "KINDS",
     "AnyVerifier",
     "Claim",
+    "Coded",
     "FetchedVerifier",
     "KeySource",
     "OneOf",
@@ -73,6 +75,7 @@ KINDS: Final[Mapping[str, Callable[[Options, Text], AnyVerifier]]] = {
     "one-of": _one_of,
     "sns": SnsMessage.parse,
     "none": Unsigned.parse,
+    "code": Coded.parse,
 }
 """How a verifier is made of a manifest's options, by the kind's name."""
 

@@ -77,6 +77,7 @@ def _seen(
         credentials=credentials,
         connector=ports.actions.connectors.get(integration.spec.connector),
         known=tuple(sorted(ports.actions.connectors)),
+        broken=ports.actions.broken.get(integration.spec.connector, ""),
         gateway_key=ports.sealer.key,
     )
 

@@ -63,6 +63,8 @@ class Observed:
     known: tuple[str, ...]
     """The names of all connectors."""
     connector: Manifest | None = None
+    broken: str = ""
+    """Why there is no connector of this name, although somebody brings one."""
     tenant: TenantRef | None = None
     route: Route | None = None
     hook: str | Unknown | None = None
@@ -74,6 +76,12 @@ class Observed:
 
 def plan_integration(integration: Integration, observed: Observed) -> Plan:
     """What is missing or different. Empty when nothing is."""
+    if observed.connector is None and observed.broken:
+        message = (
+            f"spec.connector: {integration.spec.connector} cannot be used: {observed.broken}; "
+            "the platform team mends it, and starts runner and gateway again"
+        )
+        return _stalled("ConnectorBroken", message)
     if observed.connector is None:
         known = ", ".join(observed.known)
         message = f"spec.connector: there is no connector {integration.spec.connector}; there is {known}"

@@ -169,6 +169,18 @@ class Outbound(_Part):
     allow: tuple[str, ...] = ()
 
 
+Distribution = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Connectors(_Part):
+    """Connectors beside those of this release. The gateway and the runner need the same."""
+
+    folders: Annotated[tuple[Path, ...], Field(max_length=20)] = ()
+    """Folders with manifests, `<name>.yaml` each."""
+    packages: Annotated[tuple[Distribution, ...], Field(max_length=100)] = ()
+    """Installed Python distributions whose connectors may run in this process; of no other is code loaded."""
+
+
 class Settings(_Part):
     """Everything that one process is told."""
 
@@ -188,6 +200,7 @@ class Settings(_Part):
     pg_dump: Path | None = None
     """The program that takes a last dump before a drop: of the servers' major version or newer."""
     outbound: Outbound = Outbound()
+    connectors: Connectors = Connectors()
     data_key_rotation_days: Annotated[int, Field(ge=1, le=36500)] | None = None
     """After how many days another key wraps a tenant's data key, which stays; absent for on demand only."""
     resync_seconds: Annotated[float, Field(gt=0)] = 3600.0

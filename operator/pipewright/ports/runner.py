@@ -138,6 +138,11 @@ class Actions(Protocol):
         """The catalogue by name."""
         ...
 
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Connectors from outside of this release that cannot be used, by name, with the reason."""
+        ...
+
     async def check(
         self, *, connector: str, config: Mapping[str, Any], credentials: Mapping[str, Secret]
     ) -> CredentialCheck:

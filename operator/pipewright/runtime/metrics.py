@@ -91,6 +91,11 @@ class Metrics:
             buckets=_QUICK,
             registry=own,
         )
+        self.connectors_broken = Gauge(
+            "pipewright_connectors_broken",
+            "Connectors from outside of this release that cannot be used; the log says why.",
+            registry=own,
+        )
         self.watch_age = Gauge(
             "pipewright_watch_silence_seconds",
             "Time since the API server was last heard on a watch stream.",

@@ -72,25 +72,6 @@ async def read(
     )
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-async def test_golden_answers_give_their_records(
-    name: str, provider: Any, client: Outbound, clock: Any
-) -> None:
-    sample = SAMPLES[name]
-    for path, body in sample["answers"].items():
-        provider.on(path, json.loads(json.dumps(body).replace("{base}", provider.url)))
-    found = await read(
-        name.partition("/")[0],
-        sample["project"],
-        provider=provider,
-        client=client,
-        clock=clock,
-        config=sample.get("config", {}),
-    )
-    assert found.refused == []
-    assert [events.record_json(record) for record in found.records] == sample["records"]
-
-
 def test_each_connector_with_a_sync_has_golden_answers() -> None:
     with_sync = {name for name, manifest in catalogue.load().items() if manifest.sync is not None}
     assert {name.partition("/")[0] for name in SAMPLES} == with_sync

@@ -12,6 +12,7 @@ import pytest
 from connectors import catalogue, verify
 from connectors.actions import check, perform
 from connectors.calls import Account
+from connectors.kit import samples
 from connectors.outbound import Answer
 from connectors.scopes import Scopes
 from connectors.verify.claim import Claim, SignatureRefused
@@ -98,112 +99,21 @@ async def done(name: str, action: str, inputs: dict[str, Any], client: Asked) ->
 RUN = "fda08377-fe7e-46b1-8992-3a7aaecac9c3"
 AZURE = f"https://dev.azure.com/acme/{PROJECT}/_apis"
 ON = {"project": f"acme/{PROJECT}"}
-REQUESTS: dict[str, tuple[str, str, dict[str, Any], int, Any, tuple[str, str, Any], Any]] = {
-    "a workflow from its failed jobs": (
-        *("circleci", "rerun-workflow", {"run": RUN}, 202, {"workflow_id": "w-2"}),
-        ("POST", f"https://circleci.com/api/v2/workflow/{RUN}/rerun", {"from_failed": True}),
-        {"id": "w-2"},
-    ),
-    "a workflow from its begin": (
-        *("circleci", "rerun-workflow", {"run": RUN, "fromFailed": "false"}, 202, {"workflow_id": "w-2"}),
-        ("POST", f"https://circleci.com/api/v2/workflow/{RUN}/rerun", {"from_failed": False}),
-        {"id": "w-2"},
-    ),
-    "no workflow more": (
-        *("circleci", "cancel-workflow", {"run": RUN}, 202, {"message": "Accepted."}),
-        ("POST", f"https://circleci.com/api/v2/workflow/{RUN}/cancel", None),
-        {"message": "Accepted."},
-    ),
-    "a pipeline on a branch": (
-        *("azure-pipelines", "run-pipeline", {**ON, "pipeline": "12", "branch": "feature/cart"}, 200),
-        {"id": 903, "state": "inProgress", "_links": {"web": {"href": "https://dev.azure.com/x"}}},
-        (
-            *("POST", f"{AZURE}/pipelines/12/runs"),
-            {"resources": {"repositories": {"self": {"refName": "refs/heads/feature/cart"}}}},
-        ),
-        {"id": "903", "state": "inProgress", "url": "https://dev.azure.com/x"},
-    ),
-    "a stage": (
-        *("azure-pipelines", "retry-stage", {**ON, "run": "901", "stage": "Build"}, 204, {}),
-        (
-            *("PATCH", f"{AZURE}/build/builds/901/stages/Build"),
-            {"state": "retry", "forceRetryAllJobs": False},
-        ),
-        {"status": 204},
-    ),
-    "a run without stages": (
-        *("azure-pipelines", "retry-stage", {**ON, "run": "901"}, 204, {}),
-        (
-            *("PATCH", f"{AZURE}/build/builds/901/stages/__default"),
-            {"state": "retry", "forceRetryAllJobs": False},
-        ),
-        {"status": 204},
-    ),
-    "no run more": (
-        *("azure-pipelines", "cancel-run", {**ON, "run": "901"}, 200, {"status": "cancelling"}),
-        ("PATCH", f"{AZURE}/build/builds/901", {"status": "cancelling"}),
-        {"status": "cancelling"},
-    ),
-    "a branch's job": (
-        *("jenkins", "build", {"project": "team/shop", "branch": "feature/cart"}, 201, None),
-        ("POST", "https://jenkins.example.com/ci/job/team/job/shop/job/feature%252Fcart/build", None),
-        {"status": 201},
-    ),
-    "a job with parameters in no folder": (
-        *("jenkins", "build", {"project": "_/nightly", "parameterized": "true"}, 201, None),
-        ("POST", "https://jenkins.example.com/ci/job/nightly/buildWithParameters", None),
-        {"status": 201},
-    ),
-    "no build more": (
-        *("jenkins", "stop", {"project": "team/shop", "number": "31"}, 302, None),
-        ("POST", "https://jenkins.example.com/ci/job/team/job/shop/31/stop", None),
-        {"status": 302},
-    ),
-    "a log's end": (
-        *("jenkins", "log", {"project": "team/shop", "number": "31"}, 200),
-        b"\x1b[32mStarted\x1b[0m by ada\r\n\xff+ make\x00\n",
-        ("GET", "https://jenkins.example.com/ci/job/team/job/shop/31/consoleText", None),
-        {"tail": "Started by ada\n+ make\n"},
-    ),
-    "a branch's pipeline": (
-        *("bitbucket", "run-pipeline", {"project": "acme/shop", "branch": "main"}, 201),
-        {"uuid": "{01fad871-cd21-4a80-bd59-74148dd5be8e}", "build_number": 58},
-        (
-            *("POST", "https://api.bitbucket.org/2.0/repositories/acme/shop/pipelines"),
-            {
-                "target": {
-                    "type": "pipeline_ref_target",
-                    "ref_type": "branch",
-                    "ref_name": "main",
-                    "selector": {"type": "branches", "pattern": "main"},
-                }
-            },
-        ),
-        {"id": "{01fad871-cd21-4a80-bd59-74148dd5be8e}", "number": 58},
-    ),
-    "no pipeline more": (
-        *("bitbucket", "stop-pipeline", {"project": "acme/shop", "run": "58"}, 204, {}),
-        ("POST", "https://api.bitbucket.org/2.0/repositories/acme/shop/pipelines/58/stopPipeline", None),
-        {"status": 204},
-    ),
-}
 
 
-@pytest.mark.parametrize(
-    ("name", "action", "inputs", "status", "body", "asked", "outputs"), REQUESTS.values(), ids=REQUESTS.keys()
-)
-async def test_an_action_is_one_request(
-    name: str,
-    action: str,
-    inputs: dict[str, Any],
-    status: int,
-    body: Any,
-    asked: tuple[str, str, Any],
-    outputs: Any,
-) -> None:
-    client = Asked(status, body)
-    assert await done(name, action, inputs, client) == outputs
-    assert client.asked == [asked]
+async def test_a_log_is_read_whatever_bytes_are_in_it() -> None:
+    client = Asked(200, b"\x1b[32mStarted\x1b[0m by ada\r\n\xff+ make\x00\n")
+    found = await done("jenkins", "log", {"project": "team/shop", "number": "31"}, client)
+    assert found == {"tail": "Started by ada\n+ make\n"}
+    assert client.asked == [("GET", "https://jenkins.example.com/ci/job/team/job/shop/31/consoleText", None)]
+
+
+async def test_an_address_of_a_job_is_below_that_of_jenkins() -> None:
+    client = Asked(201)
+    await done("jenkins", "build", {"project": "team/shop", "branch": "feature/cart"}, client)
+    assert client.asked == [
+        ("POST", "https://jenkins.example.com/ci/job/team/job/shop/job/feature%252Fcart/build", None)
+    ]
 
 
 async def test_of_a_long_log_the_last_whole_lines_come() -> None:
@@ -214,9 +124,11 @@ async def test_of_a_long_log_the_last_whole_lines_come() -> None:
     assert client.max_bytes == 10 * 1024 * 1024
 
 
-def test_each_action_is_asked_for_once_at_least() -> None:
-    tried = {(name, action) for name, action, *_ in REQUESTS.values()}
-    assert tried == {(name, action) for name in SYSTEMS for action in catalogue.load()[name].actions}
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_each_action_has_a_sample(name: str) -> None:
+    found, _ = samples.read([catalogue.folder() / "fixtures" / name])
+    tried = {sample.data["action"] for sample in found if sample.kind == "action"}
+    assert tried == set(catalogue.load()[name].actions)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from connectors import verify
 from connectors.verify import AnyVerifier, Claim, SignatureRefused
+from connectors.verify.hmac_body import HmacBody
 from pipewright import errors, expressions
 from pipewright.expressions import Template
 from pipewright.ports import Secret
@@ -304,11 +305,12 @@ ALL: dict[str, AnyVerifier] = {
     "one of": ONE_OF,
     "sns": scheme("sns", topicArn="${{ config.topic }}", toleranceSeconds=300),
     "none": scheme("none", networks=["192.0.2.0/24"]),
+    "code": verify.Coded(inner=HmacBody(header="s")),
 }  # fmt: skip
 
 
 def test_each_kind_is_among_them() -> None:
-    assert len({type(kind) for kind in ALL.values()}) == len(verify.KINDS) == 10
+    assert len({type(kind) for kind in ALL.values()}) == len(verify.KINDS) == 11
 
 
 class Published:

@@ -224,6 +224,15 @@ def test_an_unknown_connector_is_stalled_and_lists_the_known() -> None:
     assert "github" in stalled.message
 
 
+def test_a_connector_that_cannot_be_used_is_stalled_with_the_reason() -> None:
+    seen = replace(COMPLETE, connector=None, broken="acme.yaml: $.http: 'auth' is missing")
+    plan = plan_integration(integration(connector="acme"), seen)
+    (stalled,) = [fact for fact in plan.facts if fact.stalled]
+    assert stalled.reason == "ConnectorBroken"
+    assert "acme cannot be used: acme.yaml: $.http: 'auth' is missing; the platform team" in stalled.message
+    assert list(plan) == []
+
+
 def test_an_invalid_config_is_stalled_and_names_the_field_but_not_its_value() -> None:
     plan = plan_integration(integration(config={"baseUrl": "canary value"}), COMPLETE)
     (stalled,) = [fact for fact in plan.facts if fact.stalled]

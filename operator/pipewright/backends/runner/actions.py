@@ -45,16 +45,28 @@ _DONE = frozenset({"AnswerTooLarge", "AnswerNotUnderstood"})
 class ConnectorActions:
     """Providers, by the connectors that this release carries."""
 
-    def __init__(self, client: Outbound, *, connectors: Mapping[str, Manifest] | None = None) -> None:
-        """`connectors` is the catalogue unless a test brings its own."""
+    def __init__(
+        self,
+        client: Outbound,
+        *,
+        connectors: Mapping[str, Manifest] | None = None,
+        broken: Mapping[str, str] | None = None,
+    ) -> None:
+        """`connectors` is the catalogue unless somebody brings more; `broken` has what cannot be used."""
         self._client = client
         self._tokens = Tokens(clock=SystemClock())
         self._connectors = catalogue.load() if connectors is None else connectors
+        self._broken = broken or {}
 
     @property
     def connectors(self) -> Mapping[str, Manifest]:
         """The catalogue by name."""
         return self._connectors
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Those that cannot be used, by name, with the reason."""
+        return self._broken
 
     async def check(
         self, *, connector: str, config: Mapping[str, Any], credentials: Mapping[str, Secret]

@@ -178,6 +178,8 @@ class MemoryActions:
 
     def __init__(self, connectors: Mapping[str, Manifest]) -> None:
         self._connectors = connectors
+        self.broken: dict[str, str] = {}
+        """Connectors that cannot be used, with the reason."""
         self.answer = CredentialCheck(accepted=True, reason="CredentialsValid", message="accepted")
         self.results: list[Performed] = []
         """What the next actions come to, in order; then each succeeds with nothing to tell."""
