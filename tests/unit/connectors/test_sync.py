@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from connectors import sync
+from connectors import portions, sync
 from connectors.calls import Account, Calls
 from connectors.mistakes import ManifestError
 from connectors.outbound import Outbound
@@ -408,7 +408,7 @@ async def test_a_list_without_end_within_an_item_is_cut(reader: Reader) -> None:
 async def test_an_item_of_more_records_than_are_kept_is_cut(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "MAX_RECORDS", 3)
+    monkeypatch.setattr(portions, "MAX_RECORDS", 3)
     reader.provider.on(RUNS, {"runs": [run(1, jobs=True), run(2)]})
     reader.provider.on("/runs/1/jobs", [{"id": f"j{at}", "name": "unit", "result": "ok"} for at in range(9)])
     batches = await reader.read()
