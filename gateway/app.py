@@ -74,6 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         "directory": parts.directory.run,
         "dispatcher": parts.dispatcher.run,
         "replayer": parts.replayer.run,
+        "rollups": parts.rollups.run,
     }
     tasks = {name: asyncio.create_task(_forever(name, run), name=name) for name, run in running.items()}
     app.state.tasks = tasks
