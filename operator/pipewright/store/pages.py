@@ -114,7 +114,7 @@ async def _page(
     order = f"{at} DESC, r.provider_id DESC, r.attempt DESC"
     query = f"{select} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT %(limit)s"
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(query, values)  # type: ignore[arg-type]  # of literals of this module
+        await cursor.execute(query, values)
         return await cursor.fetchall()
 
 

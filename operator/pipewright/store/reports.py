@@ -199,7 +199,7 @@ async def set_prices(conn: psycopg.AsyncConnection, integration: str, new: Seque
 async def _rows(conn: psycopg.AsyncConnection, query: str, span: Span, kind: type[Row]) -> list[Row]:
     values: Mapping[str, Any] = {name: getattr(span, name) for name in Span.__slots__}
     async with conn.cursor(row_factory=class_row(kind)) as cursor:
-        await cursor.execute(query, values)  # type: ignore[arg-type]  # of literals of this module
+        await cursor.execute(query, values)
         return await cursor.fetchall()
 
 

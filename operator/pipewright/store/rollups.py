@@ -9,12 +9,12 @@ import psycopg
 
 BUSY = -1
 """Another session is refreshing: look again."""
-MOST = 20_000
-"""Notes that one transaction takes, all of one day."""
+MOST = 100_000
+"""Notes that one transaction takes: of the newest days, whole ones if it can."""
 
 
 async def refresh(conn: psycopg.AsyncConnection, *, most: int = MOST) -> int:
-    """Recount what up to `most` notes of the newest day with any touch; how many they were, or `BUSY`.
+    """Recount what up to `most` notes of the newest days touch; how many they were, or `BUSY`.
 
     0 says that the rollups are current. Call it in a transaction of its own.
 

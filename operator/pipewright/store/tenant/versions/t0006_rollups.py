@@ -38,6 +38,7 @@ CREATE TABLE pipewright.changes (
     finished_at timestamptz,
     job boolean NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+CREATE INDEX changes_day ON pipewright.changes (day);
 COMMENT ON TABLE pipewright.changes IS 'runs and jobs that changed since the rollups were made current';
 COMMENT ON COLUMN pipewright.changes.day IS 'UTC, of the finish; of the change where nothing has finished';
 GRANT SELECT ON pipewright.changes TO pipewright_ingest;

@@ -1,4 +1,4 @@
-"""`refresh_rollups`: takes a day's notes of what changed, and recomputes what they touch, in one transaction.
+"""`refresh_rollups`: takes notes of what changed, and recomputes what they touch, in one transaction.
 
 Every step replaces rows by what the runs and jobs say now, and writes only those that differ: it may be done
 again, in any order, beside writers. Whatever is committed after the notes were taken has notes of its own.
@@ -336,15 +336,19 @@ CREATE FUNCTION pipewright.refresh_rollups(most integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     newest date;
+    since date;
     taken pipewright.changes[];
 BEGIN
     IF NOT pg_try_advisory_xact_lock(7264102) THEN
         RETURN -1;
     END IF;
     SELECT max(day) INTO newest FROM pipewright.changes;
+    -- whole days, so that none is recounted twice, unless one alone has more
+    SELECT least(day + 1, newest) INTO since FROM pipewright.changes ORDER BY day DESC OFFSET most LIMIT 1;
+    since := coalesce(since, '-infinity');
     WITH gone AS (
         DELETE FROM pipewright.changes WHERE ctid = ANY(ARRAY(
-            SELECT ctid FROM pipewright.changes WHERE day = newest LIMIT most)) RETURNING changes AS note
+            SELECT ctid FROM pipewright.changes WHERE day >= since LIMIT most)) RETURNING changes AS note
     )
     SELECT array_agg(note) INTO taken FROM gone;
     IF taken IS NULL THEN
