@@ -10,7 +10,7 @@ from typing import Protocol
 from connectors.manifest import Manifest
 from connectors.outbound import Outbound
 from connectors.provider_keys import ProviderKeys, through
-from gateway import artifacts, rollups
+from gateway import artifacts, rollups, searches
 from gateway.auth import Authorizer, Reviews
 from gateway.databases import Databases
 from gateway.directory import Directory
@@ -104,7 +104,10 @@ def build(
     databases = Databases(connections=connections, directory=directory, keys=keys)
     models = Models(fetch=artifacts.reader(_artifacts(settings)), metrics=metrics)
     dispatcher = Dispatcher(outboxes=databases, cluster=cluster, clock=clock, metrics=metrics)
-    refresher = rollups.Rollups(databases=databases, metrics=metrics, pause=limits.rollup_pause)
+    search = searches.Search(databases=databases, view=lambda: directory.view, clock=clock)
+    refresher = rollups.Rollups(
+        databases=databases, metrics=metrics, pause=limits.rollup_pause, then=search.go_on
+    )
     databases.on_use(refresher.used)
     metrics.watch(
         directory_age=lambda: directory.age, connections=lambda: float(connections.open_connections)

@@ -1,6 +1,6 @@
 """Rollups are made current some seconds after a tenant's database was used, however often it was meanwhile.
 
-    commit ──used──► due in 15 s ──► take a day's notes, recount what they touch ──► until none is left
+    commit ──used──► due in 15 s ──► take notes, recount what they touch ──► until none is left
 
 What was noted and not taken, because a process ended or another one deleted old history, is found at the next
 use; the dispatcher uses every database now and then. Of several replicas one refreshes a database at a time.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -48,8 +48,11 @@ class Rollups:
         databases: Tenants,
         metrics: Metrics,
         pause: float = PAUSE,
+        then: Callable[[str], Awaitable[bool]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`then` is other work in the same turn, by the tenant's id; True says that some of it is left."""
+        self._then = then
         self._databases, self._metrics, self._pause, self._clock = databases, metrics, pause, clock
         self._due: dict[str, float] = {}
         """Tenant's id → when to look."""
@@ -119,6 +122,8 @@ class Rollups:
     async def _look(self, tenant_id: str) -> None:
         try:
             await self.refresh(tenant_id)
+            if self._then is not None and await self._then(tenant_id):
+                self._due[tenant_id] = self._clock()
             self._troubles.pop(tenant_id, None)
             self._most.pop(tenant_id, None)
         except Exception as error:  # noqa: BLE001 - one tenant's trouble must not end the others'

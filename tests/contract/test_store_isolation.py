@@ -16,7 +16,10 @@ pytestmark = [
     pytest.mark.parametrize("postgres_server", ["own", throwaway.OLDER], indirect=True, scope="session"),
 ]
 
-HISTORY = ("actors", "runs", "jobs", "deliveries", "events", "lines", "predictions", "decisions", "outbox")
+HISTORY = (
+    "actors", "runs", "jobs", "deliveries", "events", "lines", "predictions", "decisions", "outbox",
+    "erasures",
+)  # fmt: skip
 JOURNAL = ("workflow_runs", "run_steps", "trainings")
 ROLLUPS = (
     "changes", "hourly_runs", "daily_runs", "hourly_jobs", "daily_jobs", "daily_projects", "red_spells",
