@@ -13,10 +13,12 @@ down_revision = "t0006"
 
 _FUNCTION = """
 CREATE FUNCTION pipewright.{name}(taken pipewright.changes[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET random_page_cost = 1.1 AS $$
 {body}
 $$;
 """
+# How many rows a note leads to is not known when a statement is planned: what is looked for by an index here
+# must not become a scan of the whole history.
 LINE = "hashtextextended({0}.project || ' ' || {0}.pipeline || ' ' || {0}.branch, 0)"
 LABELLED = "r.phase = 'finished' AND r.outcome IN ('success', 'failure', 'error')"
 """The outcomes that say whether a line is red or green, as the index `runs_line` has them."""
@@ -160,6 +162,10 @@ END
 
 def _jobs() -> str:
     """Jobs' rows may lack the pipeline, which their run tells: with the run its jobs' hours change."""
+    of_run = (
+        "SELECT r.pipeline FROM pipewright.runs r WHERE r.integration = j.integration"
+        " AND r.provider_id = j.run_id AND r.attempt = j.attempt"
+    )
     runner = "coalesce((SELECT string_agg(label, ', ' ORDER BY label) FROM unnest(j.labels) AS label), '')"
     hourly = replace(
         "hourly_jobs",
@@ -167,11 +173,9 @@ def _jobs() -> str:
         key=("hour", *_JOB),
         scope="old.hour = ANY(hours)",
         fresh=f"SELECT j.hour, {', '.join(f'j.{name}' for name in _JOB)}, {_counted('j')} FROM ("  # noqa: S608
-        " SELECT at AS hour, j.integration, j.project, coalesce(nullif(j.pipeline, ''), r.pipeline, '')"
+        f" SELECT at AS hour, j.integration, j.project, coalesce(nullif(j.pipeline, ''), ({of_run}), '')"
         f" AS pipeline, j.name, {runner} AS runner, j.outcome, j.queued_at, j.started_at, j.finished_at"
-        f" FROM unnest(hours) AS at JOIN pipewright.jobs j ON {_IN_HOUR.format('j')}"
-        " LEFT JOIN pipewright.runs r ON r.integration = j.integration AND r.attempt = j.attempt"
-        " AND r.provider_id = CASE WHEN j.pipeline = '' THEN j.run_id END) AS j"
+        f" FROM unnest(hours) AS at JOIN pipewright.jobs j ON {_IN_HOUR.format('j')}) AS j"
         f" GROUP BY j.hour, {', '.join(f'j.{name}' for name in _JOB)}",
     )
     daily = replace(
