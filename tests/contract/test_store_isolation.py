@@ -22,8 +22,8 @@ HISTORY = (
 )  # fmt: skip
 JOURNAL = ("workflow_runs", "run_steps", "trainings")
 ROLLUPS = (
-    "changes", "hourly_runs", "daily_runs", "hourly_jobs", "daily_jobs", "daily_projects", "red_spells",
-    "red_commits", "flaky_jobs", "runner_prices",
+    "changes", "hourly_runs", "daily_runs", "hourly_jobs", "daily_jobs", "daily_runners", "daily_projects",
+    "red_spells", "red_commits", "flaky_jobs", "runner_prices",
 )  # fmt: skip
 VIEWS = (
     "runs", "jobs", "predictions", "decisions", "workflow_runs", "run_steps", "hourly_runs", "failure_trend",

@@ -19,22 +19,23 @@ INSERT INTO pipewright.actors (provider, login)
 SELECT 'github', 'person-' || n FROM generate_series(1, {PEOPLE}) AS n ON CONFLICT DO NOTHING
 """
 
-# A tenth fails, a hundredth breaks; each eleventh run is another attempt at the commit before it. hashint4 is
-# chance that is the same each time. The square makes the first projects large.
+# A tenth fails, a hundredth breaks; each eleventh run is another attempt at the commit of the one before it.
+# hashint4 is chance that is the same each time. The square makes the first projects large.
 _RUNS = f"""
 INSERT INTO pipewright.runs (integration, provider_id, attempt, project, pipeline, number, trigger, branch,
     sha, actor, phase, outcome, queued_at, started_at, finished_at, failed_jobs, jobs, seen_at)
-SELECT '{INTEGRATION}', lpad(n::text, 9, '0'), 1 + again, 'acme/project-' || ({PROJECTS} * u * u)::integer,
-    '.github/workflows/pipeline-' || mod(n, {PIPELINES}) || '.yml', n, 'push',
-    CASE WHEN mod(n, {BRANCHES}) < 3 THEN 'main' ELSE 'feature-' || mod(n, 977) END,
-    md5((n - again)::text) || 'abcdef12',
+SELECT '{INTEGRATION}', lpad(n::text, 9, '0'), 1 + again,
+    'acme/project-' || ({PROJECTS} * power(mod(abs(hashint4(origin + 1)), 1000) / 1000.0, 2))::integer,
+    '.github/workflows/pipeline-' || mod(origin, {PIPELINES}) || '.yml', n, 'push',
+    CASE WHEN mod(origin, {BRANCHES}) < 3 THEN 'main' ELSE 'feature-' || mod(origin, 977) END,
+    md5(origin::text) || 'abcdef12',
     (SELECT min(id) FROM pipewright.actors) + mod(abs(hashint4(n)), {PEOPLE}), 'finished',
     CASE WHEN chance < 10 THEN 'failure' WHEN chance = 10 THEN 'error' WHEN chance = 11 THEN 'cancel'
         ELSE 'success' END,
     at - interval '1 minute', at, at + interval '1 second' * (60 + mod(abs(hashint4(n + 7)), 1200)), '{{}}',
     {JOBS}, at
 FROM (
-    SELECT n, mod(n, 11) / 10 AS again, mod(abs(hashint4(n + 1)), 1000) / 1000.0 AS u,
+    SELECT n, mod(n, 11) / 10 AS again, n - mod(n, 11) / 10 AS origin,
         mod(abs(hashint4(n + 2)), 100) AS chance, %(until)s::timestamptz
         - interval '1 day' * {DAYS} * ((n - %(first)s) / (%(last)s - %(first)s + 1)::float8) AS at
     FROM generate_series(%(first)s::integer, %(last)s::integer) AS n

@@ -192,10 +192,20 @@ CREATE TABLE pipewright.daily_jobs (
     project text NOT NULL,
     pipeline text NOT NULL,
     name text NOT NULL,
-    runner text NOT NULL,
     {_OUTCOMES}
 ) {_KEPT};
 CREATE INDEX daily_jobs_day ON pipewright.daily_jobs (day);
+
+CREATE TABLE pipewright.daily_runners (
+    day date NOT NULL,
+    integration uuid NOT NULL,
+    project text NOT NULL,
+    pipeline text NOT NULL,
+    runner text NOT NULL,
+    finished integer NOT NULL,
+    ran_ms bigint NOT NULL
+) {_KEPT};
+CREATE INDEX daily_runners_day ON pipewright.daily_runners (day);
 
 CREATE TABLE pipewright.daily_projects (
     day date NOT NULL,

@@ -162,6 +162,7 @@ END
 
 def _jobs() -> str:
     """Jobs' rows may lack the pipeline, which their run tells: with the run its jobs' hours change."""
+    of_day = ", ".join(f"h.{name}" for name in _RUN)
     of_run = (
         "SELECT r.pipeline FROM pipewright.runs r WHERE r.integration = j.integration"
         " AND r.provider_id = j.run_id AND r.attempt = j.attempt"
@@ -180,12 +181,22 @@ def _jobs() -> str:
     )
     daily = replace(
         "daily_jobs",
-        columns=("day", *_JOB, *_COUNTS, *_TIMES),
-        key=("day", *_JOB),
+        columns=("day", *_RUN, "name", *_COUNTS, *_TIMES),
+        key=("day", *_RUN, "name"),
         scope="old.day = ANY(days)",
-        fresh=f"SELECT at AS day, {', '.join(f'h.{name}' for name in _JOB)}, {_summed()}"  # noqa: S608
+        fresh=f"SELECT at AS day, {of_day}, h.name, {_summed()}"  # noqa: S608
         f" FROM unnest(days) AS at JOIN pipewright.hourly_jobs h ON {_HOURS_OF_DAY}"
-        f" GROUP BY at, {', '.join(f'h.{name}' for name in _JOB)}",
+        f" GROUP BY at, {of_day}, h.name",
+    )
+    runners = replace(
+        "daily_runners",
+        columns=("day", *_RUN, "runner", "finished", "ran_ms"),
+        key=("day", *_RUN, "runner"),
+        scope="old.day = ANY(days)",
+        fresh=f"SELECT at AS day, {of_day}, h.runner, sum(h.finished)::integer AS finished,"  # noqa: S608
+        " sum(h.ran_ms)::bigint AS ran_ms"
+        f" FROM unnest(days) AS at JOIN pipewright.hourly_jobs h ON {_HOURS_OF_DAY}"
+        f" GROUP BY at, {of_day}, h.runner",
     )
     return f"""
 DECLARE
@@ -200,6 +211,7 @@ DECLARE
 BEGIN
     {hourly}
     {daily}
+    {runners}
 END
 """  # noqa: S608 - names are ours
 

@@ -50,14 +50,7 @@ CREATE VIEW history.failure_trend AS
 SELECT day, integration, project, pipeline, reruns, {_FIGURES} FROM pipewright.daily_runs;
 
 CREATE VIEW history.failing_jobs AS
-SELECT day, integration, project, pipeline, name, {_FIGURES}
-FROM (
-    SELECT day, integration, project, pipeline, name, sum(finished) AS finished, sum(succeeded) AS succeeded,
-        sum(failed) AS failed, sum(broken) AS broken, sum(cancelled) AS cancelled, sum(skipped) AS skipped,
-        sum(ran) AS ran, sum(ran_ms) AS ran_ms, max(longest_ms) AS longest_ms, sum(queued) AS queued,
-        sum(queued_ms) AS queued_ms
-    FROM pipewright.daily_jobs GROUP BY day, integration, project, pipeline, name
-) AS by_name;
+SELECT day, integration, project, pipeline, name, {_FIGURES} FROM pipewright.daily_jobs;
 
 CREATE VIEW history.team_productivity AS
 SELECT r.day, r.integration, r.project, p.people, p.commits, r.finished, r.succeeded, r.failed, r.reruns,
@@ -118,12 +111,10 @@ SELECT integration, runner, currency, per_minute, valid_from,
 FROM pipewright.runner_prices;
 
 CREATE VIEW history.runner_cost AS
-SELECT d.day, d.integration, d.project, d.pipeline, d.runner, d.jobs, d.minutes, p.currency,
-    (d.minutes * p.per_minute)::numeric(18, 4) AS cost
-FROM (
-    SELECT day, integration, project, pipeline, runner, sum(finished) AS jobs, sum(ran_ms) / 60000 AS minutes
-    FROM pipewright.daily_jobs GROUP BY day, integration, project, pipeline, runner
-) AS d
+SELECT d.day, d.integration, d.project, d.pipeline, d.runner, d.finished AS jobs,
+    d.ran_ms / 60000::numeric AS minutes, p.currency,
+    (d.ran_ms / 60000::numeric * p.per_minute)::numeric(18, 4) AS cost
+FROM pipewright.daily_runners d
 LEFT JOIN history.runner_prices p ON p.integration = d.integration AND p.runner = d.runner
     AND d.day >= p.valid_from AND d.day < coalesce(p.valid_until, 'infinity');
 
