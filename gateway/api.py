@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 
 from gateway import cursors, problems
 from gateway import lines as work
-from gateway.calls import Call, Name, may, parts_of
+from gateway.calls import Call, Name, may, parts_of, route_of
 from gateway.problems import Problem
 from gateway.schemas import (
     ArtifactBody,
@@ -31,12 +31,12 @@ from gateway.schemas import (
 from ml import history as ml_history
 from pipewright.records import SEVERITIES
 from pipewright.store import artifacts, decisions, history, predictions
-from pipewright.store.records import Artifact, Decision, Delivery, ModelPointer, Route, Scored
+from pipewright.store.records import Artifact, Decision, Delivery, ModelPointer, Scored
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": ProblemBody, "description": words}
     for code, words in {
         401: "No valid token.",
@@ -49,7 +49,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 hooks = APIRouter(tags=["hooks"])
-rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=_PROBLEMS)
+rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
 
 
 # --- hooks ------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ async def list_predictions(
 def _integration_of(call: Call, name: str) -> str:
     """The UID of the Integration whose history counts: the named one, or the only one."""
     if name:
-        return _route(call, name).integration_uid
+        return route_of(call, name).integration_uid
     known = call.view.integrations.get(call.place, {})
     if len(known) > 1:
         raise Problem(422, "Invalid", f"integration: name one of {', '.join(sorted(known))}")
@@ -223,7 +223,7 @@ async def list_deliveries(
     cursor: Cursor = None,
 ) -> Page[DeliveryBody]:
     """The deliveries that were taken for the Integration, newest first, and why some were not kept."""
-    route = _route(call, name)
+    route = route_of(call, name)
     after = cursors.decode(cursor) if cursor else None
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         found = await history.deliveries(
@@ -255,7 +255,7 @@ async def list_artifacts(
     cursor: Cursor = None,
 ) -> Page[ArtifactBody]:
     """What the registry told of its artifacts: pushes, deletions and scans, last told first."""
-    route = _route(call, name)
+    route = route_of(call, name)
     before = cursors.number(cursor) if cursor else None
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         found = await artifacts.page(
@@ -322,14 +322,5 @@ async def import_history(
     They are stored part by part. Where a server fails midway, `stored` in the problem is the number of the
     line up to which they are. The same body again completes it: what is stored already does not change.
     """
-    imported = await call.parts.imports.receive(_route(call, name), request)
+    imported = await call.parts.imports.receive(route_of(call, name), request)
     return ImportedBody(runs=imported.runs, jobs=imported.jobs, lines=imported.lines)
-
-
-def _route(call: Call, name: str) -> Route:
-    route = call.view.integrations.get(call.place, {}).get(name)
-    if route is None:
-        raise problems.not_found(
-            f"there is no Integration {name} that is set up in the namespace {call.namespace}"
-        )
-    return route

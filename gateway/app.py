@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from gateway import api, problems
+from gateway import api, erasures, problems, reports
 from gateway.metrics import CONTENT_TYPE
 from gateway.observed import Observed
 from gateway.parts import Parts
@@ -51,6 +51,8 @@ def create(parts: Parts) -> FastAPI:
     app.state.tasks = {}
     app.include_router(api.hooks)
     app.include_router(api.rest)
+    app.include_router(reports.rest)
+    app.include_router(erasures.rest)
     _add_probes(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -74,6 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         "directory": parts.directory.run,
         "dispatcher": parts.dispatcher.run,
         "replayer": parts.replayer.run,
+        "rollups": parts.rollups.run,
     }
     tasks = {name: asyncio.create_task(_forever(name, run), name=name) for name, run in running.items()}
     app.state.tasks = tasks

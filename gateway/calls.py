@@ -8,12 +8,13 @@ from typing import Annotated
 
 from fastapi import Header, Path, Request
 
+from gateway import problems
 from gateway.auth import Attributes, Principal
 from gateway.directory import Place, View
 from gateway.parts import Parts
 from gateway.problems import Problem
 from pipewright.runner_facts import SUSPENDED
-from pipewright.store.records import Tenant
+from pipewright.store.records import Route, Tenant
 
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 Namespace = Annotated[str, Path(pattern=_LABEL, max_length=63)]
@@ -34,6 +35,20 @@ class Call:
     def place(self) -> Place:
         """The tenant's id and the namespace."""
         return self.tenant.id, self.namespace
+
+
+def route_of(call: Call, name: str) -> Route:
+    """The Integration of this name.
+
+    Raises:
+        Problem: 404, there is none in the namespace.
+    """
+    route = call.view.integrations.get(call.place, {}).get(name)
+    if route is None:
+        raise problems.not_found(
+            f"there is no Integration {name} that is set up in the namespace {call.namespace}"
+        )
+    return route
 
 
 def parts_of(request: Request) -> Parts:

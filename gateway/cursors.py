@@ -8,7 +8,8 @@ import json
 from datetime import datetime
 
 from gateway.problems import Problem
-from pipewright.store import history
+from pipewright.records import MAX_ATTEMPT
+from pipewright.store import history, pages
 from pipewright.store.records import Delivery
 
 
@@ -43,6 +44,29 @@ def decode(cursor: str) -> history.After:
     if not isinstance(key, str) or "\0" in key or moment.tzinfo is None:
         raise _bad()
     return history.After(at=moment, key=key)
+
+
+def encode_place(last: pages.Place) -> str:
+    """The cursor after this run or job."""
+    text = json.dumps([last.at.isoformat(), last.key, last.attempt])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def decode_place(cursor: str) -> pages.Place:
+    """The place that `encode_place` wrote.
+
+    Raises:
+        Problem: 400, it is none of ours.
+    """
+    try:
+        at, key, attempt = json.loads(base64.urlsafe_b64decode(cursor))
+        moment = datetime.fromisoformat(at)
+    except (binascii.Error, ValueError, TypeError):
+        raise _bad() from None
+    known = isinstance(key, str) and "\0" not in key and moment.tzinfo is not None and moment.year < 2200
+    if not known or type(attempt) is not int or not 0 < attempt <= MAX_ATTEMPT:
+        raise _bad()
+    return pages.Place(at=moment, key=key, attempt=attempt)
 
 
 def _bad() -> Problem:

@@ -35,6 +35,7 @@ class Databases:
         self._directory = directory
         self._keys = keys
         self._clock = clock
+        self._users: list[Callable[[str], None]] = []
         self._away: dict[str, float] = {}
         """Tenant's id → until when its database is not expected to answer."""
 
@@ -61,12 +62,28 @@ class Databases:
         """Whether the namespace is the tenant's now: a name may have passed to another since."""
         return list(self._directory.view.namespaces.get(namespace, ())) == [tenant_id]
 
+    def on_use(self, told: Callable[[str], None]) -> None:
+        """Call this with the tenant's id after each transaction that was committed."""
+        self._users.append(told)
+
     @asynccontextmanager
     async def transaction(self, tenant_id: str) -> AsyncIterator[psycopg.AsyncConnection]:
         """A connection to the tenant's database, within a transaction.
 
         Raises:
             Problem, BackendError: as `access` says, and when the database does not answer within two seconds.
+        """
+        async with self.upkeep(tenant_id) as conn:
+            yield conn
+        for told in self._users:
+            told(tenant_id)
+
+    @asynccontextmanager
+    async def upkeep(self, tenant_id: str) -> AsyncIterator[psycopg.AsyncConnection]:
+        """The same for work that follows from the others' transactions: nobody is told of it.
+
+        Raises:
+            Problem, BackendError: as `transaction` says.
         """
         async with AsyncExitStack() as stack:
             conn = await self._reach(stack, tenant_id, self.access(tenant_id))

@@ -116,6 +116,22 @@ class Metrics:
             "Connectors from outside of this release that cannot be used; the log says why.",
             registry=own,
         )
+        self.rollup_changes = Counter(
+            "pipewright_gateway_rollup_changes_total",
+            "Changes of runs and jobs that reached the rollups.",
+            registry=own,
+        )
+        self.rollup_seconds = Histogram(
+            "pipewright_gateway_rollup_seconds",
+            "Time of one transaction that makes rollups current.",
+            buckets=_REQUEST,
+            registry=own,
+        )
+        self.rollup_troubles = Counter(
+            "pipewright_gateway_rollup_troubles_total",
+            "Times that a tenant's rollups could not be made current; they are tried again.",
+            registry=own,
+        )
         self.reviews = Counter(
             "pipewright_gateway_reviews_total",
             "Questions about callers, by kind and where the answer came from.",

@@ -10,7 +10,7 @@ from typing import Protocol
 from connectors.manifest import Manifest
 from connectors.outbound import Outbound
 from connectors.provider_keys import ProviderKeys, through
-from gateway import artifacts
+from gateway import artifacts, rollups, searches
 from gateway.auth import Authorizer, Reviews
 from gateway.databases import Databases
 from gateway.directory import Directory
@@ -53,6 +53,8 @@ class Limits:
     """Deliveries of one suspended tenant that are kept."""
     tenant_parked_bytes: int = 256 * 1024 * 1024
     """The same in bytes, compressed."""
+    rollup_pause: float = rollups.PAUSE
+    """Seconds between the first change of a tenant's history and the refresh of its rollups."""
     requests: int = 1000
     """Requests under way in this process, probes aside. Connections that ask nothing are none."""
 
@@ -66,6 +68,7 @@ class Parts:
     models: Models
     dispatcher: Dispatcher
     replayer: Replayer
+    rollups: rollups.Rollups
     hooks: Hooks
     imports: Imports
     authorizer: Authorizer
@@ -92,9 +95,9 @@ def build(
         SettingsError: a part of the settings that the gateway needs is missing.
     """
     gateway, limits, metrics = _gateway(settings), limits or Limits(), Metrics()
-    # Two connections more than deliveries may use: for the dispatcher and for REST.
+    # Three connections more than deliveries may use: for the dispatcher, for REST and for the rollups.
     connections = pools.Pools(
-        per_database=limits.tenant_transactions + 2, max_connections=160, application="pipewright-gateway"
+        per_database=limits.tenant_transactions + 3, max_connections=160, application="pipewright-gateway"
     )
     dsn = Secret(read_secret(settings.platform_database.dsn_file))
     directory = Directory(connections=connections, dsn=dsn)
@@ -102,6 +105,11 @@ def build(
     databases = Databases(connections=connections, directory=directory, keys=keys)
     models = Models(fetch=artifacts.reader(_artifacts(settings)), metrics=metrics)
     dispatcher = Dispatcher(outboxes=databases, cluster=cluster, clock=clock, metrics=metrics)
+    search = searches.Search(databases=databases, view=lambda: directory.view, clock=clock)
+    refresher = rollups.Rollups(
+        databases=databases, metrics=metrics, pause=limits.rollup_pause, then=search.go_on
+    )
+    databases.on_use(refresher.used)
     metrics.watch(
         directory_age=lambda: directory.age, connections=lambda: float(connections.open_connections)
     )
@@ -141,6 +149,7 @@ def build(
         models=models,
         dispatcher=dispatcher,
         replayer=replayer,
+        rollups=refresher,
         hooks=hooks,
         imports=Imports(
             databases=databases, clock=clock, metrics=metrics, max_body=gateway.import_body_bytes

@@ -30,6 +30,7 @@ from pipewright.ports import LOGINS, Databases, Login, Logins, ProvisionerPorts,
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.rollouts import RolloutBook
 from pipewright.store import connect, migrations, roles, schema
+from tests import older
 
 pytestmark = [
     pytest.mark.usefixtures("postgres_server"),
@@ -547,14 +548,10 @@ async def test_the_look_after_the_creation_opens_no_session_in_there(tenant_serv
 
 
 async def _set_back(server: Server, tenant_id: str) -> None:
-    """Make the schema what the release before its last revision left."""
+    """Make the schema what an older release left."""
     info = schema.migrator(server.migrator_dsn, database=f"pw_{tenant_id}")
-    async with await psycopg.AsyncConnection.connect(info, autocommit=True) as owner:
-        await owner.execute(
-            "DROP VIEW history.runs, history.jobs, history.predictions, history.decisions,"
-            " history.workflow_runs, history.run_steps"
-        )
-        await owner.execute("UPDATE pipewright.schema_version SET version_num = 't0003'")
+    with psycopg.connect(info, autocommit=True) as owner:
+        older.set_back(owner, "t0003")
 
 
 async def test_a_database_of_an_older_release_shows_and_is_migrated(

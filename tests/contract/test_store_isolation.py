@@ -18,11 +18,19 @@ pytestmark = [
 
 HISTORY = (
     "actors", "runs", "jobs", "artifacts", "deliveries", "events", "lines", "predictions", "decisions",
-    "outbox",
+    "outbox", "erasures",
 )  # fmt: skip
 JOURNAL = ("workflow_runs", "run_steps", "trainings")
-VIEWS = ("runs", "jobs", "artifacts", "predictions", "decisions", "workflow_runs", "run_steps")
-EVERY_TABLE = (*HISTORY, *JOURNAL, "schema_version")
+ROLLUPS = (
+    "changes", "hourly_runs", "daily_runs", "hourly_jobs", "daily_jobs", "daily_runners", "daily_projects",
+    "red_spells", "red_commits", "flaky_jobs", "runner_prices",
+)  # fmt: skip
+VIEWS = (
+    "runs", "jobs", "artifacts", "predictions", "decisions", "workflow_runs", "run_steps", "hourly_runs",
+    "failure_trend", "failing_jobs", "team_productivity", "red_spells", "mttr", "red_commits",
+    "time_to_green", "flaky_commits", "flaky_jobs", "runner_prices", "runner_cost", "rollup_lag",
+)  # fmt: skip
+EVERY_TABLE = (*HISTORY, *JOURNAL, *ROLLUPS, "schema_version")
 
 
 async def refused(conn: psycopg.AsyncConnection, statement: str) -> None:
@@ -199,6 +207,22 @@ async def test_the_runners_login_writes_the_journal_and_reads_history_without_pe
             await refused(conn, f"INSERT INTO pipewright.{table} DEFAULT VALUES")
             await refused(conn, f"DELETE FROM pipewright.{table}")
         await conn.execute("DELETE FROM pipewright.trainings WHERE false")
+
+
+async def test_no_login_writes_rollups_but_by_their_refresh(place) -> None:
+    async with place.connect("ingest") as conn:
+        for table in ROLLUPS[:-1]:
+            for statement in (
+                "INSERT INTO {} DEFAULT VALUES",
+                "DELETE FROM {}",
+                "UPDATE {} SET integration = null",
+            ):
+                await refused(conn, statement.format(f"pipewright.{table}"))
+        await refused(conn, "SELECT pipewright.refresh_runs('{}')")
+        await conn.execute("SELECT pipewright.refresh_rollups(1)")
+    for purpose in ("readonly", "app_a", "runner"):
+        async with place.connect(purpose) as conn:
+            await refused(conn, "SELECT pipewright.refresh_rollups(1)")
 
 
 async def test_the_partition_function_cannot_be_bent_by_a_search_path(place) -> None:

@@ -10,9 +10,8 @@ import psycopg
 
 from dev import web
 from dev.stack import Stack
+from tests import older
 from tests.e2e.conftest import condition_of
-
-NEWEST = "history.runs, history.jobs, history.predictions, history.decisions, history.workflow_runs"
 
 
 class Upgrades:
@@ -26,10 +25,11 @@ class Upgrades:
         return psycopg.connect(dsn, dbname=tenant["status"]["database"]["name"], autocommit=True)
 
     def set_back(self, tenant: dict[str, Any]) -> None:
-        """The schema of the revision before the last, and one view that is in the way of an upgrade."""
+        """The schema of an older release, and one view that is in the way of an upgrade."""
         with self.admin(tenant) as conn:
-            conn.execute(f"DROP VIEW {NEWEST}")
-            conn.execute("UPDATE pipewright.schema_version SET version_num = 't0003'")
+            conn.execute("SET ROLE pipewright_owner")
+            older.set_back(conn, "t0003")
+            conn.execute("CREATE VIEW history.run_steps AS SELECT 1 AS in_the_way")
 
     def annotate(self, tenant: dict[str, Any], word: str, value: str) -> None:
         name = tenant["metadata"]["name"]
@@ -57,7 +57,7 @@ def test_an_upgrade_that_stops_is_alerted_on_and_goes_on_when_it_is_mended(
 ) -> None:
     upgrades = Upgrades(tenants, stack)
     first, second = tenants.ready(), tenants.ready()
-    upgrades.set_back(first)  # leaves history.run_steps, which the migration makes
+    upgrades.set_back(first)
     upgrades.look(first)
     eventually(lambda: upgrades.reason(first) == "UpgradeFailed", says="the first one says that it failed")
     assert upgrades.state() == ["Failed"]

@@ -203,11 +203,14 @@ async def test_a_body_too_big_for_a_json_route_is_413(world, hook, tenant):
 
 async def test_openapi_names_every_route_and_how_to_authenticate(world):
     found = (await world.ask("GET", "/openapi.json")).body
+    integration = "/v1/namespaces/{namespace}/integrations/{name}"
+    reports = ("cost", "failing-jobs", "failure-trend", "flaky-jobs", "mttr", "productivity", "time-to-green")
     assert sorted(found["paths"]) == [
         "/hooks/{hook_id}",
-        "/v1/namespaces/{namespace}/integrations/{name}/artifacts",
-        "/v1/namespaces/{namespace}/integrations/{name}/deliveries",
-        "/v1/namespaces/{namespace}/integrations/{name}/history",
+        *(f"{integration}/{path}" for path in ("artifacts", "deliveries", "erasures", "history", "jobs")),
+        f"{integration}/prices",
+        *(f"{integration}/reports/{name}" for name in reports),
+        f"{integration}/runs",
         "/v1/namespaces/{namespace}/models/{name}/predictions",
         "/v1/namespaces/{namespace}/workflows/{name}/decisions",
     ]

@@ -3,7 +3,7 @@
 from pipewright.store import schema
 
 revision = "t0007"
-down_revision = "t0004"
+down_revision = "t0006"
 
 
 def upgrade() -> None:

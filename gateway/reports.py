@@ -1,0 +1,298 @@
+"""The routes over an Integration's history: runs and jobs by pages, and reports over days.
+
+What is asked is bounded before a database is: a range of time, a number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from gateway import cursors
+from gateway.api import PROBLEMS, Cursor, Limit
+from gateway.calls import Call, Name, may, route_of
+from gateway.problems import Problem
+from gateway.report_schemas import (
+    CostBody,
+    FailingJobBody,
+    FlakyJobBody,
+    JobBody,
+    PriceBody,
+    PricesBody,
+    ProductivityBody,
+    RepairBody,
+    RunBody,
+    TimeToGreenBody,
+    TrendBody,
+)
+from gateway.schemas import Page
+from pipewright.records import TEXT_LIMITS, Outcome, Phase
+from pipewright.store import pages, reports
+from pipewright.store.records import Run
+from pipewright.store.reports import Span
+
+rest = APIRouter(prefix="/v1/namespaces/{namespace}/integrations/{name}", responses=PROBLEMS)
+
+DAYS = 30
+"""The range where the caller names none."""
+MOST_DAYS_OF_ROWS = 92
+MOST_DAYS = 400
+MOST_DAYS_BY_HOUR = 31
+
+Item = TypeVar("Item", bound=BaseModel)
+Row = TypeVar("Row")
+
+
+def _text(field: str, description: str) -> Any:
+    # PostgreSQL's texts hold anything but NUL
+    return Query(max_length=TEXT_LIMITS[field], pattern=r"^[^\x00]*$", description=description)
+
+
+Project = Annotated[str, _text("project", "Only of this project.")]
+Pipeline = Annotated[str, _text("pipeline", "Only of this pipeline.")]
+Branch = Annotated[str, _text("branch", "Only of this branch.")]
+Sha = Annotated[str, _text("sha", "Only of this commit, by its full name.")]
+RunId = Annotated[str, _text("run", "Only of this run of the provider; no range of time then.")]
+JobName = Annotated[str, _text("name", "Only jobs of this name.")]
+OfPhase = Annotated[Phase, Query(description="What has not finished is apart: there is little of it.")]
+OfOutcome = Annotated[Outcome, Query(description="Only with this outcome.")]
+Since = Annotated[
+    datetime | None,
+    Query(description="From this moment on, by the finish, or the last news of what has not finished."),
+]
+Until = Annotated[datetime | None, Query(description="Before this moment; now if it is left out.")]
+SinceDay = Annotated[date | None, Query(description="The first day (UTC); 30 days are shown without it.")]
+UntilDay = Annotated[date | None, Query(description="The last day (UTC), included; today without it.")]
+Top = Annotated[int, Query(ge=1, le=200, description="How many items, at most: those that count most.")]
+
+
+# --- runs and jobs ----------------------------------------------------------------------------------------
+
+
+@rest.get("/runs", tags=["history"], summary="List runs")
+async def list_runs(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "integrations", "runs"))],
+    since: Since = None,
+    until: Until = None,
+    phase: OfPhase = "finished",
+    project: Project = "",
+    pipeline: Pipeline = "",
+    branch: Branch = "",
+    sha: Sha = "",
+    outcome: OfOutcome = "",
+    run: RunId = "",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[RunBody]:
+    """Attempts of runs, the newest finish first. People are surrogates."""
+    begin, end = _moments(call, since, until)
+    wanted = pages.Wanted(
+        integration=route_of(call, name).integration_uid, since=begin, until=end, phase=phase,
+        project=project, pipeline=pipeline, branch=branch, sha=sha, outcome=outcome, run=run, limit=limit + 1,
+        after=cursors.decode_place(cursor) if cursor else None,
+    )  # fmt: skip
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        return _page(await pages.runs(conn, wanted), RunBody, limit)
+
+
+@rest.get("/jobs", tags=["history"], summary="List jobs")
+async def list_jobs(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "integrations", "jobs"))],
+    since: Since = None,
+    until: Until = None,
+    phase: OfPhase = "finished",
+    project: Project = "",
+    job: JobName = "",
+    branch: Branch = "",
+    sha: Sha = "",
+    outcome: OfOutcome = "",
+    run: RunId = "",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[JobBody]:
+    """Jobs, the newest finish first."""
+    begin, end = _moments(call, since, until)
+    wanted = pages.Wanted(
+        integration=route_of(call, name).integration_uid, since=begin, until=end, phase=phase,
+        project=project, name=job, branch=branch, sha=sha, outcome=outcome, run=run, limit=limit + 1,
+        after=cursors.decode_place(cursor) if cursor else None,
+    )  # fmt: skip
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        return _page(await pages.jobs(conn, wanted), JobBody, limit)
+
+
+def _page(rows: Sequence[Run] | Sequence[pages.Job], body: type[Item], limit: int) -> Page[Item]:
+    items = tuple(body.model_validate(row) for row in rows[:limit])
+    more = len(rows) > limit
+    return Page(items=items, next=cursors.encode_place(pages.place(rows[limit - 1])) if more else None)
+
+
+# --- reports ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """An authorised question about some days of an Integration."""
+
+    call: Call
+    span: Span
+
+    async def rows(
+        self, ask: Callable[..., Awaitable[list[Row]]], body: type[Item], **more: Any
+    ) -> Page[Item]:
+        """What `ask` of the store answers, as one page."""
+        async with self.call.parts.databases.transaction(self.call.tenant.id) as conn:
+            found = await ask(conn, self.span, **more)
+        return Page(items=tuple(body.model_validate(row) for row in found), next=None)
+
+
+async def _report(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "integrations", "reports"))],
+    since: SinceDay = None,
+    until: UntilDay = None,
+    project: Project = "",
+    limit: Top = 50,
+) -> Report:
+    first, last = _days(call, since, until, most=MOST_DAYS)
+    uid = route_of(call, name).integration_uid
+    return Report(
+        call=call, span=Span(integration=uid, since=first, until=last, project=project, limit=limit)
+    )
+
+
+async def _of_pipeline(report: Annotated[Report, Depends(_report)], pipeline: Pipeline = "") -> Report:
+    return replace(report, span=replace(report.span, pipeline=pipeline))
+
+
+OfProject = Annotated[Report, Depends(_report)]
+OfPipeline = Annotated[Report, Depends(_of_pipeline)]
+
+
+@rest.get("/reports/failure-trend", tags=["reports"], summary="See how often runs fail")
+async def failure_trend(report: OfPipeline, by: reports.Bucket = "day") -> Page[TrendBody]:
+    """By day, or by hour over at most 31 days, oldest first; `limit` does not count."""
+    if by == "hour":
+        _bounded(report.span.since, report.span.until, most=MOST_DAYS_BY_HOUR)
+    return await report.rows(reports.failure_trend, TrendBody, by=by)
+
+
+@rest.get("/reports/failing-jobs", tags=["reports"], summary="See which jobs fail most")
+async def failing_jobs(report: OfPipeline) -> Page[FailingJobBody]:
+    """Those that failed most often, first."""
+    return await report.rows(reports.failing_jobs, FailingJobBody)
+
+
+@rest.get("/reports/productivity", tags=["reports"], summary="See what projects get through")
+async def productivity(report: OfProject) -> Page[ProductivityBody]:
+    """Of whole projects, never of a person. Those with the most runs first."""
+    return await report.rows(reports.productivity, ProductivityBody)
+
+
+@rest.get("/reports/mttr", tags=["reports"], summary="See how long branches stay red")
+async def mttr(report: OfPipeline, branch: Branch = "") -> Page[RepairBody]:
+    """Of what became green in these days; what is still red is in the view `history.red_spells`."""
+    return await replace(report, span=replace(report.span, branch=branch)).rows(reports.repairs, RepairBody)
+
+
+@rest.get("/reports/time-to-green", tags=["reports"], summary="See how long a failed commit takes to pass")
+async def time_to_green(report: OfPipeline) -> Page[TimeToGreenBody]:
+    """Of commits that became green in these days."""
+    return await report.rows(reports.time_to_green, TimeToGreenBody)
+
+
+@rest.get("/reports/flaky-jobs", tags=["reports"], summary="See which jobs disagree with themselves")
+async def flaky_jobs(report: OfPipeline) -> Page[FlakyJobBody]:
+    """Jobs that failed and succeeded on one commit, by the day of the last of these runs."""
+    return await report.rows(reports.flaky_jobs, FlakyJobBody)
+
+
+@rest.get("/reports/cost", tags=["reports"], summary="See what runners cost")
+async def cost(report: OfPipeline, by: reports.CostBy = "project") -> Page[CostBody]:
+    """Minutes of jobs by the price of their runner on that day. What has no price stands apart."""
+    return await report.rows(reports.cost, CostBody, by=by)
+
+
+# --- prices -----------------------------------------------------------------------------------------------
+
+
+@rest.get("/prices", tags=["reports"], summary="List prices of runners")
+async def list_prices(
+    name: Name, call: Annotated[Call, Depends(may("get", "integrations", "prices"))]
+) -> Page[PriceBody]:
+    """All of the Integration, those of before included; 1,000 at most."""
+    uid = route_of(call, name).integration_uid
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        found = await reports.prices(conn, uid, limit=1000)
+    return Page(items=tuple(PriceBody.model_validate(row) for row in found), next=None)
+
+
+@rest.put(
+    "/prices", tags=["reports"], status_code=204, response_class=Response, summary="Set prices of runners"
+)
+async def set_prices(
+    name: Name,
+    body: PricesBody,
+    call: Annotated[Call, Depends(may("update", "integrations", "prices"))],
+) -> None:
+    """Each counts from its day on until the next of the same runner; those that are not named stay."""
+    uid = route_of(call, name).integration_uid
+    new = [reports.Price(**each.model_dump()) for each in body.prices]
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        await reports.set_prices(conn, uid, new)
+
+
+# --- ranges of time ---------------------------------------------------------------------------------------
+
+
+def _moments(call: Call, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    """The range that is asked for; a moment without an offset is UTC.
+
+    Raises:
+        Problem: 422, it is none, or longer than allowed.
+    """
+    _known(since, until)
+    end = _utc(until) if until else call.parts.clock.now()
+    begin = _utc(since) if since else end - timedelta(days=DAYS)
+    if begin >= end:
+        raise Problem(422, "Invalid", "since: must be before until")
+    if end - begin > timedelta(days=MOST_DAYS_OF_ROWS):
+        raise Problem(422, "Invalid", f"since: at most {MOST_DAYS_OF_ROWS} days before until")
+    return begin, end
+
+
+def _days(call: Call, since: date | None, until: date | None, *, most: int) -> tuple[date, date]:
+    """The first and the last day that are asked for.
+
+    Raises:
+        Problem: as `_moments` says.
+    """
+    _known(since, until)
+    last = until or call.parts.clock.now().astimezone(UTC).date()
+    first = since or last - timedelta(days=DAYS - 1)
+    _bounded(first, last, most=most)
+    return first, last
+
+
+def _known(*moments: date | None) -> None:
+    for moment in moments:
+        if moment is not None and not 1970 <= moment.year < 2200:
+            raise Problem(422, "Invalid", "since, until: must be between the years 1970 and 2200")
+
+
+def _bounded(first: date, last: date, *, most: int) -> None:
+    if first > last:
+        raise Problem(422, "Invalid", "since: must not be after until")
+    if (last - first).days >= most:
+        raise Problem(422, "Invalid", f"since: {most} days at most are shown at once")
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
