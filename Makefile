@@ -7,7 +7,7 @@ WORKERS ?= $(if $(CLUSTER)$(DATABASE_DSN)$(VAULT_ADDR),1,3)
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help init assets fmt lint types test e2e bench bench-tenants faults crds up down status demo lock
+.PHONY: help init assets fmt lint types test e2e bench bench-tenants bench-ingest faults crds up down status demo lock
 
 help: ## list these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: assets ## measurements; they print figures
 
 bench-tenants: assets ## provisioning beside a bare loop; N Tenants in each of ROUNDS rounds
 	@PYTHONPATH=operator:. N=$(or $(N),60) ROUNDS=$(or $(ROUNDS),3) FIGURES="$(FIGURES)" $(BIN)/python -m tests.bench.tenants
+
+bench-ingest: assets ## what the gateway takes in, beside loops that do less (minutes; ROUNDS=3, FIGURES="single batch mapping idle")
+	@PYTHONPATH=operator:. ROUNDS=$(or $(ROUNDS),3) FIGURES="$(FIGURES)" $(BIN)/python -m tests.bench.ingest
 
 faults: assets ## every fault with every oracle (hours; ARGS="--slice 2/5 --resume", docs/faults.md)
 	@PYTHONPATH=operator:. $(BIN)/python -m dev.faults $(ARGS)
