@@ -17,7 +17,7 @@ from datetime import datetime
 import psycopg
 
 from gateway import lines as work
-from gateway.lines import Held as Lines
+from gateway.lines import Held
 from gateway.scoring import Models
 from ml import history
 from ml.predict import Predictor
@@ -57,7 +57,7 @@ class Book:
     """The predictions and lines of work of several runs: read once, gone on with run by run, written once."""
 
     made: dict[Attempt, dict[PredictionKind, Scored]]
-    lines: Lines
+    lines: Held
     new: list[Scored] = field(default_factory=list)
 
     def of(self, attempt: Attempt) -> Forecasts:
