@@ -9,7 +9,7 @@ import psycopg
 
 BUSY = -1
 """Another session is refreshing: look again."""
-MOST = 100_000
+MOST = 50_000
 """Notes that one transaction takes: of the newest days, whole ones if it can."""
 
 
