@@ -19,8 +19,17 @@ TIMES: Final = frozenset({"queuedAt", "startedAt", "finishedAt"})
 """Fields of a record that are times: providers write them in many ways."""
 
 
+_NO_VALUE: Final = "has no value: something that is read for it is absent, or of another type"
+_NO_TIME: Final = "is no time that is known here"
+
+
 class RuleError(Exception):
-    """The JSON is not what the rule takes it for. The message names the field, never its content."""
+    """The JSON is not what the rule takes it for. The message names the field and what is wrong with it."""
+
+    def __init__(self, message: str, *, plain: str = "") -> None:
+        """`plain` is the message without anything of the JSON, where the message may have that."""
+        super().__init__(message)
+        self.plain = plain or message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +64,13 @@ def record_of(rule: RecordRule, scope: Scope, *, partial: bool = False) -> Recor
             value = program.value(scope)
             found[field] = read_time(value) if field in TIMES else value
     except EvaluationError as error:
-        raise RuleError(f"{field}: {error.message}") from None
+        raise RuleError(f"{field}: {error.message}", plain=f"{field}: {_NO_VALUE}") from None
     except ValueError as error:
-        raise RuleError(f"{field}: {error}") from None
+        raise RuleError(f"{field}: {error}", plain=f"{field}: {_NO_TIME}") from None
     try:
         return events.parse_record(found, partial=partial)
     except RecordError as error:
-        raise RuleError(str(error)) from None
+        raise RuleError(str(error), plain=error.plain) from None
 
 
 def reads(programs: Iterable[Program], variable: str) -> Reads | None:

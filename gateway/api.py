@@ -34,7 +34,7 @@ from pipewright.store.records import Decision, Delivery, ModelPointer, Route, Sc
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": ProblemBody, "description": words}
     for code, words in {
         401: "No valid token.",
@@ -47,7 +47,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 hooks = APIRouter(tags=["hooks"])
-rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=_PROBLEMS)
+rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
 
 
 # --- hooks ------------------------------------------------------------------------------------------------
@@ -62,6 +62,7 @@ rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=_PROBLEMS)
         401: {"model": ProblemBody, "description": "Not signed, or wrongly."},
         404: {"model": ProblemBody, "description": "No such webhook."},
         413: {"model": ProblemBody, "description": "Too big."},
+        422: {"model": ProblemBody, "description": "Not understood, and no room to keep it."},
         503: {"model": ProblemBody, "description": "Deliver again later."},
     },
     summary="Take a provider's delivery",
@@ -72,7 +73,11 @@ async def receive_delivery(
     """Verified by its signature over the raw body, stored durably, then answered; again, it is 200."""
     answer = await parts_of(request).hooks.receive(hook_id, request)
     body = DeliveryAnswer(
-        accepted=answer.accepted, duplicate=answer.duplicate, ignored=answer.ignored, parked=answer.parked
+        accepted=answer.accepted,
+        duplicate=answer.duplicate,
+        ignored=answer.ignored,
+        refused=answer.refused,
+        parked=answer.parked,
     )
     return JSONResponse(body.model_dump(by_alias=True, exclude_defaults=True), answer.status)
 
@@ -145,7 +150,7 @@ async def list_predictions(
 def _integration_of(call: Call, name: str) -> str:
     """The UID of the Integration whose history counts: the named one, or the only one."""
     if name:
-        return _route(call, name).integration_uid
+        return route_of(call, name).integration_uid
     known = call.view.integrations.get(call.place, {})
     if len(known) > 1:
         raise Problem(422, "Invalid", f"integration: name one of {', '.join(sorted(known))}")
@@ -224,7 +229,7 @@ async def list_deliveries(
     cursor: Cursor = None,
 ) -> Page[DeliveryBody]:
     """The deliveries that were taken for the Integration, newest first, and why some were not kept."""
-    route = _route(call, name)
+    route = route_of(call, name)
     after = cursors.decode(cursor) if cursor else None
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         found = await history.deliveries(
@@ -275,11 +280,16 @@ async def import_history(
     They are stored part by part. Where a server fails midway, `stored` in the problem is the number of the
     line up to which they are. The same body again completes it: what is stored already does not change.
     """
-    imported = await call.parts.imports.receive(_route(call, name), request)
+    imported = await call.parts.imports.receive(route_of(call, name), request)
     return ImportedBody(runs=imported.runs, jobs=imported.jobs, lines=imported.lines)
 
 
-def _route(call: Call, name: str) -> Route:
+def route_of(call: Call, name: str) -> Route:
+    """The Integration's route.
+
+    Raises:
+        Problem: 404, it is not set up here.
+    """
     route = call.view.integrations.get(call.place, {}).get(name)
     if route is None:
         raise problems.not_found(

@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from gateway import api, problems
+from gateway import api, deadletter_routes, problems
 from gateway.metrics import CONTENT_TYPE
 from gateway.observed import Observed
 from gateway.parts import Parts
@@ -51,6 +51,7 @@ def create(parts: Parts) -> FastAPI:
     app.state.tasks = {}
     app.include_router(api.hooks)
     app.include_router(api.rest)
+    app.include_router(deadletter_routes.rest)
     _add_probes(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)

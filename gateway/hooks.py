@@ -23,8 +23,9 @@ from connectors.mapping import Ignored, MappingError, Opened, WrongType
 from connectors.mistakes import ConfigError
 from connectors.verify import Claim, KeySource, SignatureRefused
 from connectors.webhook import Webhook
-from gateway import bodies, ingest, parking, problems, reading
+from gateway import bodies, deadletters, ingest, parking, problems, reading
 from gateway.databases import Databases, serving
+from gateway.deadletters import Refused
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher
 from gateway.ingest import Received, Stored, Surroundings
@@ -41,7 +42,7 @@ from pipewright.ports import Clock
 from pipewright.runner_facts import SUSPENDED
 from pipewright.runtime import logs, tracing
 from pipewright.store import history
-from pipewright.store.records import Delivery, Route
+from pipewright.store.records import Delivery, DeliveryOutcome, Route
 from pipewright.store.spool import Parked
 
 log = logs.get(__name__)
@@ -61,6 +62,7 @@ class Answer:
     duplicate: bool = False
     ignored: str = ""
     parked: bool = False
+    refused: str = ""
     fired: int = 0
 
 
@@ -68,6 +70,8 @@ def _outcome(answer: Answer) -> str:
     """One word for the metrics."""
     if answer.duplicate:
         return "duplicate"
+    if answer.refused:
+        return "refused"
     return "ignored" if answer.ignored else "parked" if answer.parked else "stored"
 
 
@@ -167,7 +171,7 @@ class Hooks:
                 async with self.lanes.work(route.tenant_id):
                     return await self._park(told, identity, headers=headers, body=body)
             # Before a place to work is taken: the first use of a model waits for its file.
-            predictor = None if isinstance(said, Ignored) else await self._predictor(route)
+            predictor = await self._predictor(route) if isinstance(said, list) else None
             async with self.lanes.work(route.tenant_id):
                 try:
                     self.databases.expect(tenant.id)
@@ -214,8 +218,8 @@ class Hooks:
             raise errors.BackendError(f"there is no connector {route.connector} with webhooks")
         key = self.databases.access(route.tenant_id).data_key
         headers, body = parking.unpack(parked, key=key)
-        said: list[Record] | Ignored
-        event = "unknown"
+        said: list[Record] | Ignored | Refused
+        event, told = "unknown", None
         try:
             told = _told(route, manifest)
             opened, found = self._opened(told, headers=headers, body=body)
@@ -225,10 +229,11 @@ class Hooks:
             if refused.reason == "ConnectorBroken":  # this row waits, those behind it go on
                 raise errors.BackendError(refused.detail) from None
             # the connector that took it understood it; this one is another
-            said = Ignored(f"it is not understood any more: {refused.detail}")
+            reason = f"it is not understood any more ({refused.reason})"
+            said = Refused(reason=reason, webhook=told.webhook) if told is not None else Ignored(reason)
         # as it was when it came: a connector that tells deliveries apart otherwise now makes no second one
         identity = mapping.Delivery(parked.delivery_id, event)
-        predictor = None if isinstance(said, Ignored) else await self._predictor(route)
+        predictor = await self._predictor(route) if isinstance(said, list) else None
         async with self.lanes.enter(route.tenant_id), self.lanes.work(route.tenant_id):
             answer = await self._store(
                 route,
@@ -273,7 +278,7 @@ class Hooks:
         except MappingError as refused:
             raise Problem(400, "BadRequest", str(refused)) from None
 
-    def _mapped(self, told: _Told, opened: Opened, event: str) -> list[Record] | Ignored:
+    def _mapped(self, told: _Told, opened: Opened, event: str) -> list[Record] | Ignored | Refused:
         try:
             said = mapping.map_delivery(told.webhook, opened, event=event, config=told.config)
             if isinstance(said, Ignored):
@@ -281,7 +286,7 @@ class Hooks:
             for _, record in said:
                 events.not_from_the_future(record, now=self.clock.now())
         except (MappingError, events.RecordError) as refused:
-            raise Problem(422, "NotUnderstood", str(refused)) from None
+            return Refused(reason=refused.plain, webhook=told.webhook)
         projects = told.route.projects
         records = [record for _, record in said if not projects or record.project in projects]
         return records or Ignored("the project is not among the Integration's projects")
@@ -290,22 +295,40 @@ class Hooks:
         self,
         route: Route,
         identity: mapping.Delivery,
-        said: list[Record] | Ignored,
+        said: list[Record] | Ignored | Refused,
         *,
         headers: Mapping[str, str],
         body: bytes,
         predictor: Predictor | None,
         received_at: datetime | None = None,
     ) -> Answer:
-        ignored = said.reason[:_LONGEST_REASON] if isinstance(said, Ignored) else ""
+        outcome: DeliveryOutcome = "refused" if isinstance(said, Refused) else "ignored"
+        outcome = "stored" if isinstance(said, list) else outcome
+        why = "" if isinstance(said, list) else said.reason[:_LONGEST_REASON]
         delivery = Delivery(
             integration=route.integration_uid,
             delivery_id=identity.id,
             event=identity.event,
             received_at=received_at or self.clock.now(),
-            outcome="ignored" if isinstance(said, Ignored) else "stored",
-            reason=ignored,
+            outcome=outcome,
+            reason=why,
         )
+        if isinstance(said, Refused):
+            became = await deadletters.keep(
+                self.databases,
+                said,
+                delivery,
+                route=route,
+                headers=headers,
+                body=body,
+                acknowledged=received_at is not None,
+                metrics=self.metrics,
+            )
+            return (
+                Answer(status=200, duplicate=True)
+                if became == "duplicate"
+                else Answer(status=202, refused=why)
+            )
         if isinstance(said, Ignored):
             async with self.databases.transaction(route.tenant_id) as conn:
                 new = await history.record_delivery(conn, delivery)

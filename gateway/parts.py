@@ -13,6 +13,7 @@ from connectors.provider_keys import ProviderKeys, through
 from gateway import artifacts
 from gateway.auth import Authorizer, Reviews
 from gateway.databases import Databases
+from gateway.deadletters import DeadLetters
 from gateway.directory import Directory
 from gateway.dispatch import Creates, Dispatcher
 from gateway.history import Imports
@@ -66,6 +67,7 @@ class Parts:
     dispatcher: Dispatcher
     replayer: Replayer
     hooks: Hooks
+    dead_letters: DeadLetters
     imports: Imports
     authorizer: Authorizer
     calls: Lanes
@@ -140,6 +142,7 @@ def build(
         dispatcher=dispatcher,
         replayer=replayer,
         hooks=hooks,
+        dead_letters=DeadLetters(databases=databases, hooks=hooks, metrics=metrics),
         imports=Imports(
             databases=databases, clock=clock, metrics=metrics, max_body=gateway.import_body_bytes
         ),

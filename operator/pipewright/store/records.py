@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Json = Mapping[str, Any]
 PredictionKind = Literal["run", "retry"]
-DeliveryOutcome = Literal["stored", "ignored"]
+DeliveryOutcome = Literal["stored", "ignored", "refused"]
 
 # --- a tenant's database --------------------------------------------------------------------------------
 
@@ -26,7 +26,7 @@ class Delivery:
     received_at: datetime
     outcome: DeliveryOutcome = "stored"
     reason: str = ""
-    """Why it was ignored; at most 500 characters, and no value from its body."""
+    """Why it was ignored or refused; at most 500 characters, and no value from its body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
