@@ -124,7 +124,7 @@ async def test_a_users_mapping_refuses(world, tenant, payload, raw, headers, sta
     [
         (5, "build: each: must be a list, got a number"),
         ([{"state": "x"}] * 201, "build: each: has 201 elements, at most 200 are mapped"),
-        ([{"id": "1", "state": "ok", "at": "soon"}], "build: startedAt: is no time that is known here"),
+        ([{"id": "1", "state": "ok", "at": "soon"}], "build: finishedAt: is no time that is known here"),
     ],
 )
 async def test_what_a_users_mapping_does_not_understand_is_kept(world, tenant, jobs, reason):

@@ -62,13 +62,13 @@ async def test_what_is_not_understood_is_acknowledged_listed_and_kept_sealed(wor
     before = count(world, "kept")
     answer = await send(world, acme, LATE)
     assert answer.status == 202
-    assert answer.body == {"refused": "build: startedAt: is no time that is known here"}
+    assert answer.body == {"refused": "build: finishedAt: is no time that is known here"}
     assert await verdicts(world, tenant) == {"d-2": "refused"}
     [letter] = await listed(world, tenant)
     assert {key: letter[key] for key in ("id", "event", "reason", "refusals")} == {
         "id": "d-2",
         "event": "build",
-        "reason": "build: startedAt: is no time that is known here",
+        "reason": "build: finishedAt: is no time that is known here",
         "refusals": 1,
     }
     [(sealed,)] = await tenant.rows("SELECT sealed FROM pipewright.dead_letters")
@@ -169,7 +169,7 @@ async def test_where_there_is_no_room_the_provider_is_told_and_nothing_is_listed
     assert (await send(world, acme, LATE)).status == 202
     full = await send(world, acme, {**LATE, "id": "d-3"})
     assert (full.status, full.body["reason"]) == (422, "NotUnderstood")
-    assert full.body["detail"].startswith("build: startedAt: is no time that is known here; it is not kept")
+    assert full.body["detail"].startswith("build: finishedAt: is no time that is known here; it is not kept")
     assert await verdicts(world, tenant) == {"d-2": "refused"}
     assert (await send(world, acme, LATE)).status == 202  # again the same takes no room
     monkeypatch.setattr(deadletters, "ROOM", Room(letters=10, bytes=300))
@@ -250,7 +250,7 @@ async def test_from_a_shell_they_are_listed_shown_replayed_and_discarded(world, 
     assert (code, len(lines)) == (0, 3)
     assert "refused  build  d-3" in lines[1]
     code, lines, _ = await shell("dead-letters", "list", name)
-    assert lines[1].endswith("1  build  d-2  build: startedAt: is no time that is known here")
+    assert lines[1].endswith("1  build  d-2  build: finishedAt: is no time that is known here")
     code, lines, _ = await shell("dead-letters", "payload", name, "d-2")
     assert json.loads(json.loads(lines[0])["body"]) == LATE
     assert (await shell("dead-letters", "replay", name, "d-2"))[:2] == (1, ['{"refused": 1}'])
