@@ -9,20 +9,24 @@ the name of the error alone: its text may hold what a provider sent.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from connectors.rules import TIMES, RuleError
 from connectors.times import read_time
 from connectors.verify import Verifier
-from pipewright import events
-from pipewright.events import Record, RecordError
+from pipewright import events, records
+from pipewright.events import JobRecord, Record, RecordError, RunRecord
 
 if TYPE_CHECKING:
     from connectors.document import Opened
     from connectors.session import Session
 
+_FIELDS: Final = frozenset(
+    {records.camel(each.name) for kind in (JobRecord, RunRecord) for each in fields(kind)}
+    | {"type", "record"}
+)
 LONGEST_PLACE: Final = 4000
 """Characters of a place in a lister's history: it is kept in the Integration's status."""
 
@@ -115,8 +119,11 @@ def record_from(said: object, *, partial: bool) -> Record:
     try:
         found = {name: read_time(value) if name in TIMES else value for name, value in said.items()}
         return events.parse_record(found, partial=partial)
-    except (RecordError, ValueError) as error:
-        raise RuleError(str(error)) from None
+    except RecordError as error:
+        named = error.field in _FIELDS
+        raise RuleError(str(error), plain=error.plain if named else "it has an unknown field") from None
+    except ValueError as error:
+        raise RuleError(str(error), plain="a time of it is none that is known here") from None
 
 
 def records_of(

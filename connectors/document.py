@@ -38,7 +38,12 @@ _ATTRIBUTE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
 class MappingError(Exception):
-    """The delivery is not what its kind must be. The message names the part, never its content."""
+    """The delivery is not what its kind must be. The message names the part, and what is wrong with it."""
+
+    def __init__(self, message: str, *, plain: str = "") -> None:
+        """`plain` is the message without anything of the delivery, where the message may have that."""
+        super().__init__(message)
+        self.plain = plain or message
 
 
 class WrongType(MappingError):

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from connectors.code import records_of
@@ -33,6 +34,7 @@ MAX_RECORDS: Final = 2000
 """Records that one delivery may be."""
 MAX_WORK: Final = 2_000_000
 """Values that may be handed to expressions for the elements of one list."""
+_NO_VALUE: Final = "has no value: something that is read for it is absent, or of another type"
 _LONGEST_ID: Final = 2048
 _DELIVERY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_.: -]{1,100}")
@@ -110,7 +112,7 @@ def _told(source: Source, scope: Scope | None, what: str) -> str:
     try:
         found = source.expression.value(scope)
     except EvaluationError as error:
-        raise MappingError(f"{what}: {error.message}") from None
+        raise MappingError(f"{what}: {error.message}", plain=f"{what}: {_NO_VALUE}") from None
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
     if not isinstance(found, str) or not 0 < len(found) <= _LONGEST_ID:
@@ -142,7 +144,7 @@ def map_delivery(
             try:
                 record = record_of(rule, each, partial=True, given=opened.body)
             except RuleError as error:
-                raise MappingError(f"{rule.name}: {error}") from None
+                raise MappingError(f"{rule.name}: {error}", plain=f"{rule.name}: {error.plain}") from None
             if record is not None:
                 found.append(record)
             if len(found) > MAX_RECORDS:
@@ -157,14 +159,17 @@ def _by_code(
 ) -> list[Record]:
     """What the mapper of the connector's package says."""
     assert webhook.mapper is not None, "an event is coded where a mapper came with the manifest"
-    found: list[Record] = []
+    told = records_of(webhook.mapper, opened, event=event, config=config)
     try:
-        for record in records_of(webhook.mapper, opened, event=event, config=config):
-            found.append(record)
-            if len(found) > room:
-                raise MappingError(f"{event}: is more than {MAX_RECORDS} records")
+        found = list(islice(told, room + 1))
     except RuleError as error:
-        raise MappingError(f"{event}: {error}") from error
+        raise MappingError(f"{event}: {error}", plain=f"{event}: {error.plain}") from error
+    except MappingError as error:  # what its author wrote, perhaps with a value in it
+        raise MappingError(
+            str(error), plain=f"{event}: the connector's mapper does not understand it"
+        ) from error
+    if len(found) > room:
+        raise MappingError(f"{event}: is more than {MAX_RECORDS} records")
     return found
 
 
@@ -174,7 +179,7 @@ def _bound(
     try:
         return expressions.bind_payload(_payload(webhook, opened, reads, config), of_user=webhook.by_user)
     except EvaluationError as error:
-        raise MappingError(f"{what}: {error.message}") from None
+        raise MappingError(f"{what}: {error.message}", plain=f"{what}: {_NO_VALUE}") from None
 
 
 def _payload(webhook: Webhook, opened: Opened, reads: Reads | None, config: Mapping[str, Any]) -> Payload:
@@ -208,7 +213,9 @@ def _scopes(
             raise MappingError(f"{rule.name}: each: is too much to be mapped")
         yield from expressions.bind_items(payload, items, of_user=webhook.by_user)
     except EvaluationError as error:
-        raise MappingError(f"{rule.name}: each: {error.message}") from None
+        raise MappingError(
+            f"{rule.name}: each: {error.message}", plain=f"{rule.name}: each: {_NO_VALUE}"
+        ) from None
 
 
 def _values(value: Any) -> int:

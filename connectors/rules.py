@@ -21,10 +21,17 @@ TIMES: Final = frozenset({"queuedAt", "startedAt", "finishedAt", "at"})
 
 GIVEN: Final = "given"
 """In the place of a record's kind: the JSON is a record already, in Pipewright's own form."""
+_NO_VALUE: Final = "has no value: something that is read for it is absent, or of another type"
+_NO_TIME: Final = "is no time that is known here"
 
 
 class RuleError(Exception):
-    """The JSON is not what the rule takes it for. The message names the field, never its content."""
+    """The JSON is not what the rule takes it for. The message names the field and what is wrong with it."""
+
+    def __init__(self, message: str, *, plain: str = "") -> None:
+        """`plain` is the message without anything of the JSON, where the message may have that."""
+        super().__init__(message)
+        self.plain = plain or message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +67,11 @@ def record_of(
         return None
     found: dict[str, Any] = {"type": rule.record}
     for field, value in values.items():
-        try:
-            found[field] = read_time(value) if field in TIMES else value
-        except ValueError as error:
-            raise RuleError(f"{field}: {error}") from None
+        found[field] = _read(field, value)
     try:
         return events.parse_record(given or {} if rule.record == GIVEN else found, partial=partial)
     except RecordError as error:
-        raise RuleError(str(error)) from None
+        raise RuleError(str(error), plain=error.plain) from None
 
 
 def _values(rule: RecordRule, scope: Scope) -> Mapping[str, Any] | None:
@@ -89,9 +93,18 @@ def _values(rule: RecordRule, scope: Scope) -> Mapping[str, Any] | None:
             return None
         for field, program in rule.fields.items():
             values[field] = program.value(scope)
+            _read(field, values[field])  # the first that is wrong is told, whatever is wrong with it
     except EvaluationError as error:
-        raise RuleError(f"{field}: {error.message}") from None
+        raise RuleError(f"{field}: {error.message}", plain=f"{field}: {_NO_VALUE}") from None
     return values
+
+
+def _read(field: str, value: Any) -> Any:
+    """A field's value as records have it."""
+    try:
+        return read_time(value) if field in TIMES else value
+    except ValueError as error:
+        raise RuleError(f"{field}: {error}", plain=f"{field}: {_NO_TIME}") from None
 
 
 def reads(programs: Iterable[Program], variable: str) -> Reads | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-DUPLICATE, PARKED, IGNORED, STORED = "duplicate", "parked", "ignored", "stored"
+DUPLICATE, PARKED, IGNORED, REFUSED, STORED = "duplicate", "parked", "ignored", "refused", "stored"
 """What becomes of an event: also the words of the metrics."""
 
 
@@ -20,6 +20,8 @@ class Answer:
     duplicate: bool = False
     ignored: str = ""
     """Why there is nothing in it to keep."""
+    refused: str = ""
+    """What of it is not understood; it is kept as a dead letter."""
     parked: bool = False
     batch: Mapping[str, int] | None = None
     """Of a body with several events: how many came to which outcome."""
@@ -31,6 +33,7 @@ class Answer:
             "accepted": self.accepted,
             "duplicate": self.duplicate,
             "ignored": self.ignored,
+            "refused": self.refused,
             "parked": self.parked,
         }
         found: dict[str, Any] = {name: value for name, value in told.items() if value}
@@ -43,15 +46,19 @@ class Answer:
             return self.batch
         if self.duplicate:
             return {DUPLICATE: 1}
+        if self.refused:
+            return {REFUSED: 1}
         return {IGNORED if self.ignored else PARKED if self.parked else STORED: 1}
 
 
 def of_one(outcome: str, *, reason: str) -> Answer:
-    """The answer to a delivery that is one event; `reason`: why it is ignored."""
+    """The answer to a delivery that is one event; `reason`: why it is ignored or refused."""
     if outcome == DUPLICATE:
         return Answer(status=200, duplicate=True)
     if outcome == IGNORED:
         return Answer(status=202, ignored=reason)
+    if outcome == REFUSED:
+        return Answer(status=202, refused=reason)
     return Answer(status=202, accepted=True, parked=outcome == PARKED)
 
 

@@ -64,6 +64,7 @@ rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
         401: {"model": ProblemBody, "description": "Not signed, or wrongly."},
         404: {"model": ProblemBody, "description": "No such webhook."},
         413: {"model": ProblemBody, "description": "Too big."},
+        422: {"model": ProblemBody, "description": "Not understood, and no room to keep it."},
         503: {"model": ProblemBody, "description": "Deliver again later."},
     },
     summary="Take a provider's delivery",

@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from gateway import api, erasures, problems, reports
+from gateway import api, deadletter_routes, erasures, problems, reports
 from gateway.metrics import CONTENT_TYPE
 from gateway.observed import Observed
 from gateway.parts import Parts
@@ -53,6 +53,7 @@ def create(parts: Parts) -> FastAPI:
     app.include_router(api.rest)
     app.include_router(reports.rest)
     app.include_router(erasures.rest)
+    app.include_router(deadletter_routes.rest)
     _add_probes(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)

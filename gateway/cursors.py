@@ -6,11 +6,11 @@ import base64
 import binascii
 import json
 from datetime import datetime
+from typing import Protocol
 
 from gateway.problems import Problem
 from pipewright.records import MAX_ATTEMPT
 from pipewright.store import history, pages
-from pipewright.store.records import Delivery
 
 
 def number(cursor: str) -> int:
@@ -24,8 +24,22 @@ def number(cursor: str) -> int:
     return int(cursor)
 
 
-def encode(last: Delivery) -> str:
-    """The cursor after this delivery."""
+class Placed(Protocol):
+    """Something in a list that is ordered by when it was received, and its id."""
+
+    @property
+    def received_at(self) -> datetime:
+        """When."""
+        ...
+
+    @property
+    def delivery_id(self) -> str:
+        """The delivery's id."""
+        ...
+
+
+def encode(last: Placed) -> str:
+    """The cursor after this one."""
     text = json.dumps([last.received_at.isoformat(), last.delivery_id])
     return base64.urlsafe_b64encode(text.encode()).decode()
 

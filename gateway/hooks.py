@@ -25,9 +25,10 @@ from connectors.mapping import Ignored, MappingError, Opened, WrongType
 from connectors.mistakes import ConfigError
 from connectors.verify import Claim, KeySource, SignatureRefused
 from connectors.webhook import Webhook
-from gateway import answers, batches, bodies, parking, problems, reading
+from gateway import answers, batches, bodies, deadletters, parking, problems, reading
 from gateway.answers import Answer
 from gateway.databases import Databases, serving
+from gateway.deadletters import Refused
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher
 from gateway.groups import Groups
@@ -44,7 +45,7 @@ from pipewright.events import Record
 from pipewright.ports import Clock
 from pipewright.runner_facts import SUSPENDED
 from pipewright.runtime import logs
-from pipewright.store.records import Delivery, Route, Tenant
+from pipewright.store.records import Delivery, DeliveryOutcome, Route, Tenant
 from pipewright.store.spool import Parked
 
 log = logs.get(__name__)
@@ -58,9 +59,14 @@ class _Event:
     """One event of a verified body, mostly all of it: which it is, what it says, and what is kept of it."""
 
     identity: mapping.Delivery
-    said: list[Record] | Ignored
+    said: list[Record] | Ignored | Refused
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+
+    @property
+    def reason(self) -> str:
+        """Why nothing of it is stored; empty where it is."""
+        return "" if isinstance(self.said, list) else self.said.reason[:_LONGEST_REASON]
 
 
 def _headers(request: Request) -> Mapping[str, str]:
@@ -159,8 +165,7 @@ class Hooks:
             if parts is None:
                 event = self._event(told, headers=headers, body=body)
                 [outcome] = await self._keep(told, tenant, [event])
-                reason = event.said.reason if isinstance(event.said, Ignored) else ""
-                return answers.of_one(outcome, reason=reason)
+                return answers.of_one(outcome, reason=event.reason)
             events = await batches.each(told.webhook, parts, lambda part: self._event_of(told, part))
             return answers.of_batch(await self._keep(told, tenant, events))
 
@@ -175,6 +180,9 @@ class Hooks:
         received = [self._received(route, event, predictor) for event in events]
         try:
             self.databases.expect(route.tenant_id)
+            if isinstance(events[0].said, Refused):  # it is alone: in a batch nothing is
+                async with self.lanes.work(route.tenant_id):
+                    return [await self._bury(route, events[0], events[0].said)]
             return self._outcomes(received, await self.groups.store(route.tenant_id, received))
         except (errors.Unreachable, errors.Forbidden) as away:
             # perhaps it was stored, and only the answer is lost: then its id makes no second one
@@ -215,23 +223,43 @@ class Hooks:
             raise errors.BackendError(f"there is no connector {route.connector} with webhooks")
         key = self.databases.access(route.tenant_id).data_key
         headers, body = parking.unpack(parked, key=key)
+        told = None
         try:
-            event = self._event(_told(route, manifest), headers=headers, body=body)
-            identity, said = event.identity, event.said
+            told = _told(route, manifest)
+            event = self._event(told, headers=headers, body=body)
         except Problem as refused:
             if refused.reason == "ConnectorBroken":  # this row waits, those behind it go on
                 raise errors.BackendError(refused.detail) from None
             # the connector that took it understood it; this one is another
-            identity = mapping.Delivery(parked.delivery_id, "unknown")
-            said = Ignored(f"it is not understood any more: {refused.detail}")
+            reason = f"it is not understood any more ({refused.reason})"
+            said = Refused(reason=reason, webhook=told.webhook) if told is not None else Ignored(reason)
+            found = mapping.Delivery(parked.delivery_id, "unknown")
+            event = _Event(identity=found, said=said, headers=headers, body=body)
         # as it was when it came: a connector that tells deliveries apart otherwise now makes no second one
-        identity = replace(identity, id=parked.delivery_id)
-        event = _Event(identity=identity, said=said, headers=headers, body=body)
-        predictor = None if isinstance(said, Ignored) else await self._predictor(route)
+        event = replace(event, identity=replace(event.identity, id=parked.delivery_id))
+        predictor = await self._predictor(route) if isinstance(event.said, list) else None
         received = [self._received(route, event, predictor, at=parked.received_at)]
         async with self.lanes.enter(route.tenant_id), self.lanes.work(route.tenant_id):
+            if isinstance(event.said, Refused):
+                return await self._bury(route, event, event.said, at=parked.received_at)
             stored = await self.groups.store_alone(route.tenant_id, received)
         return self._outcomes(received, stored)[0]
+
+    async def _bury(
+        self, route: Route, event: _Event, refused: Refused, *, at: datetime | None = None
+    ) -> str:
+        """Keep what is not understood as a dead letter; what became of it. `at`: it was acknowledged then."""
+        became = await deadletters.keep(
+            self.databases,
+            refused,
+            self._delivery(route, event, at),
+            route=route,
+            headers=event.headers,
+            body=event.body,
+            acknowledged=at is not None,
+            metrics=self.metrics,
+        )
+        return answers.DUPLICATE if became == "duplicate" else answers.REFUSED
 
     async def _predictor(self, route: Route) -> Predictor | None:
         """The model that serves where the delivery arrived."""
@@ -262,7 +290,10 @@ class Hooks:
         return _Event(identity=identity, said=said, headers=headers, body=body)
 
     def _event_of(self, told: _Told, part: Part) -> _Event:
-        return self._event(told, headers=part.headers, body=part.raw, parsed=part.document)
+        event = self._event(told, headers=part.headers, body=part.raw, parsed=part.document)
+        if isinstance(event.said, Refused):
+            raise Problem(422, "NotUnderstood", event.reason)
+        return event
 
     def _opened(
         self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None
@@ -277,7 +308,7 @@ class Hooks:
         except MappingError as refused:
             raise Problem(400, "BadRequest", str(refused)) from None
 
-    def _mapped(self, told: _Told, opened: Opened, event: str) -> list[Record] | Ignored:
+    def _mapped(self, told: _Told, opened: Opened, event: str) -> list[Record] | Ignored | Refused:
         try:
             said = mapping.map_delivery(told.webhook, opened, event=event, config=told.config)
             if isinstance(said, Ignored):
@@ -285,25 +316,29 @@ class Hooks:
             for _, record in said:
                 events.not_from_the_future(record, now=self.clock.now())
         except (MappingError, events.RecordError) as refused:
-            raise Problem(422, "NotUnderstood", str(refused)) from None
+            return Refused(reason=refused.plain, webhook=told.webhook)
         projects = told.route.projects
         records = [record for _, record in said if not projects or record.project in projects]
         return records or Ignored("the project is not among the Integration's projects")
+
+    def _delivery(self, route: Route, event: _Event, at: datetime | None) -> Delivery:
+        """The delivery as it is listed; `at`: when it came, if not now."""
+        outcome: DeliveryOutcome = "refused" if isinstance(event.said, Refused) else "ignored"
+        return Delivery(
+            integration=route.integration_uid,
+            delivery_id=event.identity.id,
+            event=event.identity.event,
+            received_at=at or self.clock.now(),
+            outcome="stored" if isinstance(event.said, list) else outcome,
+            reason=event.reason,
+        )
 
     def _received(
         self, route: Route, event: _Event, predictor: Predictor | None, *, at: datetime | None = None
     ) -> Received:
         """What is stored of an event."""
-        ignored = event.said.reason[:_LONGEST_REASON] if isinstance(event.said, Ignored) else ""
-        delivery = Delivery(
-            integration=route.integration_uid,
-            delivery_id=event.identity.id,
-            event=event.identity.event,
-            received_at=at or self.clock.now(),
-            outcome="ignored" if isinstance(event.said, Ignored) else "stored",
-            reason=ignored,
-        )
-        if isinstance(event.said, Ignored):
+        delivery = self._delivery(route, event, at)
+        if not isinstance(event.said, list):
             return Received(route=route, delivery=delivery)
         sealed = bodies.seal(
             event.body,

@@ -111,6 +111,13 @@ class Metrics:
             ["outcome"],
             registry=own,
         )
+        self.dead_letters = Counter(
+            "pipewright_gateway_dead_letters_total",
+            "Deliveries that are not understood, as they come (kept, again, or listed where there is no room)"
+            " and as they go (stored, ignored, duplicate, failed, discarded).",
+            ["outcome"],
+            registry=own,
+        )
         self.connectors_broken = Gauge(
             "pipewright_connectors_broken",
             "Connectors from outside of this release that cannot be used; the log says why.",

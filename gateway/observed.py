@@ -20,6 +20,8 @@ from pipewright.runtime import logs, tracing
 
 log = logs.get(__name__)
 
+_METHODS = ("GET", "POST", "DELETE")
+
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _OWN_LIMIT = ("/hooks/", "/history")
 """Routes that read their bodies themselves, with limits of their own."""
@@ -55,7 +57,7 @@ class Observed:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """503, at next to no cost: nothing is read, and only counted."""
-        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(method, "none", "503").inc()
         busy = problems.unavailable("Busy", "too many requests are under way; try again", after=1)
         await busy.response()(scope, receive, send)
@@ -86,7 +88,7 @@ class Observed:
 
     def _tell(self, scope: Scope, *, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         if route not in _QUIET:

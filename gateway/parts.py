@@ -13,6 +13,7 @@ from connectors.provider_keys import ProviderKeys, through
 from gateway import artifacts, rollups, searches
 from gateway.auth import Authorizer, Reviews
 from gateway.databases import Databases
+from gateway.deadletters import DeadLetters
 from gateway.directory import Directory
 from gateway.dispatch import Creates, Dispatcher
 from gateway.groups import Groups
@@ -70,6 +71,7 @@ class Parts:
     replayer: Replayer
     rollups: rollups.Rollups
     hooks: Hooks
+    dead_letters: DeadLetters
     imports: Imports
     authorizer: Authorizer
     calls: Lanes
@@ -151,6 +153,7 @@ def build(
         replayer=replayer,
         rollups=refresher,
         hooks=hooks,
+        dead_letters=DeadLetters(databases=databases, hooks=hooks, metrics=metrics),
         imports=Imports(
             databases=databases, clock=clock, metrics=metrics, max_body=gateway.import_body_bytes
         ),

@@ -11,7 +11,9 @@ from pydantic.alias_generators import to_camel
 Item = TypeVar("Item")
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What a route takes or gives."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
@@ -25,7 +27,7 @@ class ProblemBody(BaseModel):
     detail: str = Field(description="A sentence that says what to do.")
 
 
-class RunToScore(_Body):
+class RunToScore(Body):
     """A run of a CI system, as far as it is known before it starts."""
 
     project: Annotated[str, Field(min_length=1, max_length=200, description="Such as owner/name.")]
@@ -41,14 +43,14 @@ class RunToScore(_Body):
     attempt: Annotated[int, Field(ge=1, le=10_000)] = 1
 
 
-class ModelRef(_Body):
+class ModelRef(Body):
     """A model and its version."""
 
     name: str
     version: str
 
 
-class PredictionBody(_Body):
+class PredictionBody(Body):
     """Whether the run will fail."""
 
     probability: float = Field(description="That it fails, calibrated.")
@@ -57,7 +59,7 @@ class PredictionBody(_Body):
     model: ModelRef
 
 
-class RecordedPrediction(_Body):
+class RecordedPrediction(Body):
     """A prediction that was made and kept."""
 
     integration: str
@@ -73,7 +75,7 @@ class RecordedPrediction(_Body):
     scored_at: datetime
 
 
-class DecisionBody(_Body):
+class DecisionBody(Body):
     """Whether a workflow fired on an event, and why or why not."""
 
     fired: bool
@@ -85,17 +87,19 @@ class DecisionBody(_Body):
     decided_at: datetime
 
 
-class DeliveryBody(_Body):
+class DeliveryBody(Body):
     """A webhook delivery that was taken."""
 
     id: str = Field(description="The provider's id of the delivery.")
     event: str = Field(description="The provider's name of the event.")
     received_at: datetime
-    outcome: Literal["stored", "ignored"] = Field(description="ignored: there was nothing in it to keep.")
-    reason: str = Field(description="Why it was ignored; empty when it was stored.")
+    outcome: Literal["stored", "ignored", "refused"] = Field(
+        description="ignored: there was nothing in it to keep. refused: it is not understood."
+    )
+    reason: str = Field(description="Why it was ignored or refused; empty when it was stored.")
 
 
-class ArtifactBody(_Body):
+class ArtifactBody(Body):
     """A change of an artifact, as its registry told it."""
 
     event: Literal["published", "deleted", "scanned"]
@@ -112,7 +116,7 @@ class ArtifactBody(_Body):
     delivery: str = Field(description="The provider's id of the delivery.")
 
 
-class ImportedBody(_Body):
+class ImportedBody(Body):
     """How much was imported."""
 
     runs: int = Field(description="Runs in the body, stored before or not.")
@@ -120,19 +124,20 @@ class ImportedBody(_Body):
     lines: int = Field(description="Lines of work (branches, pipelines, …) that got an outcome.")
 
 
-class DeliveryAnswer(_Body):
+class DeliveryAnswer(Body):
     """What became of a delivery."""
 
     accepted: bool = False
     duplicate: bool = Field(False, description="It was taken before; nothing changed.")
     ignored: str = Field("", description="Why there is nothing to keep in it.")
+    refused: str = Field("", description="What of it is not understood; it is kept as a dead letter.")
     parked: bool = Field(False, description="The tenant is suspended: it is kept until it is resumed.")
     batch: dict[str, int] | None = Field(
         None, description="Of a body with several events: how many are stored, duplicate, ignored or parked."
     )
 
 
-class Page(_Body, Generic[Item]):
+class Page(Body, Generic[Item]):
     """A part of a list, newest first."""
 
     items: tuple[Item, ...]

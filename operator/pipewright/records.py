@@ -84,10 +84,13 @@ def camel(name: str) -> str:
 class RecordError(ValueError):
     """A record or an event's JSON is not what it must be. The message starts with the field's name."""
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+    def __init__(self, field: str, problem: str, *, got: str = "") -> None:
+        """`got` is what of the wrong value is shown."""
+        super().__init__(f"{field}: {problem}{got}")
         self.field = field
-        self.problem = problem
+        self.problem = f"{problem}{got}"
+        self.plain = f"{field}: {problem}"
+        """The message without the value: for what is kept longer than the value."""
 
 
 # --- records: what a connector emits, and a line of an imported history ------------------------------------
@@ -343,7 +346,7 @@ def word(name: str, value: object, words: tuple[str, ...]) -> str:
         RecordError: it is not.
     """
     if not isinstance(value, str) or value not in words:
-        raise RecordError(name, f"must be one of {', '.join(words)}, got {shown(value)}")
+        raise RecordError(name, f"must be one of {', '.join(words)}", got=f", got {shown(value)}")
     return value
 
 
@@ -370,11 +373,12 @@ def parse_time(name: str, value: object) -> datetime:
         RecordError: not such a text, or a year outside 1970 to 2200.
     """
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        raise RecordError(name, f"must be an RFC 3339 time such as 2026-01-31T08:30:00Z, got {shown(value)}")
+        wanted = "must be an RFC 3339 time such as 2026-01-31T08:30:00Z"
+        raise RecordError(name, wanted, got=f", got {shown(value)}")
     try:
         moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise RecordError(name, f"is no real time: {shown(value)}") from None
+        raise RecordError(name, "is no real time", got=f": {shown(value)}") from None
     if not _EARLIEST <= moment < _LATEST:
         raise RecordError(name, "must lie between the years 1970 and 2200")
     return moment

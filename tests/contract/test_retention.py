@@ -156,6 +156,29 @@ async def test_what_was_not_dispatched_and_what_did_not_end_stays(
     assert await count(tenant_server, fresh_place, "outbox") == 1
 
 
+async def test_a_dead_letter_goes_by_when_it_came_and_with_its_delivery(
+    fresh_place: Place, tenant_server: Server
+) -> None:
+    async with fresh_place.connect("ingest") as conn:
+        for name, listed, came in (("a", YOUNG, OLD), ("b", OLD, YOUNG), ("c", YOUNG, YOUNG)):
+            key = {"id": uuid4(), "name": name, "listed": listed, "came": came}
+            await conn.execute(
+                "INSERT INTO pipewright.deliveries (integration, delivery_id, received_at, event, outcome)"
+                " VALUES (%(id)s, %(name)s, %(listed)s, 'e', 'refused')",
+                key,
+            )
+            await conn.execute(
+                "INSERT INTO pipewright.dead_letters"
+                " (integration, delivery_id, received_at, refused_at, sealed)"
+                " VALUES (%(id)s, %(name)s, %(came)s, now(), '')",
+                key,
+            )
+    expired = await PostgresDatabases(tenant_server).expire_history(fresh_place.id, **BEFORE)
+    assert expired.counts == {"dead_letters": 1, "deliveries": 1}
+    assert await count(tenant_server, fresh_place, "deliveries") == 2
+    assert await count(tenant_server, fresh_place, "dead_letters") == 1
+
+
 async def _run(place: Place, *, started_at: datetime, finished_at: datetime | None) -> None:
     """A WorkflowRun in the journal, with two attempts of a step."""
     uid, phase = uuid4(), "Succeeded" if finished_at else "Running"

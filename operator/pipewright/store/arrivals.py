@@ -63,7 +63,7 @@ SELECT new.* FROM jsonb_to_recordset(%s) AS new (integration uuid, delivery_id t
 ORDER BY new.integration, new.delivery_id
 ON CONFLICT (integration, delivery_id) DO UPDATE
 SET received_at = excluded.received_at, event = excluded.event, outcome = excluded.outcome,
-    reason = excluded.reason WHERE deliveries.outcome = 'ignored'
+    reason = excluded.reason WHERE deliveries.outcome <> 'stored'
 RETURNING integration::text, delivery_id
 """
 _KEEP = """

@@ -38,7 +38,7 @@ class After:
 async def record_delivery(conn: psycopg.AsyncConnection, delivery: Delivery) -> bool:
     """Note a delivery; False when it was noted before. A concurrent one waits until this transaction ends.
 
-    One that was ignored is new when it comes again: what it says may be wanted since. Nothing was kept of it.
+    One that was ignored or refused is new when it comes again: it may be wanted, or understood, since.
     """
     cursor = await conn.execute(_RECORD_DELIVERY, rows.values(delivery))
     return cursor.rowcount == 1
@@ -260,7 +260,7 @@ def _recordset(columns: Mapping[str, str]) -> str:
 _RECORD_DELIVERY = (
     f"{rows.insert('deliveries', Delivery)} ON CONFLICT (integration, delivery_id) DO UPDATE"
     " SET received_at = excluded.received_at, event = excluded.event, outcome = excluded.outcome,"
-    " reason = excluded.reason WHERE deliveries.outcome = 'ignored'"
+    " reason = excluded.reason WHERE deliveries.outcome <> 'stored'"
 )
 _DELIVERIES = f"""
 SELECT {rows.columns(Delivery)} FROM pipewright.deliveries

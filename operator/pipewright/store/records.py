@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Json = Mapping[str, Any]
 PredictionKind = Literal["run", "retry"]
-DeliveryOutcome = Literal["stored", "ignored"]
+DeliveryOutcome = Literal["stored", "ignored", "refused"]
 Attempt = tuple[str, str, int]
 """An attempt of a run, everywhere: the Integration's UID, the provider's run id and the number."""
 
@@ -28,7 +28,7 @@ class Delivery:
     received_at: datetime
     outcome: DeliveryOutcome = "stored"
     reason: str = ""
-    """Why it was ignored; at most 500 characters, and no value from its body."""
+    """Why it was ignored or refused; at most 500 characters, and no value from its body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ _BATCHES: dict[str, LiteralString] = {
     "artifacts": "greatest(at, seen_at) < %(before)s",
     "decisions": "decided_at < %(before)s",
     "outbox": "dispatched_at < %(before)s",
+    "dead_letters": "received_at < %(before)s",
     "deliveries": "received_at < %(before)s",
     "run_steps": "run_uid IN (SELECT run_uid FROM pipewright.workflow_runs WHERE finished_at < %(before)s)",
     "workflow_runs": "finished_at < %(before)s",
@@ -83,7 +84,8 @@ async def expire(
             return Expired(counts=dict(counts), finished=False)
     for table in (*_BATCHES, "actors"):
         # what was received is remembered as long as its raw body: it is what tells a duplicate
-        before = min(events_before, runs_before) if table == "deliveries" else runs_before
+        received = table in ("deliveries", "dead_letters")
+        before = min(events_before, runs_before) if received else runs_before
         gone = batch
         while gone == batch:
             gone = await _delete(conn, table, before=before, most=batch)

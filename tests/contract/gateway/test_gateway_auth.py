@@ -25,7 +25,7 @@ async def cluster(control_plane, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def people(control_plane):
-    """An editor and a viewer of one namespace, and somebody of another: name → function for a token."""
+    """Owner, editor and viewer of one namespace, and somebody of another: name → function for a token."""
     kubectl = control_plane.kubectl
     kubectl.apply(
         *(
@@ -33,7 +33,7 @@ def people(control_plane):
             for name in (NAMESPACE, OTHER)
         )
     )
-    members = {"editor": NAMESPACE, "viewer": NAMESPACE, "stranger": OTHER}
+    members = {"owner": NAMESPACE, "editor": NAMESPACE, "viewer": NAMESPACE, "stranger": OTHER}
     kubectl.apply(
         *(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
@@ -47,7 +47,7 @@ def people(control_plane):
                 "roleRef": {
                     "apiGroup": "rbac.authorization.k8s.io",
                     "kind": "ClusterRole",
-                    "name": "pipewright-viewer" if name == "viewer" else "pipewright-editor",
+                    "name": f"pipewright-{'editor' if name == 'stranger' else name}",
                 },
                 "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
             }
@@ -73,6 +73,13 @@ MATRIX = {
     "a viewer reads decisions": ("viewer", "GET", "workflows/heal/decisions", 200),
     "a viewer does not import": ("viewer", "POST", "integrations/github/history", 403),
     "a viewer does not ask for predictions": ("viewer", "POST", "models/m/predictions", 403),
+    "a viewer lists dead letters": ("viewer", "GET", "integrations/github/deadletters", 200),
+    "a viewer replays none": ("viewer", "POST", "integrations/github/deadletters/replay", 403),
+    "a viewer discards none": ("viewer", "DELETE", "integrations/github/deadletters", 403),
+    "an editor replays them": ("editor", "POST", "integrations/github/deadletters/replay", 200),
+    "an editor discards them": ("editor", "DELETE", "integrations/github/deadletters", 200),
+    "an editor reads no payload": ("editor", "GET", "integrations/github/deadletters/d-1/payload", 403),
+    "an owner may read a payload": ("owner", "GET", "integrations/github/deadletters/d-1/payload", 404),
     "a stranger reads nothing": ("stranger", "GET", "integrations/github/deliveries", 403),
     "a stranger imports nothing": ("stranger", "POST", "integrations/github/history", 403),
 }

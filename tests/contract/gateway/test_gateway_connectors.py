@@ -4,7 +4,10 @@ import copy
 import dataclasses
 import hashlib
 import hmac
+import importlib
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +16,7 @@ import pytest
 from connectors import catalogue
 from connectors.verify.unsigned import Unsigned
 
+ACME = Path(__file__).parents[3] / "examples" / "connector-acme"
 MAPPING: dict[str, Any] = {
     "verify": {"kind": "token", "header": "X-Acme-Token"},
     "delivery": {"expression": "body.id"},
@@ -101,15 +105,6 @@ REFUSED = {
     "no token": ({}, None, {"X-Acme-Token": ""}, 401, "SignatureRefused"),
     "no id": ({"jobs": []}, None, {}, 400, "BadRequest"),
     "an id that is a list": ({"id": []}, None, {}, 400, "BadRequest"),
-    "no list": ({"id": "1", "jobs": 5}, None, {}, 422, "NotUnderstood"),
-    "too long a list": ({"id": "1", "jobs": [{"state": "x"}] * 201}, None, {}, 422, "NotUnderstood"),
-    "a time that is none": (
-        {**BUILD, "jobs": [{"id": "1", "state": "ok", "at": "soon"}]},
-        None,
-        {},
-        422,
-        "NotUnderstood",
-    ),
     "a number out of range": (None, b'{"id": 1e400}', {}, 400, "BadRequest"),
     "another type": (BUILD, None, {"Content-Type": "text/plain"}, 415, "WrongType"),
 }
@@ -122,6 +117,21 @@ async def test_a_users_mapping_refuses(world, tenant, payload, raw, headers, sta
     assert (answer.status, answer.body["reason"]) == (status, reason)
     assert hook.secret not in json.dumps(answer.body)
     assert await tenant.rows("SELECT count(*) FROM pipewright.deliveries") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "reason"),
+    [
+        (5, "build: each: must be a list, got a number"),
+        ([{"state": "x"}] * 201, "build: each: has 201 elements, at most 200 are mapped"),
+        ([{"id": "1", "state": "ok", "at": "soon"}], "build: finishedAt: is no time that is known here"),
+    ],
+)
+async def test_what_a_users_mapping_does_not_understand_is_kept(world, tenant, jobs, reason):
+    hook = await generic(world, tenant)
+    answer = await send(world, hook, {"id": "1", "build": "7", "jobs": jobs})
+    assert (answer.status, answer.body) == (202, {"refused": reason})
+    assert await tenant.rows("SELECT outcome, reason FROM pipewright.deliveries") == [("refused", reason)]
 
 
 async def test_a_mapping_that_is_not_understood_is_503_and_harms_nobody(world, tenant):
@@ -183,6 +193,28 @@ async def test_a_cdevent_in_both_modes_is_one_delivery(world, tenant):
     ]
     wrong = await send(world, hook, EVENT, **binary, Authorization="Bearer wrong")
     assert (wrong.status, wrong.body["reason"]) == (401, "SignatureRefused")
+
+
+async def test_a_route_whose_connector_cannot_be_used_is_503_so_that_nothing_is_lost(world, tenant):
+    hook = await world.hook(tenant, name="acme", connector="acme")
+    answer = await send(world, hook, BUILD)
+    assert (answer.status, answer.body["reason"]) == (503, "ConnectorBroken")
+    assert answer.headers["Retry-After"] == "60"
+
+
+async def test_a_connector_with_code_proves_and_maps_as_ours_do(serve, monkeypatch):
+    monkeypatch.syspath_prepend(str(ACME / "src"))
+    acme = importlib.import_module("acme_connector")
+    async with serve(connectors={**catalogue.load(), "acme": acme.CONNECTOR.load()}) as world:
+        tenant = await world.tenant()
+        hook = await world.hook(tenant, name="acme", connector="acme")
+        payload = json.loads((ACME / "fixtures" / "acme" / "build-failed.json").read_text())["body"]
+        raw = json.dumps(payload).encode()
+        proof = acme.Signer().sign(body=raw, secret=hook.secret, now=datetime.now(UTC))
+        assert (await send(world, hook, None, raw=raw, **proof)).body == {"accepted": True}
+        assert await jobs(tenant) == [("812-compile", "success"), ("812-unit", "failure")]
+        changed = await send(world, hook, None, raw=raw + b" ", **proof)
+        assert (changed.status, changed.body["reason"]) == (401, "SignatureRefused")
 
 
 async def test_what_nobody_signed_is_taken_only_where_the_route_allows_it(serve, github):

@@ -78,18 +78,6 @@ REFUSED = {
     "not UTF-8": ({}, b'{"a": "\xff"}', 400, "BadRequest"),
     "not a number": ({}, b'{"a": NaN}', 400, "BadRequest"),
     "a body nested too deeply": ({}, b'{"a":' * 100_000, 400, "BadRequest"),
-    "null where a run should be": (
-        {},
-        b'{"action": "completed", "workflow_run": null, "repository": {"full_name": "acme/shop"}}',
-        422,
-        "NotUnderstood",
-    ),
-    "numbers where texts should be": (
-        {},
-        b'{"action": "completed", "workflow_run": {"id": "x"}, "repository": {"full_name": 7}}',
-        422,
-        "NotUnderstood",
-    ),
 }
 
 
@@ -99,6 +87,22 @@ async def test_refused_and_nothing_is_stored(world, hook, tenant, github, header
     assert (answer.status, answer.body["reason"]) == (status, reason)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert await tenant.rows("SELECT count(*) FROM pipewright.deliveries") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"action": "completed", "workflow_run": null, "repository": {"full_name": "acme/shop"}}',
+        b'{"action": "completed", "workflow_run": {"id": "x"}, "repository": {"full_name": 7}}',
+    ],
+    ids=["null where a run should be", "numbers where texts should be"],
+)
+async def test_what_is_not_understood_is_listed_and_kept_and_makes_no_run(world, hook, tenant, github, body):
+    answer = await world.deliver(hook, "workflow_run", None, body=body)
+    assert (answer.status, list(answer.body)) == (202, ["refused"])
+    assert await tenant.rows("SELECT outcome FROM pipewright.deliveries") == [("refused",)]
+    assert await tenant.rows("SELECT count(*) FROM pipewright.dead_letters") == [(1,)]
+    assert await tenant.rows("SELECT count(*) FROM pipewright.runs") == [(0,)]
 
 
 async def test_an_unknown_path_is_404_and_so_is_a_disabled_webhook(world, tenant, hook, github):

@@ -11,6 +11,12 @@ ROUTES = [
     ("GET", "integrations/github/deliveries", "get integrations/deliveries"),
     ("GET", "integrations/github/artifacts", "get integrations/artifacts"),
     ("POST", "integrations/github/history", "create integrations/history"),
+    ("GET", "integrations/github/deadletters", "get integrations/deadletters"),
+    ("GET", "integrations/github/deadletters/d-1/payload", "get integrations/payloads"),
+    ("POST", "integrations/github/deadletters/replay", "update integrations/deadletters"),
+    ("POST", "integrations/github/deadletters/d-1/replay", "update integrations/deadletters"),
+    ("DELETE", "integrations/github/deadletters", "delete integrations/deadletters"),
+    ("DELETE", "integrations/github/deadletters/d-1", "delete integrations/deadletters"),
 ]
 RUN = {"project": "acme/shop", "pipeline": "ci", "branch": "main", "trigger": "push", "sha": "a" * 40}
 
@@ -19,7 +25,9 @@ def body_of(method, path):
     return {"json": RUN} if method == "POST" and path.startswith("models") else {}
 
 
-@pytest.mark.parametrize(("method", "path", "right"), ROUTES, ids=[right for _, _, right in ROUTES])
+@pytest.mark.parametrize(
+    ("method", "path", "right"), ROUTES, ids=[f"{method} {path}" for method, path, _ in ROUTES]
+)
 async def test_a_route_needs_a_token_of_somebody_who_may(world, hook, tenant, method, path, right):
     url, options = f"/v1/namespaces/{tenant.namespace}/{path}", body_of(method, path)
     anonymous = await world.ask(method, url, **options)
@@ -34,14 +42,18 @@ async def test_a_route_needs_a_token_of_somebody_who_may(world, hook, tenant, me
     assert claimed.status == 401
 
 
-@pytest.mark.parametrize(("method", "path", "right"), ROUTES, ids=[right for _, _, right in ROUTES])
+@pytest.mark.parametrize(
+    ("method", "path", "right"), ROUTES, ids=[f"{method} {path}" for method, path, _ in ROUTES]
+)
 async def test_a_namespace_that_is_no_tenants_is_404_only_for_those_who_may(world, method, path, right):
     url, options = f"/v1/namespaces/nobodys/{path}", body_of(method, path)
     assert (await world.rest(method, url, token="eve:elsewhere", **options)).status == 403
     assert (await world.rest(method, url, token="admin", **options)).status == 404
 
 
-@pytest.mark.parametrize(("method", "path", "right"), ROUTES, ids=[right for _, _, right in ROUTES])
+@pytest.mark.parametrize(
+    ("method", "path", "right"), ROUTES, ids=[f"{method} {path}" for method, path, _ in ROUTES]
+)
 async def test_without_the_api_server_rest_is_503_and_hooks_go_on(
     serve, github, model_file, method, path, right
 ):

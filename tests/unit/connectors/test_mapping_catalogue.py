@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,37 @@ def test_each_connector_of_the_catalogue_with_rules_of_its_own_has_samples() -> 
             SAMPLES[key]["event"] for key in SAMPLES if key.startswith(f"{name}/") and SAMPLES[key]["records"]
         }
         assert mapped == set(webhook.rules), name
+
+
+def leaves(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list) and value:
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves(value[key], *path, key)
+    else:
+        yield path
+
+
+ONE_OF_EACH = {
+    (name.partition("/")[0], sample["event"]): name for name, sample in SAMPLES.items() if sample["records"]
+}
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+def test_why_a_body_is_not_understood_is_told_without_its_values(name: str) -> None:
+    reasons = set()
+    for path in leaves(SAMPLES[name]["body"]):
+        body = copy.deepcopy(SAMPLES[name]["body"])
+        at: Any = body
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = "canary\N{BLACK SQUARE}"
+        try:
+            webhook, delivery, config = opened(name, body)
+            mapping.map_delivery(webhook, delivery, event=SAMPLES[name]["event"], config=config)
+        except MappingError as error:
+            reasons.add(error.plain)
+    assert reasons
+    assert [reason for reason in reasons if "canary" in reason] == []
 
 
 JSON = st.recursive(

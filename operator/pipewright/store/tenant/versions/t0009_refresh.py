@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pipewright.store import schema
 
 revision = "t0009"
-down_revision = "t0007"
+down_revision = "t0008"
 
 _FUNCTION = """
 CREATE FUNCTION pipewright.{name}(taken pipewright.changes[]) RETURNS void
