@@ -89,8 +89,8 @@ class KubernetesCluster:
     async def get_all(self, refs: Collection[Ref]) -> Mapping[Ref, Manifest | None]:
         """Each of these objects as `get` has it.
 
-        Several of a kind in a namespace are one list, if all that lies there fits a page: a tenant that fills
-        its namespace fills no memory of ours.
+        Several of a kind in a namespace are one list, if we may list and all that lies there fits a page: a
+        tenant that fills its namespace fills no memory of ours.
         """
         groups: dict[tuple[str, str, str | None], list[Ref]] = {}
         for ref in refs:
@@ -101,13 +101,22 @@ class KubernetesCluster:
     async def _some(
         self, api_version: str, kind: str, namespace: str | None, refs: Sequence[Ref]
     ) -> Mapping[Ref, Manifest | None]:
-        if len(refs) > 1:
-            path = _collection(api_version, kind, namespace)
-            page = await self._request("get", path, what=f"list {kind}", limit=PAGE)
-            if not page["metadata"].get("continue"):
-                there = {item["metadata"]["name"]: item for item in page["items"]}
-                return {ref: _named(api_version, kind, there.get(ref.name)) for ref in refs}
+        if len(refs) > 1 and (listed := await self._page(api_version, kind, namespace)) is not None:
+            return {ref: _named(api_version, kind, listed.get(ref.name)) for ref in refs}
         return dict(zip(refs, await asyncio.gather(*map(self.get, refs)), strict=True))
+
+    async def _page(
+        self, api_version: str, kind: str, namespace: str | None
+    ) -> Mapping[str, Manifest] | None:
+        """By name; None where it is no page, or the role is that of a release that listed nothing."""
+        path = _collection(api_version, kind, namespace)
+        try:
+            page = await self._request("get", path, what=f"list {kind}", limit=PAGE)
+        except errors.Forbidden:
+            return None
+        return (
+            None if page["metadata"].get("continue") else {it["metadata"]["name"]: it for it in page["items"]}
+        )
 
     async def list(
         self,
