@@ -1,6 +1,7 @@
 """The second half of a person's erasure: raw bodies that mention the login are found and deleted.
 
-    an erasure's row ──claim──► bodies, the newest day first: open, look, delete ──► how far it is, in the row
+    an erasure's row ──claim──► dead letters, then bodies, the newest day first: open, look, delete
+                                                                       └──► how far it is, in the row
 
 Raw bodies are encrypted, so they are opened to look for the login, up to a hundred in a transaction. A
 process that ends loses no more than these, and no two replicas are at the same erasure.
@@ -14,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import date
+from datetime import date, timedelta
 from typing import Protocol
 from urllib.parse import quote
 
@@ -26,13 +27,15 @@ from gateway.keys import Access
 from pipewright import errors
 from pipewright.ports import Clock
 from pipewright.runtime import logs
-from pipewright.store import erasure
+from pipewright.store import deadletters, erasure
 from pipewright.store.erasure import Body, Erasure
 
 log = logs.get(__name__)
 
 BATCH, BYTES = 100, 8 * 1024 * 1024
 """Bodies that are looked at in one transaction, and how much they are as stored, but for the last of them."""
+LETTERS = 20
+"""Dead letters that are in memory at once."""
 SLICE = 5.0
 """Seconds of one tenant's search before others have a turn."""
 _PART = r"[0-9A-Za-z_-]"
@@ -78,7 +81,11 @@ class Search:
             asked = await erasure.claim(conn)
             if asked is None or asked.login is None:
                 return False
-            day = _next_day(await erasure.days(conn), asked)
+            days = await erasure.days(conn)
+            if asked.at_day is None:
+                await self._letters(conn, tenant_id, asked, newest=days[0] if days else date.min)
+                return True
+            day = _next_day(days, asked)
             if day is None:
                 await erasure.finish(conn, asked, now=self._clock.now())
                 log.info("raw bodies were searched for a person who is erased", erasure=asked.id)
@@ -97,6 +104,27 @@ class Search:
             )
             return True
 
+    async def _letters(
+        self, conn: psycopg.AsyncConnection, tenant_id: str, asked: Erasure, *, newest: date
+    ) -> None:
+        """Look at all dead letters, of which a tenant has few; the days of raw bodies are next."""
+        key, login = self._databases.access(tenant_id).data_key, str(asked.login)
+        but, after = self._others(tenant_id, asked.provider), None
+        searched = deleted = closed = 0
+        while found := await deadletters.sealed(conn, but=but, after=after, limit=LETTERS):
+            sealed = [
+                Body(integration=it.integration, delivery_id=it.delivery_id, body=it.sealed) for it in found
+            ]
+            mentions, unreadable = await asyncio.to_thread(_look, sealed, login=login, key=key)
+            for each in mentions:
+                await deadletters.discard(conn, integration=each.integration, delivery_id=each.delivery_id)
+            searched, deleted, closed = searched + len(found), deleted + len(mentions), closed + unreadable
+            after = (found[-1].integration, found[-1].delivery_id)
+        behind = max(newest, self._clock.now().date()) + timedelta(days=1)
+        await erasure.proceed(
+            conn, asked, at=(behind, None, None), searched=searched, deleted=deleted, unreadable=closed
+        )
+
     def _others(self, tenant_id: str, provider: str) -> list[str]:
         """Integrations of other providers: the same login is somebody else there."""
         return [
@@ -108,8 +136,7 @@ class Search:
 
 def _next_day(days: Sequence[date], asked: Erasure) -> date | None:
     """The day to go on with: the one under way, or the newest before it."""
-    if asked.at_day is None:
-        return days[0] if days else None
+    assert asked.at_day is not None, "dead letters are looked at first"
     if asked.at_integration is not None and asked.at_day in days:
         return asked.at_day
     return next((day for day in days if day < asked.at_day), None)

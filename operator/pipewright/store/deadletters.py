@@ -95,6 +95,17 @@ async def read(conn: psycopg.AsyncConnection, *, integration: str, delivery_id: 
         return await cursor.fetchone()
 
 
+async def sealed(
+    conn: psycopg.AsyncConnection, *, but: Sequence[str], limit: int, after: tuple[str, str] | None = None
+) -> Sequence[Sealed]:
+    """Those behind (integration, delivery), in their order; not of the Integrations `but`."""
+    integration, delivery = after or (None, None)
+    asked = {"but": list(but), "limit": limit, "at": integration, "key": delivery}
+    async with conn.cursor(row_factory=class_row(Sealed), binary=True) as cursor:
+        await cursor.execute(_SEALED, asked)
+        return await cursor.fetchall()
+
+
 async def discard(conn: psycopg.AsyncConnection, *, integration: str, delivery_id: str | None = None) -> int:
     """Throw one or all of an integration's away; how many there were. The deliveries stay listed."""
     cursor = await conn.execute(_DISCARD, {"integration": integration, "delivery": delivery_id})
@@ -121,6 +132,12 @@ ORDER BY l.received_at, l.delivery_id LIMIT %(limit)s
 _READ = """
 SELECT integration::text, delivery_id, received_at, sealed FROM pipewright.dead_letters
 WHERE integration = %s::uuid AND delivery_id = %s
+"""
+_SEALED = """
+SELECT integration::text, delivery_id, received_at, sealed FROM pipewright.dead_letters
+WHERE integration <> ALL(%(but)s::uuid[])
+    AND (%(at)s::uuid IS NULL OR (integration, delivery_id) > (%(at)s::uuid, %(key)s))
+ORDER BY dead_letters.integration, delivery_id LIMIT %(limit)s
 """
 _DISCARD = """
 DELETE FROM pipewright.dead_letters WHERE integration = %(integration)s::uuid

@@ -147,6 +147,22 @@ async def test_a_search_goes_on_where_it_was_over_days_and_closed_bodies(world, 
     assert await tenant.rows("SELECT count(*) FROM pipewright.events") == [(116,)]
 
 
+async def test_dead_letters_that_mention_who_was_erased_go_too(world, hook, tenant, github):
+    for name, actor in (("theirs", "octocat"), ("another", "hubot")):
+        said = github("completed", actor=actor, conclusion="failure")
+        said["workflow_run"]["run_attempt"] = "once"
+        answer = await world.deliver(hook, "workflow_run", said, id=name)
+        assert (answer.status, list(answer.body)) == (202, ["refused"])
+    await world.rest("POST", url(tenant), json={"login": "octocat"})
+    search = Search(
+        databases=world.parts.databases, view=lambda: world.parts.directory.view, clock=SystemClock()
+    )
+    assert await search.go_on(tenant.id) is False
+    assert await tenant.rows("SELECT delivery_id FROM pipewright.dead_letters") == [("another",)]
+    [done] = (await world.rest("GET", url(tenant))).body["items"]
+    assert (done["searched"], done["deleted"], done["finishedAt"] is not None) == (2, 1, True)
+
+
 WRONG = [{}, {"login": ""}, {"login": "a", "surrogate": "0" * 16}, {"surrogate": "secret-value"}, {"x": "y"},
          {"login": "a\0"}, {"login": "a" * 129}]  # fmt: skip
 

@@ -48,7 +48,7 @@ def asked(day: date | None, integration: str | None) -> Erasure:
 
 
 NEXT = {
-    "the newest first": (asked(None, None), DAYS[0]),
+    "the newest first": (asked(date(2026, 3, 4), None), DAYS[0]),
     "a day that is under way": (asked(DAYS[1], "i"), DAYS[1]),
     "the day before one that is done": (asked(DAYS[1], None), DAYS[2]),
     "after the oldest none": (asked(DAYS[2], None), None),
