@@ -84,29 +84,25 @@ async def surrogates(
     Raises:
         Conflict: somebody is being deleted; try again.
     """
-    wanted = {login for login in logins if login}
-    found = await _known(conn, provider, wanted)
-    if new := sorted(wanted - found.keys()):
-        await conn.execute(
-            "INSERT INTO pipewright.actors (provider, login) SELECT %s, new.login"
-            " FROM unnest(%s::text[]) AS new (login) ORDER BY new.login ON CONFLICT DO NOTHING",
-            [provider, new],
-        )
-        found |= await _known(conn, provider, new)
-    if len(found) < len(wanted):
-        raise errors.Conflict("people without runs are being deleted at this moment")
-    return found
-
-
-async def _known(conn: psycopg.AsyncConnection, provider: str, logins: Collection[str]) -> dict[str, str]:
-    if not logins:
+    wanted = sorted({login for login in logins if login})
+    if not wanted:
         return {}
+    await conn.execute(
+        "INSERT INTO pipewright.actors (provider, login)"
+        " SELECT %s, new.login FROM unnest(%s::text[]) AS new (login)"
+        " WHERE NOT EXISTS (SELECT FROM pipewright.actors WHERE provider = %s AND login = new.login)"
+        " ORDER BY new.login ON CONFLICT DO NOTHING",
+        [provider, wanted, provider],
+    )
     cursor = await conn.execute(
         "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)"
         " ORDER BY login FOR KEY SHARE",
-        [provider, sorted(logins)],
+        [provider, wanted],
     )
-    return dict(await cursor.fetchall())
+    found = {login: surrogate async for login, surrogate in cursor}
+    if len(found) < len(wanted):
+        raise errors.Conflict("people without runs are being deleted at this moment")
+    return found
 
 
 async def upsert_runs(
