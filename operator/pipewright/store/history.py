@@ -6,10 +6,11 @@ stop), `store_event`, `surrogates`, `upsert_runs` or `upsert_jobs`, lines, predi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import class_row, dict_row
@@ -20,6 +21,7 @@ from pipewright.records import JobRecord, RunRecord
 from pipewright.store import merge, rows
 from pipewright.store.records import Attempt, Delivery, Run
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 """A run's or a job's columns in JSON's types."""
 
@@ -139,9 +141,9 @@ async def merge_rows(
 
     In the caller's transaction, with their runs locked; of the same run or job the later row came later.
     """
-    for wave in _waves(runs, key=merge.RUN_KEY):
+    for wave in _waves(runs, key=itemgetter(*merge.RUN_KEY)):
         await conn.execute(_UPSERT_RUNS, [Jsonb(wave)])
-    for wave in _waves(jobs, key=merge.JOB_KEY):
+    for wave in _waves(jobs, key=itemgetter(*merge.JOB_KEY)):
         await conn.execute(_UPSERT_JOBS, [Jsonb(wave)])
     attempts = {(row["integration"], row["provider_id"], row["attempt"]) for row in runs}
     attempts |= {(row["integration"], row["run_id"], row["attempt"]) for row in jobs}
@@ -225,12 +227,12 @@ def job_row(record: JobRecord, *, integration: str, seen_at: datetime) -> dict[s
     }
 
 
-def _waves(rows: Sequence[Row], *, key: Sequence[str]) -> list[list[Row]]:
+def _waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
     """The rows in as many lists as the most frequent key has rows: each list holds a key once."""
-    waves: list[list[Row]] = []
+    waves: list[list[T]] = []
     seen: dict[Any, int] = {}
     for row in rows:
-        name = tuple(row[column] for column in key)
+        name = key(row)
         at = seen[name] = seen.get(name, -1) + 1
         if at == len(waves):
             waves.append([])
