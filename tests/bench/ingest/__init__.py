@@ -1,0 +1,1 @@
+"""How much the gateway takes in, beside loops that do less; `python -m tests.bench.ingest`."""
