@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,49 +62,34 @@ def record_of(
     Raises:
         RuleError: a field has no value, or one that no record may have.
     """
-    values = _values(rule, scope) if scope is not None else {}
-    if values is None:
-        return None
     found: dict[str, Any] = {"type": rule.record}
-    for field, value in values.items():
-        found[field] = _read(field, value)
+    field = "when"
+    try:
+        values = _together(rule, scope)
+        if not values and rule.when is not None and not (scope is not None and rule.when.holds(scope)):
+            return None
+        for at, (field, program) in enumerate(rule.fields.items()):
+            assert scope is not None, "who asks has a scope"
+            value = values[at] if values else program.value(scope)
+            found[field] = read_time(value) if field in TIMES else value
+    except EvaluationError as error:
+        raise RuleError(f"{field}: {error.message}", plain=f"{field}: {_NO_VALUE}") from None
+    except ValueError as error:
+        raise RuleError(f"{field}: {error}", plain=f"{field}: {_NO_TIME}") from None
     try:
         return events.parse_record(given or {} if rule.record == GIVEN else found, partial=partial)
     except RecordError as error:
         raise RuleError(str(error), plain=error.plain) from None
 
 
-def _values(rule: RecordRule, scope: Scope) -> Mapping[str, Any] | None:
-    """The fields' values; None if the rule is not for these.
-
-    Raises:
-        RuleError: names the first that has none.
-    """
-    if rule.bundle is not None:
-        try:
-            found = rule.bundle.values(scope)
-        except EvaluationError:
-            pass  # which of them it is, they say themselves
-        else:
-            return dict(zip(rule.fields, found, strict=True)) if found else None
-    field, values = "when", dict[str, Any]()
+def _together(rule: RecordRule, scope: Scope | None) -> Sequence[Any]:
+    """The values of all fields; none where they are to be asked one by one, or `when` does not hold."""
+    if rule.bundle is None or scope is None:
+        return ()
     try:
-        if rule.when is not None and not rule.when.holds(scope):
-            return None
-        for field, program in rule.fields.items():
-            values[field] = program.value(scope)
-            _read(field, values[field])  # the first that is wrong is told, whatever is wrong with it
-    except EvaluationError as error:
-        raise RuleError(f"{field}: {error.message}", plain=f"{field}: {_NO_VALUE}") from None
-    return values
-
-
-def _read(field: str, value: Any) -> Any:
-    """A field's value as records have it."""
-    try:
-        return read_time(value) if field in TIMES else value
-    except ValueError as error:
-        raise RuleError(f"{field}: {error}", plain=f"{field}: {_NO_TIME}") from None
+        return rule.bundle.values(scope)
+    except EvaluationError:
+        return ()  # which of them it is, they say themselves
 
 
 def reads(programs: Iterable[Program], variable: str) -> Reads | None:

@@ -156,8 +156,8 @@ async def _follow(
     await book.write(conn)
     fires = await decisions.keep(conn, wanted) if wanted else []
     made = {each.key: Stored() for each in received}
-    for one, fired in zip(wanted, fires, strict=True):
-        key = (one.decision.integration, one.decision.delivery_id)
+    for kept, fired in zip(wanted, fires, strict=True):
+        key = (kept.decision.integration, kept.decision.delivery_id)
         made[key] = Stored(decisions=made[key].decisions + 1, fired=made[key].fired + fired)
     return made
 

@@ -6,10 +6,11 @@ stop), `store_event`, `surrogates`, `upsert_runs` or `upsert_jobs`, lines, predi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import class_row, dict_row
@@ -20,6 +21,7 @@ from pipewright.records import JobRecord, RunRecord
 from pipewright.store import merge, rows
 from pipewright.store.records import Attempt, Delivery, Run
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 """A run's or a job's columns in JSON's types."""
 
@@ -84,29 +86,25 @@ async def surrogates(
     Raises:
         Conflict: somebody is being deleted; try again.
     """
-    wanted = {login for login in logins if login}
-    found = await _known(conn, provider, wanted)
-    if new := sorted(wanted - found.keys()):
-        await conn.execute(
-            "INSERT INTO pipewright.actors (provider, login) SELECT %s, new.login"
-            " FROM unnest(%s::text[]) AS new (login) ORDER BY new.login ON CONFLICT DO NOTHING",
-            [provider, new],
-        )
-        found |= await _known(conn, provider, new)
-    if len(found) < len(wanted):
-        raise errors.Conflict("people without runs are being deleted at this moment")
-    return found
-
-
-async def _known(conn: psycopg.AsyncConnection, provider: str, logins: Collection[str]) -> dict[str, str]:
-    if not logins:
+    wanted = sorted({login for login in logins if login})
+    if not wanted:
         return {}
+    await conn.execute(
+        "INSERT INTO pipewright.actors (provider, login)"
+        " SELECT %s, new.login FROM unnest(%s::text[]) AS new (login)"
+        " WHERE NOT EXISTS (SELECT FROM pipewright.actors WHERE provider = %s AND login = new.login)"
+        " ORDER BY new.login ON CONFLICT DO NOTHING",
+        [provider, wanted, provider],
+    )
     cursor = await conn.execute(
         "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)"
         " ORDER BY login FOR KEY SHARE",
-        [provider, sorted(logins)],
+        [provider, wanted],
     )
-    return dict(await cursor.fetchall())
+    found = {login: surrogate async for login, surrogate in cursor}
+    if len(found) < len(wanted):
+        raise errors.Conflict("people without runs are being deleted at this moment")
+    return found
 
 
 async def upsert_runs(
@@ -143,9 +141,9 @@ async def merge_rows(
 
     In the caller's transaction, with their runs locked; of the same run or job the later row came later.
     """
-    for wave in _waves(runs, key=merge.RUN_KEY):
+    for wave in _waves(runs, key=itemgetter(*merge.RUN_KEY)):
         await conn.execute(_UPSERT_RUNS, [Jsonb(wave)])
-    for wave in _waves(jobs, key=merge.JOB_KEY):
+    for wave in _waves(jobs, key=itemgetter(*merge.JOB_KEY)):
         await conn.execute(_UPSERT_JOBS, [Jsonb(wave)])
     attempts = {(row["integration"], row["provider_id"], row["attempt"]) for row in runs}
     attempts |= {(row["integration"], row["run_id"], row["attempt"]) for row in jobs}
@@ -229,12 +227,12 @@ def job_row(record: JobRecord, *, integration: str, seen_at: datetime) -> dict[s
     }
 
 
-def _waves(rows: Sequence[Row], *, key: Sequence[str]) -> list[list[Row]]:
+def _waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
     """The rows in as many lists as the most frequent key has rows: each list holds a key once."""
-    waves: list[list[Row]] = []
+    waves: list[list[T]] = []
     seen: dict[Any, int] = {}
     for row in rows:
-        name = tuple(row[column] for column in key)
+        name = key(row)
         at = seen[name] = seen.get(name, -1) + 1
         if at == len(waves):
             waves.append([])
