@@ -12,7 +12,7 @@ suspended, or whose database does not answer, is kept in the spool (`parking`), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -211,17 +211,20 @@ class Hooks:
             raise errors.BackendError(f"there is no connector {route.connector} with webhooks")
         key = self.databases.access(route.tenant_id).data_key
         headers, body = parking.unpack(parked, key=key)
+        said: list[Record] | Ignored
+        name = "unknown"
         try:
-            event = self._event(_told(route, manifest), headers=headers, body=body)
-            identity, said = event.identity, event.said
+            told = _told(route, manifest)
+            opened, found = self._opened(told, headers=headers, body=body)
+            name = found.event
+            said = self._mapped(told, opened, name)
         except Problem as refused:
             if refused.reason == "ConnectorBroken":  # this row waits, those behind it go on
                 raise errors.BackendError(refused.detail) from None
             # the connector that took it understood it; this one is another
-            identity = mapping.Delivery(parked.delivery_id, "unknown")
             said = Ignored(f"it is not understood any more: {refused.detail}")
         # as it was when it came: a connector that tells deliveries apart otherwise now makes no second one
-        identity = replace(identity, id=parked.delivery_id)
+        identity = mapping.Delivery(parked.delivery_id, name)
         event = _Event(identity=identity, said=said, headers=headers, body=body)
         predictor = None if isinstance(said, Ignored) else await self._predictor(route)
         received = [self._received(route, event, predictor, at=parked.received_at)]
@@ -261,7 +264,7 @@ class Hooks:
         return self._event(told, headers=part.headers, body=part.raw, parsed=part.document)
 
     def _opened(
-        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None
+        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None = None
     ) -> tuple[Opened, mapping.Delivery]:
         """The document of a verified delivery, and which delivery it is."""
         try:
