@@ -12,7 +12,7 @@ suspended, or whose database does not answer, is kept in the spool (`parking`), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -296,7 +296,7 @@ class Hooks:
         return event
 
     def _opened(
-        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None
+        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None = None
     ) -> tuple[Opened, mapping.Delivery]:
         """The document of a verified delivery, and which delivery it is."""
         try:

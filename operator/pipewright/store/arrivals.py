@@ -1,6 +1,6 @@
 """Many deliveries in one statement each: which of them are new, and their raw bodies.
 
-What one delivery alone writes, and the rest of its transaction, is in `history`.
+The rest of their transaction is in `history`, which offers the same for one delivery.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ class Raw:
 
 
 async def record(conn: psycopg.AsyncConnection, deliveries: Sequence[Delivery]) -> set[Key]:
-    """Note deliveries, none of them twice; the keys of those that are new, as `history.record_delivery` says.
+    """Note deliveries, none of them twice in the list; the keys of those that are new.
 
-    They are written in the order of their keys, so that no two transactions wait for each other crosswise.
+    One that was ignored is new when it comes again: what it says may be wanted since. One that another
+    transaction notes waits until that ends. They are written in the order of their keys, so that no two
+    transactions wait for each other crosswise.
     """
     told = [_row(each) | {"outcome": each.outcome, "reason": each.reason} for each in deliveries]
     return set(await (await conn.execute(_RECORD, [Jsonb(told)])).fetchall())

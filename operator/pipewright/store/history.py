@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from pipewright import errors
 from pipewright.records import JobRecord, RunRecord
-from pipewright.store import merge, rows
+from pipewright.store import arrivals, merge, rows
 from pipewright.store.records import Attempt, Delivery, Run
 
 T = TypeVar("T")
@@ -42,8 +42,7 @@ async def record_delivery(conn: psycopg.AsyncConnection, delivery: Delivery) -> 
 
     One that was ignored or refused is new when it comes again: it may be wanted, or understood, since.
     """
-    cursor = await conn.execute(_RECORD_DELIVERY, rows.values(delivery))
-    return cursor.rowcount == 1
+    return bool(await arrivals.record(conn, [delivery]))
 
 
 async def deliveries(
@@ -60,20 +59,7 @@ async def store_event(
     conn: psycopg.AsyncConnection, delivery: Delivery, *, body: bytes, headers: Mapping[str, str]
 ) -> None:
     """Keep the raw body, compressed and encrypted, in its day's partition (UTC; made when missing)."""
-    day = delivery.received_at.astimezone(UTC).date()
-    await conn.execute("SELECT pipewright.ensure_events_partition(%s)", [day])
-    await conn.execute(
-        "INSERT INTO pipewright.events (integration, delivery_id, received_at, event_name, body, headers)"
-        " VALUES (%s, %s, %s, %s, %s, %s)",
-        [
-            delivery.integration,
-            delivery.delivery_id,
-            delivery.received_at,
-            delivery.event,
-            body,
-            Jsonb(dict(headers)),
-        ],
-    )
+    await arrivals.keep(conn, [arrivals.Raw(delivery=delivery, body=body, headers=headers)])
 
 
 async def surrogates(
@@ -255,11 +241,6 @@ def _recordset(columns: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {kind}" for name, kind in columns.items())
 
 
-_RECORD_DELIVERY = (
-    f"{rows.insert('deliveries', Delivery)} ON CONFLICT (integration, delivery_id) DO UPDATE"
-    " SET received_at = excluded.received_at, event = excluded.event, outcome = excluded.outcome,"
-    " reason = excluded.reason WHERE deliveries.outcome <> 'stored'"
-)
 _DELIVERIES = f"""
 SELECT {rows.columns(Delivery)} FROM pipewright.deliveries
 WHERE integration = %(integration)s

@@ -108,10 +108,10 @@ class _Run:
     async def go(self) -> float:
         began = time.perf_counter()
         for number, message in enumerate(self.messages):
-            due = began + number / self.rate if self.rate else began
-            while (left := due - time.perf_counter()) > 0:  # noqa: ASYNC110 - a moment is no event
-                await asyncio.sleep(min(left, TICK))
-            self.hand(message, due if self.rate else time.perf_counter())
+            due = began + number / self.rate if self.rate else time.perf_counter()
+            while due > time.perf_counter():  # noqa: ASYNC110 - a moment is no event
+                await asyncio.sleep(TICK)  # all that are due by then go together
+            self.hand(message, due)
         try:
             async with asyncio.timeout(PATIENCE):
                 await self.ended.wait()
