@@ -16,9 +16,10 @@ from typing import Any, Final, Literal
 
 import jsonschema
 
-from connectors import verify
+from connectors import registration, verify
 from connectors.compiling import Compiler
 from connectors.mistakes import ManifestError
+from connectors.registration import Registration
 from connectors.rules import Reads, RecordRule, reads
 from connectors.verify import AnyVerifier
 from pipewright import expressions
@@ -91,6 +92,8 @@ class Webhook:
     """The parts of a body that tell deliveries apart."""
     by_user: bool = False
     """Whether an Integration's config holds it."""
+    registration: Registration | None = None
+    """How it is made at the provider; None: by a person."""
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -184,6 +187,9 @@ class _Reader:
             reads={name: reads(_shared(found), "body") for name, found in rules.items()},
             identity_reads=reads([at.expression for at in (delivery, event) if at.expression], "body"),
             by_user=self._by_user,
+            registration=registration.read(data["registration"], self._compiler)
+            if "registration" in data
+            else None,
         )
         self._check(made)
         return made
