@@ -3,7 +3,8 @@
     python -m dev.provider --port 0 --state <folder>
 
 It speaks the REST endpoints that the `github` connector uses, under one bearer token, and delivers signed
-webhooks to the hooks that were registered. What only a test or the demo may ask lies under `/_sim`:
+webhooks to the hooks that were registered, by its API or under `/_sim`, where lies what only a test or the
+demo may ask:
 
     POST /_sim/hooks       {"url", "secret", "project"?}: where the webhooks of a project (or of all) go
     POST /_sim/runs        {"attempts": [[run record, job records…], …], "delay"?}: plays attempt 1; a
@@ -36,7 +37,8 @@ from aiohttp import web
 
 from dev import files
 from dev.provider_history import History
-from dev.provider_runs import Deliveries, Hook, Runs
+from dev.provider_hooks import Deliveries, Hook, HookApi
+from dev.provider_runs import Runs
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -97,6 +99,7 @@ class Provider:
             application.router.add_get(path, self._listing(listed))
         application.router.add_post(f"{_RUN}/rerun-failed-jobs", self._rerun)
         application.router.add_post(_COMMENTS, self._comment)
+        HookApi(self.deliveries).add_routes(application.router)
         application.router.add_post("/_sim/hooks", self._sim_hooks)
         application.router.add_post("/_sim/runs", self._sim_runs)
         application.router.add_post("/_sim/history", self._sim_history)
