@@ -287,6 +287,7 @@ PLATFORM_TABLES = (
     "upkeep",
     "audit",
     "routes",
+    "webhook_registrations",
     "triggers",
     "model_pointers",
 )
@@ -303,6 +304,7 @@ WRITES: Mapping[str, Mapping[str, str]] = {
         "registry": "s",
         "registry_namespaces": "S",
         "routes": "SIUD",
+        "webhook_registrations": "SIUD",
         "triggers": "SIUD",
         "model_pointers": "SIUD",
     },
