@@ -14,7 +14,7 @@ demo may ask:
     POST /_sim/deliver     [{"event", "payload"}, …]: sends these as they are, in their order
     POST /_sim/redeliver   {"id"}: the same delivery again (GitHub itself never retries)
     POST /_sim/faults      {"path", "status"?, "headers"?, "body"?, "delay"?, "bytes"?, "times"?}: see `Fault`
-    GET  /_sim/{runs,deliveries,calls,comments}    what happened, for exactly-once checks
+    GET  /_sim/{runs,deliveries,calls,comments,hooks}    what happened, for exactly-once checks
 
 The folder holds `token` (made if missing) and, once it listens, `address`.
 """
@@ -106,7 +106,7 @@ class Provider:
         application.router.add_post("/_sim/deliver", self._sim_deliver)
         application.router.add_post("/_sim/redeliver", self._sim_redeliver)
         application.router.add_post("/_sim/faults", self._sim_faults)
-        application.router.add_get("/_sim/{what:runs|deliveries|calls|comments}", self._sim_list)
+        application.router.add_get("/_sim/{what:runs|deliveries|calls|comments|hooks}", self._sim_list)
         application.on_cleanup.append(self._stop)
         return application
 
@@ -215,6 +215,7 @@ class Provider:
             "deliveries": self.deliveries.summary,
             "calls": self._calls,
             "comments": self._comments,
+            "hooks": self.deliveries.every_hook,
         }
         return web.json_response(found[request.match_info["what"]])
 

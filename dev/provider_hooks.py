@@ -106,6 +106,21 @@ class Deliveries:
             for sent in self._sent.values()
         ]
 
+    @property
+    def every_hook(self) -> list[dict[str, Any]]:
+        """Every hook with its secret."""
+        return [
+            {
+                "id": hook.id,
+                "project": hook.project,
+                "url": hook.url,
+                "secret": hook.secret,
+                "active": hook.active,
+                "events": list(hook.events),
+            }
+            for hook in self._hooks.values()
+        ]
+
     def register(self, hook: Hook) -> Hook:
         """Deliver to this hook from now on; the same address and project again changes its secret."""
         same = [old for old in self._hooks.values() if (old.url, old.project) == (hook.url, hook.project)]
