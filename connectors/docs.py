@@ -59,6 +59,10 @@ WAYS: Final = {
 }
 ONCE: Final = "is not repeated while nobody knows whether it was done"
 CHECKED: Final = "[how each is checked](../integration.md#how-deliveries-are-verified)"
+REGISTERED: Final = (
+    "With `spec.webhook.register` [it is made, repaired and removed]"
+    "(../integration.md#registering-the-webhook) for each project, and nothing is entered by hand."
+)
 OWN: Final = "of your own mapping"
 """How a webhook is told of that the Integration's config describes."""
 
@@ -286,6 +290,7 @@ def _webhook(hook: Data) -> Iterator[str]:
             f"A delivery is proved by {proofs} ({CHECKED}).",
             f"Its body comes as {' or '.join(SHAPES[shape] for shape in shapes)}.",
             f"Its id is {_source(hook['delivery'])}: one that comes twice counts once.",
+            *([REGISTERED] if "registration" in hook else []),
             f"Used are the events {', '.join(f'`{name}`' for name in names)}; others are listed as ignored."
             if "event" in hook
             else "All deliveries are of one kind.",

@@ -179,14 +179,16 @@ class Reader(Compiler):
             credentials={name: CredentialField(**field) for name, field in credentials.items()},
             http=http.read(calls, credentials=credentials, compiler=self) if calls is not None else None,
             check=scopes.read(data["check"], self) if "check" in data else None,
-            webhook=self._webhook(data["webhook"]) if "webhook" in data else None,
+            webhook=self._webhook(data["webhook"], called=calls is not None) if "webhook" in data else None,
             sync=listing.read(data["sync"], self, lister=self._code.lister) if "sync" in data else None,
             actions={name: self._action(name, action) for name, action in data.get("actions", {}).items()},
         )
 
-    def _webhook(self, data: Mapping[str, Any]) -> Webhook | FromConfig:
+    def _webhook(self, data: Mapping[str, Any], *, called: bool) -> Webhook | FromConfig:
         if "config" in data:
             return FromConfig(key=data["config"])
+        if "registration" in data and not called:
+            raise self.refused("webhook.registration", "a connector that is never called registers nothing")
         return webhook.parse(data, self, code=self._code)
 
     def _placed(self, data: Mapping[str, Any]) -> None:

@@ -16,10 +16,11 @@ from typing import Any, Final, Literal
 
 import jsonschema
 
-from connectors import verify
+from connectors import registration, verify
 from connectors.code import Code, Mapper
 from connectors.compiling import Compiler
 from connectors.mistakes import ManifestError
+from connectors.registration import Registration
 from connectors.rules import GIVEN, Reads, RecordRule, reads
 from connectors.verify import AnyVerifier, Coded
 from pipewright import expressions
@@ -111,6 +112,8 @@ class Webhook:
     coded: frozenset[str] = frozenset()
     """The events whose records the mapper gives, beside those that rules give."""
     mapper: Mapper | None = None
+    registration: Registration | None = None
+    """How it is made at the provider; None: by a person."""
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -224,6 +227,9 @@ class _Reader:
             by_user=self._by_user,
             coded=frozenset(coded),
             mapper=self._code.mapper,
+            registration=registration.read(data["registration"], self._compiler)
+            if "registration" in data
+            else None,
         )
         self._check(made)
         return made

@@ -3,7 +3,8 @@
     python -m dev.provider --port 0 --state <folder>
 
 It speaks the REST endpoints that the `github` connector uses, under one bearer token, and delivers signed
-webhooks to the hooks that were registered. What only a test or the demo may ask lies under `/_sim`:
+webhooks to the hooks that were registered, by its API or under `/_sim`, where lies what only a test or the
+demo may ask:
 
     POST /_sim/hooks       {"url", "secret", "project"?}: where the webhooks of a project (or of all) go
     POST /_sim/runs        {"attempts": [[run record, job records…], …], "delay"?}: plays attempt 1; a
@@ -13,7 +14,7 @@ webhooks to the hooks that were registered. What only a test or the demo may ask
     POST /_sim/deliver     [{"event", "payload"}, …]: sends these as they are, in their order
     POST /_sim/redeliver   {"id"}: the same delivery again (GitHub itself never retries)
     POST /_sim/faults      {"path", "status"?, "headers"?, "body"?, "delay"?, "bytes"?, "times"?}: see `Fault`
-    GET  /_sim/{runs,deliveries,calls,comments}    what happened, for exactly-once checks
+    GET  /_sim/{runs,deliveries,calls,comments,hooks}    what happened, for exactly-once checks
 
 The folder holds `token` (made if missing) and, once it listens, `address`.
 """
@@ -36,7 +37,8 @@ from aiohttp import web
 
 from dev import files
 from dev.provider_history import History
-from dev.provider_runs import Deliveries, Hook, Runs
+from dev.provider_hooks import Deliveries, Hook, HookApi
+from dev.provider_runs import Runs
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -97,13 +99,14 @@ class Provider:
             application.router.add_get(path, self._listing(listed))
         application.router.add_post(f"{_RUN}/rerun-failed-jobs", self._rerun)
         application.router.add_post(_COMMENTS, self._comment)
+        HookApi(self.deliveries).add_routes(application.router)
         application.router.add_post("/_sim/hooks", self._sim_hooks)
         application.router.add_post("/_sim/runs", self._sim_runs)
         application.router.add_post("/_sim/history", self._sim_history)
         application.router.add_post("/_sim/deliver", self._sim_deliver)
         application.router.add_post("/_sim/redeliver", self._sim_redeliver)
         application.router.add_post("/_sim/faults", self._sim_faults)
-        application.router.add_get("/_sim/{what:runs|deliveries|calls|comments}", self._sim_list)
+        application.router.add_get("/_sim/{what:runs|deliveries|calls|comments|hooks}", self._sim_list)
         application.on_cleanup.append(self._stop)
         return application
 
@@ -212,6 +215,7 @@ class Provider:
             "deliveries": self.deliveries.summary,
             "calls": self._calls,
             "comments": self._comments,
+            "hooks": self.deliveries.every_hook,
         }
         return web.json_response(found[request.match_info["what"]])
 

@@ -1,136 +1,15 @@
-"""What the provider simulator does by itself: plays runs, and delivers their webhooks signed."""
+"""What the provider simulator does by itself: plays runs, and has their webhooks delivered."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
-
 from dev.github_payloads import Record, github_events
-
-_ANSWER_WITHIN = aiohttp.ClientTimeout(total=10)
-"""GitHub gives a receiver ten seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
-    """Where webhooks go, and the secret that signs them. Without a project: those of every project."""
-
-    url: str
-    secret: str = field(repr=False)
-    project: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class Delivery:
-    """One webhook to one hook: the same id and bytes however often it is sent."""
-
-    id: str
-    event: str
-    action: str
-    project: str
-    run: str
-    """The run's id and attempt that a `workflow_run` is about; empty and 0 for others."""
-    attempt: int
-    body: bytes = field(repr=False)
-    hook: Hook
-    codes: list[int] = field(default_factory=list)
-    """The receiver's answers; 0 for none."""
-
-
-class Deliveries:
-    """The webhooks that were sent, and the one client that sends them."""
-
-    def __init__(self) -> None:
-        self._hooks: dict[tuple[str, str], Hook] = {}
-        self._sent: dict[str, Delivery] = {}
-        self._session: aiohttp.ClientSession | None = None
-
-    @property
-    def summary(self) -> list[dict[str, Any]]:
-        """Every delivery with the answers that it got."""
-        return [
-            {
-                "id": sent.id,
-                "event": sent.event,
-                "action": sent.action,
-                "project": sent.project,
-                "run": sent.run,
-                "attempt": sent.attempt,
-                "url": sent.hook.url,
-                "codes": sent.codes,
-            }
-            for sent in self._sent.values()
-        ]
-
-    def register(self, hook: Hook) -> None:
-        """Deliver to this hook from now on; the same address and project again changes its secret."""
-        self._hooks[hook.url, hook.project] = hook
-
-    async def send(self, event: str, payload: Record) -> list[int]:
-        """Deliver a payload to every hook of its project; gives the receivers' answers."""
-        project = payload.get("repository", {}).get("full_name", "")
-        run = payload.get("workflow_run", {})
-        body = json.dumps(payload, separators=(",", ":")).encode()
-        hooks = [hook for hook in self._hooks.values() if hook.project in ("", project)]
-        return [
-            await self._post(
-                Delivery(
-                    id=str(uuid.uuid4()),
-                    event=event,
-                    action=payload.get("action", ""),
-                    project=project,
-                    run=str(run.get("id", "")),
-                    attempt=run.get("run_attempt", 0),
-                    body=body,
-                    hook=hook,
-                )
-            )
-            for hook in hooks
-        ]
-
-    async def again(self, delivery_id: str) -> list[int]:
-        """Send a delivery once more; nothing if there is none with this id."""
-        found = self._sent.get(delivery_id)
-        return [await self._post(found)] if found else []
-
-    async def _post(self, delivery: Delivery) -> int:
-        self._sent[delivery.id] = delivery
-        hook = self._hooks[delivery.hook.url, delivery.hook.project]
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "GitHub-Hookshot/simulated",
-            "X-GitHub-Delivery": delivery.id,
-            "X-GitHub-Event": delivery.event,
-            "X-Hub-Signature-256": signature(hook.secret, delivery.body),
-        }
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_ANSWER_WITHIN, trust_env=False)
-        try:
-            async with self._session.post(hook.url, data=delivery.body, headers=headers) as answer:
-                code = answer.status
-        except (aiohttp.ClientError, TimeoutError):
-            code = 0
-        delivery.codes.append(code)
-        return code
-
-    async def close(self) -> None:
-        """Close the client."""
-        if self._session is not None:
-            await self._session.close()
-
-
-def signature(secret: str, body: bytes) -> str:
-    """The value of X-Hub-Signature-256."""
-    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+from dev.provider_hooks import Deliveries
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,7 @@ suspended, or whose database does not answer, is kept in the spool (`parking`), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 

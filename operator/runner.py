@@ -26,6 +26,7 @@ from pipewright.backends.runner import actions, databases, imports, journal, mod
 from pipewright.ports import Clock, Cluster, RunnerPorts, Secret, SecretStore
 from pipewright.runtime import logs, tracing
 from pipewright.runtime.drive import Controller
+from pipewright.runtime.gaps import GapBook
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
 from pipewright.settings import Settings, SettingsError, read_secret
@@ -132,6 +133,7 @@ async def _ports(
         trainings=traced(models.PostgresTrainings(tenants), "trainings"),
         windows=traced(models.PostgresWindows(tenants), "windows"),
         pointers=traced(models.PostgresPointers(rows), "pointers"),
+        gaps=GapBook(metrics),
     )
 
 

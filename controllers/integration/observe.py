@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from connectors.mistakes import ConfigError
-from controllers.integration import objects
-from controllers.integration.plan import Observed, Projection, Unknown
+from controllers.integration import hooks, objects
+from controllers.integration.plan import Observed, Projection, Unknown, is_published
 from pipewright import errors, runner_facts
 from pipewright.api.v1alpha1 import Integration
-from pipewright.apply import integrations, runs
-from pipewright.runner_facts import CredentialCheck, Route, TenantRef
+from pipewright.apply import integrations, runs, webhook_keys
+from pipewright.runner_facts import CredentialCheck, Route, TenantRef, WebhookKeys
 
 if TYPE_CHECKING:
     from pipewright.ports import RunnerPorts, Secret
@@ -23,33 +25,45 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def observe(integration: Integration, *, ports: RunnerPorts, gateway_url: str) -> Observed:
+async def observe(
+    integration: Integration, *, ports: RunnerPorts, gateway_url: str, now: datetime
+) -> Observed:
     """Read every port that the plan needs. Kubernetes and the platform database must answer."""
-    tenant, route = await asyncio.gather(
+    tenant, route, noted = await asyncio.gather(
         ports.directory.find(namespace=integration.namespace),
         ports.routes.find(integration_uid=integration.uid),
+        ports.routes.registrations(integration_uid=integration.uid),
     )
     home = _home(tenant, route)
-    if home is None:
-        return _seen(integration, ports, tenant=tenant, route=route)
-    issued = await _or_unknown(ports.secrets.read(runner_facts.webhook_path(home, integration.uid)))
-    hook = issued["hook"].reveal() if issued and not isinstance(issued, Unknown) else None
-    if integration.deleting or tenant is None or tenant.state != runner_facts.ACTIVE:
-        version = issued if isinstance(issued, Unknown) else hook
-        return _seen(integration, ports, tenant=tenant, route=route, hook=version)
-    projection, credentials = await asyncio.gather(
-        _projection(integration, issued, ports, gateway_url=gateway_url),
-        _check(integration, ports),
-    )
-    return _seen(
-        integration,
-        ports,
+    seen = Observed(
         tenant=tenant,
         route=route,
-        hook=issued if isinstance(issued, Unknown) else hook,
-        projection=projection,
-        credentials=credentials,
+        registered=tuple(noted),
+        connector=ports.actions.connectors.get(integration.spec.connector),
+        known=tuple(sorted(ports.actions.connectors)),
+        broken=ports.actions.broken.get(integration.spec.connector, ""),
+        gateway_key=ports.sealer.key,
     )
+    if home is None:
+        return seen
+    kept = await _or_unknown(webhook_keys.kept(runner_facts.webhook_path(home, integration.uid), ports))
+    keys, fields = (kept, None) if kept is None or isinstance(kept, Unknown) else kept
+    if isinstance(keys, WebhookKeys):
+        seen = replace(seen, keys=keys, hook_url=webhook_keys.url(keys.hook, gateway_url=gateway_url))
+    else:
+        seen = replace(seen, keys=keys)
+    if integration.deleting:
+        return replace(seen, hooks=await hooks.look(integration, seen, ports, now=now))
+    if tenant is None or tenant.state != runner_facts.ACTIVE:
+        return seen
+    projection, credentials = await asyncio.gather(
+        _projection(integration, fields, ports, gateway_url=gateway_url),
+        _check(integration, ports),
+    )
+    seen = replace(seen, projection=projection, credentials=credentials)
+    if credentials is None or not credentials.accepted or not is_published(integration, seen):
+        return seen
+    return replace(seen, hooks=await hooks.look(integration, seen, ports, now=now))
 
 
 def _home(tenant: TenantRef | None, route: Route | None) -> str | None:
@@ -59,32 +73,9 @@ def _home(tenant: TenantRef | None, route: Route | None) -> str | None:
     return route.tenant_id if route is not None else None
 
 
-def _seen(
-    integration: Integration,
-    ports: RunnerPorts,
-    *,
-    tenant: TenantRef | None,
-    route: Route | None,
-    hook: str | Unknown | None = None,
-    projection: Projection | None = None,
-    credentials: CredentialCheck | None = None,
-) -> Observed:
-    return Observed(
-        tenant=tenant,
-        route=route,
-        hook=hook,
-        projection=projection,
-        credentials=credentials,
-        connector=ports.actions.connectors.get(integration.spec.connector),
-        known=tuple(sorted(ports.actions.connectors)),
-        broken=ports.actions.broken.get(integration.spec.connector, ""),
-        gateway_key=ports.sealer.key,
-    )
-
-
 async def _projection(
     integration: Integration,
-    issued: Mapping[str, Secret] | Unknown | None,
+    fields: Mapping[str, Secret] | None,
     ports: RunnerPorts,
     *,
     gateway_url: str,
@@ -93,8 +84,8 @@ async def _projection(
     if found is None:
         return None
     current = False
-    if isinstance(issued, Mapping):
-        wanted = integrations.projection(issued["hook"].reveal(), issued["secret"], gateway_url=gateway_url)
+    if fields is not None:
+        wanted = integrations.projection(fields["hook"].reveal(), fields["secret"], gateway_url=gateway_url)
         held = runs.fields_of(found)
         current = all(held.get(name) == value for name, value in wanted.items())
     return Projection(ours=objects.belongs_to(integration, found), current=current)

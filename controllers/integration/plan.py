@@ -6,7 +6,8 @@ apart. Nothing is told to the gateway of a config that the connector does not un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,15 @@ from pipewright import conditions, plan
 from pipewright.actions import RunnerAction
 from pipewright.api.v1alpha1 import Integration
 from pipewright.plan import chain, merge, says
-from pipewright.runner_facts import CredentialCheck, Route, TenantRef
+from pipewright.runner_facts import (
+    CredentialCheck,
+    ProviderHook,
+    Registered,
+    Route,
+    TenantRef,
+    Trouble,
+    WebhookKeys,
+)
 
 if TYPE_CHECKING:
     from connectors.manifest import Manifest
@@ -67,11 +76,17 @@ class Observed:
     """Why there is no connector of this name, although somebody brings one."""
     tenant: TenantRef | None = None
     route: Route | None = None
-    hook: str | Unknown | None = None
-    """The random part of the hook's path, as Vault has it beside the webhook secret."""
+    keys: WebhookKeys | Unknown | None = None
+    """What is kept of the webhook's path and secrets."""
     projection: Projection | None = None
     credentials: CredentialCheck | None = None
     """What the provider said; None when it could not be asked."""
+    hook_url: str = ""
+    """The webhook's whole address; empty while there is none."""
+    registered: tuple[Registered, ...] = ()
+    """What is noted of webhooks at the provider."""
+    hooks: Mapping[str, tuple[ProviderHook, ...] | Trouble] = field(default_factory=dict)
+    """What the provider has of ours, by project, as far as it was looked at now."""
 
 
 def plan_integration(integration: Integration, observed: Observed) -> Plan:
@@ -122,12 +137,12 @@ def _credentials(integration: Integration, check: CredentialCheck | None) -> Pla
 
 
 def _webhook(integration: Integration, observed: Observed) -> Plan:
-    tenant, hook, projection = observed.tenant, observed.hook, observed.projection
+    tenant, keys, projection = observed.tenant, observed.keys, observed.projection
     assert tenant is not None, "the reconcile waits until there is an active tenant"
     if observed.route is None and _refused(integration, observed):
         return _webhook_says(integration, observed)
-    if isinstance(hook, Unknown):
-        return merge(says(WEBHOOK, None, hook.reason, hook.message), Plan(check_after=RETRY))
+    if isinstance(keys, Unknown):
+        return merge(says(WEBHOOK, None, keys.reason, keys.message), Plan(check_after=RETRY))
     if projection is not None and not projection.ours:
         name = objects.webhook_secret_ref(integration).name
         message = f"the Secret {name} is not this Integration's: delete it, or name the Integration otherwise"
@@ -141,23 +156,36 @@ def _webhook(integration: Integration, observed: Observed) -> Plan:
         integration=integration.name,
         integration_uid=integration.uid,
     )
-    projected = hook is not None and projection is not None and projection.current
-    published = hook is not None and observed.route == wanted_route(integration, tenant, hook, observed)
+    routed = keys is not None and observed.route == wanted_route(integration, tenant, keys, observed)
     return merge(
         chain(
             WEBHOOK,
-            *(() if hook is not None else (issue,)),
-            *(() if projected else (project,)),
-            *(() if published else (_publish(integration, tenant),)),
+            *(() if keys is not None else (issue,)),
+            # the gateway takes what a secret signs before anybody can have the secret
+            *(() if routed else (_publish(integration, tenant),)),
+            *(() if _is_projected(observed) else (project,)),
         ),
         _webhook_says(integration, observed),
     )
 
 
-def wanted_route(integration: Integration, tenant: TenantRef, hook: str, observed: Observed) -> Route:
+def is_published(integration: Integration, observed: Observed) -> bool:
+    """Whether the gateway and the Secret in the namespace have what is kept of the webhook."""
+    tenant, keys = observed.tenant, observed.keys
+    if tenant is None or keys is None or isinstance(keys, Unknown):
+        return False
+    return _is_projected(observed) and observed.route == wanted_route(integration, tenant, keys, observed)
+
+
+def _is_projected(observed: Observed) -> bool:
+    projection = observed.projection
+    return observed.keys is not None and projection is not None and projection.ours and projection.current
+
+
+def wanted_route(integration: Integration, tenant: TenantRef, keys: WebhookKeys, observed: Observed) -> Route:
     """The route as it ought to be."""
     return Route(
-        hook_id=hook,
+        hook_id=keys.hook,
         tenant_id=tenant.id,
         namespace=integration.namespace,
         integration=integration.name,
@@ -168,6 +196,7 @@ def wanted_route(integration: Integration, tenant: TenantRef, hook: str, observe
         enabled=integration.spec.webhook.enabled,
         allow_unsigned=integration.spec.webhook.allow_unsigned,
         sealed_to=observed.gateway_key,
+        keys=keys.numbers,
     )
 
 
@@ -211,6 +240,12 @@ def _webhook_says(integration: Integration, observed: Observed) -> Plan:
             f"enter url of the Secret {name} at the provider and keep it secret: nothing signs deliveries"
         )
         return says(WEBHOOK, True, "Unsigned", message)
+    if isinstance(observed.keys, WebhookKeys) and observed.keys.rotating:
+        message = (
+            f"the signing secret was rotated: enter secret of the Secret {name} at the provider; "
+            "status.webhook.keys tells until when the old one is good"
+        )
+        return says(WEBHOOK, True, WEBHOOK, message)
     return says(WEBHOOK, True, WEBHOOK, f"enter url and secret of the Secret {name} at the provider")
 
 
@@ -222,15 +257,15 @@ def plan_teardown(integration: Integration, observed: Observed) -> Plan:
 
     The Secret in the namespace goes with the Integration, by its ownerReference.
     """
-    if isinstance(observed.hook, Unknown):
-        unknown = observed.hook
+    if isinstance(observed.keys, Unknown):
+        unknown = observed.keys
         return merge(says(WEBHOOK, None, unknown.reason, unknown.message), Plan(check_after=RETRY))
     return chain(WEBHOOK, *_forget(integration, observed), *_withdraw(integration, observed))
 
 
 def _forget(integration: Integration, observed: Observed) -> tuple[RunnerAction, ...]:
     home = observed.tenant or observed.route
-    if observed.hook is None or home is None:
+    if observed.keys is None or home is None:
         return ()
     tenant_id = home.id if isinstance(home, TenantRef) else home.tenant_id
     return (act.DeleteWebhookSecret(tenant_id=tenant_id, integration_uid=integration.uid),)

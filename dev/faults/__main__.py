@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dev import places
-from dev.faults import crash, record, refusals, servers, stories, views
+from dev.faults import crash, integration_kinds, record, refusals, servers, stories, views
+from dev.faults.integrations import IntegrationJudge
 from dev.faults.judge import Judge
 from dev.faults.kinds import KINDS
 from dev.faults.oracles import Broken
 from dev.faults.record import Record
 from dev.faults.rig import Rig, rig
+from dev.faults.runner_rig import RunnerRig, runner_rig
 from dev.problem import Problem
 
 REGISTERED = (refusals, views, servers)
@@ -111,21 +113,32 @@ def main() -> int:
     parser.add_argument("--every-statement", action="store_true", help="also inside transactions")
     parser.add_argument("--minutes", type=float, help="begin no further fault after so many")
     parser.add_argument("--list", action="store_true", help="name the faults, and try none")
+    parser.add_argument("--of", choices=("tenants", "integrations"), help="only faults of these")
     arguments = parser.parse_args()
+    begun, codes = time.monotonic(), list[int]()
     try:
-        with rig() as made:
-            return _run(made, arguments)
+        if arguments.of != "integrations":
+            with rig() as made:
+                made.start()
+                codes.append(_run(made, Judge(made), arguments, begun=begun))
+        if arguments.of != "tenants":
+            with runner_rig() as beside:
+                beside.start()
+                codes.append(_run(beside, IntegrationJudge(beside), arguments, begun=begun))
     except Problem as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
+    return max(codes)
 
 
-def _run(made: Rig, arguments: argparse.Namespace) -> int:
-    begun = time.monotonic()
-    made.start()
-    judge = Judge(made)
-    cases = everything(judge, every=arguments.every_statement)
-    path = places.cache() / "faults" / f"{places.ROOT.name}.json"
+def _run(made: Rig, judge: Judge, arguments: argparse.Namespace, *, begun: float) -> int:
+    name, cases = places.ROOT.name, list[Case]()
+    if isinstance(made, RunnerRig):
+        name += "-integrations"
+        cases += integration_kinds.everything(judge, every=arguments.every_statement)
+    else:
+        cases += everything(judge, every=arguments.every_statement)
+    path = places.cache() / "faults" / f"{name}.json"
     kept = Record.load(path, record.fingerprint(places.ROOT), resume=arguments.resume)
     chosen = slice_of(cases, arguments.slice)
     chosen = [case for case in chosen if (arguments.only or "") in case.id]

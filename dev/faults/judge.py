@@ -15,7 +15,7 @@ from typing import Any
 from dev.faults import oracles, stories, world
 from dev.faults.admin import TENANTS
 from dev.faults.oracles import Broken, Reference
-from dev.faults.rig import ACCOUNT, Late, Rig
+from dev.faults.rig import Late, Rig
 from dev.faults.stories import READY_WITHIN, Story
 from dev.faults.world import Subject
 from dev.faults.writes import Fault, Write, masked
@@ -86,8 +86,8 @@ class Judge:
         subject = self.begin(story)
         story.act(self.rig, subject)
         looks = self.finish(story, subject)
-        world.identify(self.rig, subject)
-        found = world.state(self.rig, subject)
+        self.identify(subject)
+        found = self.state(subject)
         broken = [*oracles.rest(looks), *self.globally()]
         if broken:
             raise AssertionError(f"{story.name}, undisturbed: {broken}")
@@ -105,7 +105,7 @@ class Judge:
         self.rig.revive()
         subject = story.prepare(self.rig)
         self._left.append(subject.name)
-        world.identify(self.rig, subject)
+        self.identify(subject)
         self.forget_logs()
         return subject
 
@@ -126,7 +126,7 @@ class Judge:
         rig.until(
             lambda: story.done(rig, subject), within=within, says=f"{story.name} {subject.name} is done"
         )
-        return stories.settled(rig, subject, story.goal)
+        return self.settled(story, subject)
 
     def play(
         self,
@@ -164,10 +164,10 @@ class Judge:
         try:
             looks = self.finish(story, subject, within=within)
         except Late as late:
-            told = (world.find(self.rig, subject.name) or {}).get("status", {}).get("conditions", [])
+            told = (self.find(subject.name) or {}).get("status", {}).get("conditions", [])
             return [Broken("O6", f"{late}; {[it for it in told if it['status'] != 'True'][:3]}")]
-        world.identify(self.rig, subject)
-        found, logs = world.state(self.rig, subject), self._new_logs()
+        self.identify(subject)
+        found, logs = self.state(subject), self._new_logs()
         if edited:
             found = {path: value for path, value in found.items() if not GENERATION.search(path)}
             kept = {path: value for path, value in wanted.state.items() if not GENERATION.search(path)}
@@ -190,6 +190,28 @@ class Judge:
         now = world.everybody(self.rig)
         return [*oracles.orphans(now), *oracles.owners(now)]
 
+    # -- what a judge of another kind sees otherwise -------------------------------------------------------
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """The object as it is now."""
+        return world.find(self.rig, name)
+
+    def identify(self, subject: Subject) -> None:
+        """Learn ids, and the secrets while they are there."""
+        world.identify(self.rig, subject)
+
+    def state(self, subject: Subject) -> world.State:
+        """Everything of the subject."""
+        return world.state(self.rig, subject)
+
+    def settled(self, story: Story, subject: Subject) -> list[int]:
+        """Wait for the goal and for rest; the writes of each look."""
+        return stories.settled(self.rig, subject, story.goal)
+
+    def is_of(self, subject: Subject, target: dict[str, Any]) -> bool:
+        """Whether an object of the API server is the subject's."""
+        return subject.name in (target.get("name"), target.get("namespace"))
+
     # -- evidence ------------------------------------------------------------------------------------------
 
     def _new_logs(self) -> dict[str, str]:
@@ -201,7 +223,7 @@ class Judge:
         space = kubernetes.get(f"/api/v1/namespaces/{subject.name}")
         return {
             **logs,
-            "the Tenant": json.dumps(world.find(self.rig, subject.name)),
+            f"the {self.rig.kind}": json.dumps(self.find(subject.name)),
             "its namespace": json.dumps(space),
             "an Event": json.dumps(events),
             "the operator's log": self.rig.said(),
@@ -216,9 +238,8 @@ class Judge:
             target = entry.get("objectRef", {})
             code = entry.get("responseStatus", {}).get("code")
             kind = target.get("resource")
-            ours = subject.name in (target.get("name"), target.get("namespace"))
-            ours = ours or (kind == "namespaces" and entry["verb"] == "create")
-            if entry["user"]["username"] != ACCOUNT or not ours or kind in ("events", "leases"):
+            ours = self.is_of(subject, target) or (kind == "namespaces" and entry["verb"] == "create")
+            if entry["user"]["username"] != self.rig.account or not ours or kind in ("events", "leases"):
                 continue
             if target.get("subresource"):
                 continue

@@ -1,4 +1,4 @@
-"""The three proxies in a thread of their own, so that whoever plays a story may simply block."""
+"""The proxies in a thread of their own, so that whoever plays a story may simply block."""
 
 from __future__ import annotations
 
@@ -20,11 +20,19 @@ class Proxies:
     """In front of kube-apiserver, Vault and PostgreSQL; all calls meet one switch."""
 
     def __init__(
-        self, folder: Path, *, switch: Switch, cluster: Cluster, vault: Vault, database: Database
+        self,
+        folder: Path,
+        *,
+        switch: Switch,
+        cluster: Cluster,
+        vault: Vault,
+        database: Database,
+        provider: str | None = None,
     ) -> None:
+        """`provider` is the address of a CI system, where there is one to stand before."""
         certificates.serving(folder)
         self.authority = (folder / "ca.crt").read_bytes()
-        self.ports: Mapping[str, int] = {system: ports.free() for system in SYSTEMS}
+        self.ports: Mapping[str, int] = {system: ports.free() for system in (*SYSTEMS, "provider")}
         serve = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         serve.load_cert_chain(folder / "tls.crt", folder / "tls.key")
         trust = ssl.create_default_context(cadata=cluster.endpoint.authority.decode())
@@ -39,6 +47,10 @@ class Proxies:
             "vault": rest.HttpProxy(upstream=vault.address, switch=switch, describe=rest.vault_call),
             "postgres": PostgresProxy(host=database.host, port=database.port, switch=switch),
         }
+        if provider is not None:
+            self._proxies["provider"] = rest.HttpProxy(
+                upstream=provider, switch=switch, describe=rest.provider_call
+            )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxies", daemon=True)
 

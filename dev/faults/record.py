@@ -16,15 +16,18 @@ from dev.faults.oracles import Broken
 SOURCES = (
     "operator",
     "controllers",
+    "connectors",
     "crds",
     "charts",
     "requirements/runtime.txt",
     "dev/faults",
     "dev/assets",
     "dev/product.py",
+    "dev/provider.py",
+    "dev/provider_hooks.py",
 )
 """What decides what the operator writes, and how that is judged: its code, kinds, rights and packages, the
-harness, the servers' versions, the settings. Gateway and runner take no part.
+harness, the servers' versions, the settings. The gateway takes no part.
 """
 
 

@@ -62,6 +62,12 @@ def vault_call(method: str, target: str) -> Call:
     return Call(system="vault", label=masked(f"{method} {short}"), writes=writes)
 
 
+def provider_call(method: str, target: str) -> Call:
+    """A request to a CI system: `PATCH /repos/acme/<name>/hooks/<id>`."""
+    path = re.sub(r"(?<=/)[0-9]+(?=/|$)", "<id>", target.partition("?")[0])
+    return Call(system="provider", label=masked(f"provider: {method} {path}"), writes=method not in _READING)
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     method: str

@@ -17,7 +17,7 @@ import psycopg
 import yaml
 
 from dev import files, identities, kubeconfig, postgres, process, product, throwaway
-from dev.faults.admin import Http, Kubernetes, VaultAdmin
+from dev.faults.admin import TENANTS, Http, Kubernetes, VaultAdmin
 from dev.faults.proxies import Proxies
 from dev.faults.writes import Switch
 from dev.problem import Problem
@@ -25,7 +25,6 @@ from dev.process import Process
 from dev.stack import Stack
 
 PROVISIONER = "provisioner"
-ACCOUNT = f"system:serviceaccount:{identities.NAMESPACE}:{PROVISIONER}"
 LOOK = "faults.pipewright.dev/look"
 """An annotation whose change asks the operator for one look at a Tenant."""
 
@@ -35,7 +34,15 @@ T = TypeVar("T")
 class Rig:
     """One set of servers for all faults; only the operator is started anew."""
 
-    def __init__(self, stack: Stack) -> None:
+    component = PROVISIONER
+    """The process that faults happen to."""
+    kind = "Tenant"
+    """What it is looked at by."""
+    logins: tuple[str, ...] = ("platform.dsn", "server.dsn", "migrator.dsn")
+    """The files of its connections to PostgreSQL."""
+
+    def __init__(self, stack: Stack, *, provider: str | None = None) -> None:
+        """`provider` is the address of a CI system to stand before, too."""
         self.stack = stack
         parts = stack.parts
         self.cluster, self.vault_server = parts.system(), parts.vault()
@@ -50,6 +57,7 @@ class Rig:
             cluster=self.cluster,
             vault=self.vault_server,
             database=self.database,
+            provider=provider,
         )
         self.proxies.start()
         self.kubernetes, self.vault = Kubernetes(self.cluster), VaultAdmin(self.vault_server)
@@ -57,11 +65,16 @@ class Rig:
         """Another one, for faults that are met in the proxies' thread."""
         self.sql = psycopg.connect(self.database.admin_dsn, autocommit=True)
         self._write_settings()
-        self.port = stack.layout.ports[PROVISIONER]
+        self.port = stack.layout.ports[self.component]
         """Where the operator that leads serves its metrics."""
         self._pid = 0
         self._look = 0
         self._said: list[str] = []
+
+    @property
+    def account(self) -> str:
+        """Who the operator is to the API server."""
+        return f"system:serviceaccount:{identities.NAMESPACE}:{self.component}"
 
     @contextmanager
     def using(self, database: str) -> Iterator[psycopg.Connection[Any]]:
@@ -82,7 +95,7 @@ class Rig:
         self.reconnect()
         self.unseal()
         if self.running():
-            self.stack.kill(PROVISIONER, signal.SIGCONT)
+            self.stack.kill(self.component, signal.SIGCONT)
         self.restart()
 
     def unseal(self) -> None:
@@ -103,14 +116,14 @@ class Rig:
 
     def start(self, *, resync: float = 3600.0) -> None:
         """Start the operator unless it runs, and wait until it has listed everything."""
-        path = product.settings_file(self.stack.folder, PROVISIONER)
+        path = product.settings_file(self.stack.folder, self.component)
         settings = yaml.safe_load(path.read_text())
         if settings["resyncSeconds"] != resync:
             files.write(path, yaml.safe_dump(settings | {"resyncSeconds": resync}, sort_keys=False))
         if not self.running() and self.log.exists():
             self._said.append(self.log.read_text(errors="replace"))  # its next start begins the file anew
         process.start(self.process())
-        running = process.find(self.stack.folder, PROVISIONER)
+        running = process.find(self.stack.folder, self.component)
         self._pid = running.pid if running else 0
 
     def restart(self, *, resync: float = 3600.0) -> None:
@@ -121,22 +134,23 @@ class Rig:
     def end(self) -> None:
         """SIGKILL, and nobody starts it again."""
         if self.running():
-            process.kill(self.stack.folder, PROVISIONER, signal.SIGKILL)
+            process.kill(self.stack.folder, self.component, signal.SIGKILL)
 
-    def running(self, name: str = PROVISIONER) -> bool:
+    def running(self, name: str | None = None) -> bool:
         """Whether it lives."""
-        return process.find(self.stack.folder, name) is not None
+        return process.find(self.stack.folder, name or self.component) is not None
 
     def revive(self) -> None:
         """What its Deployment would do: start it again if it has ended."""
         if not self.running():
             self.start()
 
-    def process(self, name: str = PROVISIONER) -> Process:
+    def process(self, name: str | None = None) -> Process:
         """How the operator, or a second replica of it with settings of its own, is started."""
-        port = self.stack.layout.ports[PROVISIONER]
-        made = product.process(PROVISIONER, folder=self.stack.folder, port=port)
-        if name == PROVISIONER:
+        name = name or self.component
+        port = self.stack.layout.ports[self.component]
+        made = product.process(self.component, folder=self.stack.folder, port=port)
+        if name == self.component:
             return made
         path = product.settings_file(self.stack.folder, name)
         port = yaml.safe_load(path.read_text())["listen"]["port"]
@@ -150,7 +164,7 @@ class Rig:
     @property
     def log(self) -> Path:
         """What the running operator says."""
-        return self.stack.log(PROVISIONER)
+        return self.stack.log(self.component)
 
     def said(self) -> str:
         """All that the operator has said since this was asked last, by whichever process."""
@@ -198,20 +212,22 @@ class Rig:
                 raise Late(f"not within {within:.0f} s: {says}")
             time.sleep(0.03)
 
-    def look(self, tenant: str, *, within: float = 15.0) -> int:
-        """Ask for one look at a Tenant; how many writes the operator made until it was at rest."""
-        steady = 'pipewright_reconcile_total{kind="Tenant",result="steady"}'
+    def path(self, name: str) -> str:
+        """Where the API server has the object of this name."""
+        return f"{TENANTS}/{name}"
+
+    def look(self, name: str, *, within: float = 15.0) -> int:
+        """Ask for one look at an object; how many writes the operator made until it was at rest."""
+        steady = f'pipewright_reconcile_total{{kind="{self.kind}",result="steady"}}'
         self.until(self.idle, within=within, says="the operator is idle")
         before, count = self.metric(steady) or 0.0, len(self.switch.writes)
         self._look += 1
-        self.kubernetes.patch(
-            f"/apis/pipewright.dev/v1alpha1/tenants/{tenant}",
-            {"metadata": {"annotations": {LOOK: str(self._look)}}},
-        )
+        body = {"metadata": {"annotations": {LOOK: str(self._look)}}}
+        self.kubernetes.patch(self.path(name), body)
         self.until(
             lambda: (self.metric(steady) or 0.0) > before and self.idle(),
             within=within,
-            says=f"{tenant} has nothing left to do",
+            says=f"{name} has nothing left to do",
         )
         return len(self.switch.writes) - count
 
@@ -221,22 +237,26 @@ class Rig:
         """The settings of production, with the proxies' addresses for what the operator itself reaches."""
         folder = self.stack.folder
         product.write_settings(folder, self.stack.layout, database=(self.database.host, self.database.port))
-        own = identities.folder_of(folder, PROVISIONER)
+        own = identities.folder_of(folder, self.component)
         endpoint = kubeconfig.Endpoint(
             server=f"https://127.0.0.1:{self.proxies.ports['kubernetes']}",
             authority=self.proxies.authority,
             context=self.cluster.endpoint.context,
         )
         token = yaml.safe_load((own / "kubeconfig").read_text())["users"][0]["user"]["token"]
-        kubeconfig.write(own / "kubeconfig", endpoint=endpoint, user=PROVISIONER, token=token)
-        for name in ("platform.dsn", "server.dsn", "migrator.dsn"):
+        kubeconfig.write(own / "kubeconfig", endpoint=endpoint, user=self.component, token=token)
+        for name in self.logins:
             self._through_proxy(own / name)
-        path = product.settings_file(folder, PROVISIONER)
+        path = product.settings_file(folder, self.component)
         settings = yaml.safe_load(path.read_text())
+        settings["vault"]["address"] = f"http://127.0.0.1:{self.proxies.ports['vault']}"
+        self.adapt(settings)
+        files.write(path, yaml.safe_dump(settings, sort_keys=False))
+
+    def adapt(self, settings: dict[str, Any]) -> None:
+        """Change what else differs from production."""
         # proofs go past the proxies, and come when it is time and not in a story's order
         settings["isolationProofs"] = False
-        settings["vault"]["address"] = f"http://127.0.0.1:{self.proxies.ports['vault']}"
-        files.write(path, yaml.safe_dump(settings, sort_keys=False))
 
     def _through_proxy(self, path: Path) -> None:
         words = psycopg.conninfo.conninfo_to_dict(path.read_text())
@@ -253,7 +273,7 @@ class Rig:
         """End what this object opened; the stack is its owner's."""
         with contextlib.suppress(psycopg.Error):
             self.sql.close()
-        process.stop(self.stack.folder, PROVISIONER)
+        process.stop(self.stack.folder, self.component)
         self.proxies.stop()
 
 

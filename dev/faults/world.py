@@ -68,6 +68,11 @@ def state(rig: Rig, subject: Subject) -> State:
         "vault": _vault(rig, subject),
         "holds together": _consistent(rig, subject),
     }
+    return plain(document, subject)
+
+
+def plain(document: Any, subject: Subject) -> State:
+    """A document as path and value, with the subject's name, id and UID, and all times, replaced by words."""
     text = json.dumps(document, default=str)
     # two learning runs within one second would show the same time, which no later run has
     text = _TIME.sub("<time>", text)

@@ -97,6 +97,29 @@ def suspended(tenant: TenantRef) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookKeys:
+    """What is kept of a webhook, without the secrets: one counts, and while it is rotated two are good."""
+
+    hook: str
+    """The random part of the webhook's path."""
+    version: int
+    """Of all of it, as whoever keeps it counts: what check-and-set compares."""
+    number: int
+    """Of the secret that counts; a rotation's is the next."""
+    issued_at: datetime
+    """When that one was made."""
+    rotating: bool = False
+    """The one before is good, too."""
+    overlap_since: datetime | None = None
+    """Since when the new one is in everybody's hands, and the old one's time runs."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of those that are good, the one that counts first."""
+        return (self.number, self.number - 1) if self.rotating else (self.number,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """Where a webhook's path leads; the sealed secret stays in its row."""
 
@@ -113,6 +136,71 @@ class Route:
     """Deliveries that nobody signed are taken, where the connector has no signatures."""
     sealed_to: str | None = None
     """Fingerprint of the gateway's key that the webhook secret is sealed to."""
+    keys: tuple[int, ...] = ()
+    """Numbers of the webhook's secrets that are sealed, the one that counts first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A project's webhook at the provider that is ours, or may be: noted before the first request."""
+
+    project: str
+    next_look: datetime
+    tried: bool = False
+    """It was seen there, or was to be made; otherwise only a look failed."""
+    id: str = ""
+    """The provider's; empty until it was seen there."""
+    url: str = ""
+    """The address that it surely has; empty: none is known."""
+    key: int = 0
+    """The number of the secret that it surely has; 0: none is known."""
+    asked: str = ""
+    """What it was to be when it was looked at last."""
+    reason: str = ""
+    """Why it could not be looked at or changed; empty: nothing was in the way."""
+    message: str = ""
+    arrived_until: datetime | None = None
+    """What was sent before then has arrived, or is given up; None: nobody has looked."""
+    next_deliveries: datetime | None = None
+    """When to look next whether deliveries are missed; None: at once."""
+    missed: int = 0
+    """Deliveries that had not arrived at the last look."""
+    missed_since: datetime | None = None
+    """When the first of them was sent."""
+    filled_at: datetime | None = None
+    """When a delivery that had failed arrived last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissedDelivery:
+    """A delivery that has never arrived."""
+
+    id: str
+    """What the provider is asked with for another try."""
+    at: datetime
+    """When it was sent first."""
+    last: datetime
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryLook:
+    """What a provider says of the deliveries to a webhook."""
+
+    missed: tuple[MissedDelivery, ...]
+    """The oldest first."""
+    filled_at: datetime | None
+    """When the last of those arrived that had failed before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderHook:
+    """A webhook of ours as the provider has it."""
+
+    id: str
+    url: str
+    current: bool
+    """It is on, and for the events that are used; of its secret no provider tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

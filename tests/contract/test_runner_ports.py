@@ -28,7 +28,7 @@ from pipewright.backends.runner.platform import (
 from pipewright.facts import Server
 from pipewright.plan import Ref
 from pipewright.ports import Journal, Routes, Secret, Triggers
-from pipewright.runner_facts import Route, TenantRef, Trigger
+from pipewright.runner_facts import Registered, Route, TenantRef, Trigger
 
 MAIN = (Server(name="main", region="local", database_class="standard"),)
 
@@ -83,6 +83,7 @@ def a_route(tenant_id: str, uid: str) -> Route:
         enabled=True,
         allow_unsigned=True,
         sealed_to="key",
+        keys=(3, 2),
     )
 
 
@@ -108,6 +109,60 @@ async def test_a_route_can_be_withdrawn_twice(routes: Routes, tenant_id: str) ->
     await routes.withdraw(integration_uid=uid)
     await routes.withdraw(integration_uid=uid)
     assert await routes.find(integration_uid=uid) is None
+
+
+# --- notes of what is registered at providers ---------------------------------------------------------
+
+
+def a_note(project: str = "acme/shop") -> Registered:
+    return Registered(
+        project=project,
+        next_look=datetime(2026, 3, 1, tzinfo=UTC),
+        tried=True,
+        id="7",
+        url="https://hooks.example/hooks/x",
+        key=2,
+        asked="2 https://hooks.example/hooks/x",
+        reason="ProviderBusy",
+        message="GitHub asks to wait",
+        arrived_until=datetime(2026, 3, 1, 1, tzinfo=UTC),
+        next_deliveries=datetime(2026, 3, 1, 2, tzinfo=UTC),
+        missed=3,
+        missed_since=datetime(2026, 3, 1, 3, tzinfo=UTC),
+        filled_at=datetime(2026, 3, 1, 4, tzinfo=UTC),
+    )
+
+
+async def test_notes_of_webhooks_come_back_by_project_and_are_replaced_whole(
+    routes: Routes, tenant_id: str
+) -> None:
+    uid = str(uuid4())
+    await routes.publish(a_route(tenant_id, uid), sealed_secret=b"sealed")
+    assert await routes.registrations(integration_uid=uid) == ()
+    other = Registered(project="acme/pay", next_look=datetime(2026, 3, 2, tzinfo=UTC))
+    for note in (a_note(), other, a_note()):
+        await routes.note_registration(note, integration_uid=uid)
+    assert await routes.registrations(integration_uid=uid) == (other, a_note())
+    changed = replace(a_note(), key=3, reason="", message="", tried=False)
+    await routes.note_registration(changed, integration_uid=uid)
+    for _ in range(2):
+        await routes.forget_registration(integration_uid=uid, project="acme/pay")
+    assert await routes.registrations(integration_uid=uid) == (changed,)
+
+
+async def test_notes_of_webhooks_stay_while_the_route_is_published_anew_and_go_with_it(
+    routes: Routes, tenant_id: str
+) -> None:
+    uid = str(uuid4())
+    route = a_route(tenant_id, uid)
+    await routes.publish(route, sealed_secret=b"sealed")
+    await routes.note_registration(a_note(), integration_uid=uid)
+    await routes.publish(replace(route, hook_id=uuid4().hex, keys=(2, 1)), sealed_secret=b"sealed")
+    assert await routes.registrations(integration_uid=uid) == (a_note(),)
+    await routes.withdraw(integration_uid=uid)
+    assert await routes.registrations(integration_uid=uid) == ()
+    with pytest.raises(errors.BackendError):
+        await routes.note_registration(a_note(), integration_uid=uid)
 
 
 def some_triggers(

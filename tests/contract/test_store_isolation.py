@@ -319,6 +319,7 @@ PLATFORM_TABLES = (
     "upkeep",
     "audit",
     "routes",
+    "webhook_registrations",
     "triggers",
     "model_pointers",
 )
@@ -335,6 +336,7 @@ WRITES: Mapping[str, Mapping[str, str]] = {
         "registry": "s",
         "registry_namespaces": "S",
         "routes": "SIUD",
+        "webhook_registrations": "SIUD",
         "triggers": "SIUD",
         "model_pointers": "SIUD",
     },

@@ -50,6 +50,7 @@ def route(tenant: Registration, integration: str) -> Route:
         sealed_secret=b"\x00sealed",
         secret_key="key-1",
         allow_unsigned=True,
+        webhook_keys=(2, 1),
     )
 
 
@@ -91,6 +92,7 @@ async def test_a_route_written_again_replaces_the_old_one_hook_id_included(
         hook_id=routes.new_hook_id(),
         enabled=False,
         allow_unsigned=False,
+        webhook_keys=(2,),
         projects=(),
         secret_key="key-2",
     )

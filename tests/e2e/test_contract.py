@@ -183,7 +183,12 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
             "connector": "github",
             "credentials": {"secretRef": {"name": "github-credentials"}},
             "projects": ["acme/shop"],
-            "webhook": {"enabled": True, "allowUnsigned": False},
+            "webhook": {
+                "enabled": True,
+                "allowUnsigned": False,
+                "register": False,
+                "rotation": {"overlap": "1d"},
+            },
         },
     ),
     (

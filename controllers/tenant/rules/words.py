@@ -34,11 +34,7 @@ SOON = timedelta(seconds=1)
 
 def requested(tenant: Tenant, annotation: str) -> datetime | None:
     """The time that an annotation of the Tenant names; None when there is none, or it is no RFC 3339."""
-    try:
-        asked = datetime.fromisoformat(tenant.metadata.annotations.get(annotation, ""))
-    except ValueError:
-        return None
-    return asked if asked.tzinfo is not None else None
+    return tenant.metadata.requested(annotation)
 
 
 def unknown(aspect: str, part: Unknown) -> Plan:

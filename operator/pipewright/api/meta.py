@@ -6,6 +6,7 @@ so ``parse`` accepts whatever the server stored. The reverse is not true: CEL ru
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -18,7 +19,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pipewright.api.rules import Matching, Rule, Ruled, immutable, rules
+from pipewright.api.rules import OVERLAP_IS_SHORTER, Matching, Rule, Ruled, immutable, rules
 from pipewright.api.scalars import (
     LABEL_PATTERN,
     Between,
@@ -41,6 +42,7 @@ __all__ = [
     "GROUP",
     "LABEL_PATTERN",
     "MESSAGE",
+    "OVERLAP_IS_SHORTER",
     "VERSION",
     "Base",
     "Between",
@@ -169,6 +171,14 @@ class ObjectMeta(Base):
     @classmethod
     def _null_is_empty(cls, value: object, info: Any) -> object:
         return value if value is not None else cls.model_fields[info.field_name].default
+
+    def requested(self, annotation: str) -> datetime | None:
+        """Return the time that an annotation names; None when there is none, or it is no RFC 3339."""
+        try:
+            asked = datetime.fromisoformat(self.annotations.get(annotation, ""))
+        except ValueError:
+            return None
+        return asked if asked.tzinfo is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,19 @@ def immutable(field: str) -> Rule:
     return Rule(cel="self == oldSelf", message=f"{field} is immutable: create a new object to change it")
 
 
+_SECONDS = "[{0}.endsWith('d') ? int({0}.substring(0, {0}.size() - 1)) * 86400 : duration({0}).getSeconds()]"
+"""A duration of the contract in seconds, as a CEL list of one."""
+
+OVERLAP_IS_SHORTER = Rule(
+    cel="!has(self.every)"
+    f" || {_SECONDS.format('self.every')}.all(every, {_SECONDS.format('self.overlap')}"
+    ".all(overlap, overlap < every))",
+    message="overlap must be shorter than every",
+    field_path=".overlap",
+)
+"""The rule of a rotation with the fields ``every`` and ``overlap``."""
+
+
 def matches(subject: str, pattern: str) -> str:
     """Return the CEL expression that ``subject`` matches ``pattern``."""
     return f"{subject}.matches(r'{pattern}')"

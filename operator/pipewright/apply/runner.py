@@ -28,8 +28,17 @@ async def perform(
             await ports.cluster.delete(action.ref, uid=action.uid)
         case (
             integration.IssueWebhookSecret()
+            | integration.RotateWebhookSecret()
+            | integration.BeginWebhookOverlap()
+            | integration.RetireWebhookSecret()
             | integration.ProjectWebhookSecret()
             | integration.PublishRoute()
+            | integration.RegisterWebhook()
+            | integration.RepairWebhook()
+            | integration.RemoveWebhook()
+            | integration.LeaveWebhook()
+            | integration.FillGap()
+            | integration.NoteWebhook()
             | integration.WithdrawRoute()
             | integration.DeleteWebhookSecret()
         ):

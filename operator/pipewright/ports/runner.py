@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -12,8 +12,11 @@ from pipewright.runner_facts import (
     AttemptPhase,
     CredentialCheck,
     Decision,
+    DeliveryLook,
     HistoryPart,
     Performed,
+    ProviderHook,
+    Registered,
     Route,
     RunJournal,
     TenantRef,
@@ -46,7 +49,23 @@ class Routes(Protocol):
         ...
 
     async def withdraw(self, *, integration_uid: str) -> None:
-        """Delete it; absent already counts as done."""
+        """Delete it, and the notes of what is registered for it; absent already counts as done."""
+        ...
+
+    async def registrations(self, *, integration_uid: str) -> Sequence[Registered]:
+        """What is, or may be, registered at the provider for the Integration, by project."""
+        ...
+
+    async def note_registration(self, registration: Registered, *, integration_uid: str) -> None:
+        """Write the whole note, whatever was there for this project.
+
+        Raises:
+            BackendError: the Integration has no route.
+        """
+        ...
+
+    async def forget_registration(self, *, integration_uid: str, project: str) -> None:
+        """Delete a note; absent already counts as done."""
         ...
 
 
@@ -130,6 +149,16 @@ class Decisions(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderAccount:
+    """At whose provider, as whom, and for which project."""
+
+    connector: str
+    config: Mapping[str, Any] = field(hash=False, repr=False)
+    credentials: Mapping[str, Secret] = field(hash=False, repr=False)
+    project: str
+
+
 class Actions(Protocol):
     """CI systems, by the connectors of the catalogue."""
 
@@ -166,6 +195,60 @@ class Actions(Protocol):
         """
         ...
 
+    async def find_webhooks(
+        self, account: ProviderAccount, *, path: str, known: str
+    ) -> Sequence[ProviderHook]:
+        """The project's webhooks that are ours: those that lead to this path, and the one with this id.
+
+        Raises:
+            Stalled, Waiting, BackendError: the provider does not tell.
+        """
+        ...
+
+    async def create_webhook(self, account: ProviderAccount, *, url: str, secret: Secret) -> None:
+        """Make the project a webhook; whether it was made although this raises, `find_webhooks` tells.
+
+        Raises:
+            as `find_webhooks`.
+        """
+        ...
+
+    async def update_webhook(
+        self, account: ProviderAccount, hook_id: str, *, url: str, secret: Secret
+    ) -> None:
+        """Make a webhook what it should be: address, secret, events, and on.
+
+        Raises:
+            as `find_webhooks`.
+        """
+        ...
+
+    async def delete_webhook(self, account: ProviderAccount, hook_id: str) -> None:
+        """Remove a webhook; gone already counts as done.
+
+        Raises:
+            as `find_webhooks`.
+        """
+        ...
+
+    async def missed_deliveries(
+        self, account: ProviderAccount, hook_id: str, *, since: datetime
+    ) -> DeliveryLook:
+        """What the provider sent to a webhook since then that never arrived.
+
+        Raises:
+            as `find_webhooks`.
+        """
+        ...
+
+    async def redeliver(self, account: ProviderAccount, hook_id: str, delivery_id: str) -> None:
+        """Have a delivery sent again; that it arrives, only a later look tells.
+
+        Raises:
+            as `find_webhooks`.
+        """
+        ...
+
     async def perform(
         self,
         *,
@@ -194,6 +277,22 @@ class HistoryImport(Protocol):
         ...
 
 
+class GapBook(Protocol):
+    """What the metrics tell of missed deliveries."""
+
+    def saw(self, integration_uid: str, *, missed: int) -> None:
+        """So many of an Integration's deliveries had not arrived at the last look."""
+        ...
+
+    def asked(self) -> None:
+        """One more delivery was asked for again."""
+        ...
+
+    def forget(self, integration_uid: str) -> None:
+        """The Integration goes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerPorts:
     """Everything the runner's controllers may reach; what follows `imports` is the Model's."""
@@ -213,3 +312,5 @@ class RunnerPorts:
     trainings: Trainings
     windows: Windows
     pointers: Pointers
+    gaps: GapBook | None = None
+    """None: nobody counts."""

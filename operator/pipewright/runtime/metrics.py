@@ -136,6 +136,16 @@ class Metrics:
             ["which"],
             registry=own,
         )
+        self.deliveries_missed = Gauge(
+            "pipewright_integration_missed_deliveries",
+            "Deliveries that CI systems sent and that had not arrived at the last look, of all Integrations.",
+            registry=own,
+        )
+        self.deliveries_asked = Counter(
+            "pipewright_integration_redeliveries_total",
+            "Missed deliveries that a CI system was asked for again.",
+            registry=own,
+        )
         self.schema_rollout = Gauge(
             "pipewright_schema_rollout",
             "1 for the state that the roll-out of this release's schema has on a server, 0 for the others.",

@@ -232,6 +232,39 @@ class Route:
     enabled: bool = True
     allow_unsigned: bool = False
     """Deliveries that nobody signed are taken, where the connector has no signatures."""
+    webhook_keys: tuple[int, ...] = ()
+    """Numbers of the webhook's secrets that are sealed, the one that counts first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRegistration:
+    """A webhook at the provider that is ours, or may be: the row is there before the first request."""
+
+    integration_uid: str
+    project: str
+    tried: bool
+    """It was seen there, or was to be made; otherwise only a look failed."""
+    provider_id: str
+    """Empty until it was seen there."""
+    url: str
+    """The address that it surely has; empty: none is known."""
+    webhook_key: int
+    """The number of the secret that it surely has; 0: none is known."""
+    asked: str
+    """What it was to be when it was looked at last."""
+    next_look: datetime
+    reason: str
+    """Why it could not be looked at or changed; empty: nothing was in the way."""
+    message: str
+    arrived_until: datetime | None
+    """What was sent before then has arrived, or is given up; None: nobody has looked."""
+    next_deliveries: datetime | None
+    """When to look next whether deliveries are missed; None: at once."""
+    missed: int
+    """Deliveries that had not arrived at the last look."""
+    missed_since: datetime | None
+    filled_at: datetime | None
+    """When a delivery that had failed arrived last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from pipewright.store import rows
-from pipewright.store.records import ModelPointer, Route, Trigger
+from pipewright.store.records import ModelPointer, Route, Trigger, WebhookRegistration
 
 
 def new_hook_id() -> str:
@@ -47,7 +47,33 @@ async def delete_route(conn: psycopg.AsyncConnection, *, integration_uid: str) -
 async def _routes(conn: psycopg.AsyncConnection, integration_uid: str | None) -> list[Route]:
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_ROUTES, {"uid": integration_uid})
-        return [Route(**row | {"projects": tuple(row["projects"])}) async for row in cursor]
+        lists = ("projects", "webhook_keys")
+        return [Route(**row | {name: tuple(row[name]) for name in lists}) async for row in cursor]
+
+
+# --- registrations --------------------------------------------------------------------------------------
+
+
+async def find_registrations(
+    conn: psycopg.AsyncConnection, *, integration_uid: str
+) -> list[WebhookRegistration]:
+    """What is, or may be, registered at the provider for an integration, by project."""
+    async with conn.cursor(row_factory=class_row(WebhookRegistration)) as cursor:
+        await cursor.execute(_REGISTRATIONS, [integration_uid])
+        return await cursor.fetchall()
+
+
+async def note_registration(conn: psycopg.AsyncConnection, row: WebhookRegistration) -> None:
+    """Write the whole note. Without a route the pool's block ends in `errors.BackendError`."""
+    await conn.execute(_NOTE_REGISTRATION, rows.values(row))
+
+
+async def forget_registration(conn: psycopg.AsyncConnection, *, integration_uid: str, project: str) -> None:
+    """Remove a note; none counts as done."""
+    await conn.execute(
+        "DELETE FROM pipewright.webhook_registrations WHERE integration_uid = %s AND project = %s",
+        [integration_uid, project],
+    )
 
 
 # --- triggers -------------------------------------------------------------------------------------------
@@ -129,12 +155,24 @@ ON CONFLICT (integration_uid) DO UPDATE SET hook_id = excluded.hook_id, tenant_i
     namespace = excluded.namespace, integration = excluded.integration, connector = excluded.connector,
     projects = excluded.projects, config = excluded.config, sealed_secret = excluded.sealed_secret,
     secret_key = excluded.secret_key, enabled = excluded.enabled,
-    allow_unsigned = excluded.allow_unsigned, updated_at = now()
+    allow_unsigned = excluded.allow_unsigned, webhook_keys = excluded.webhook_keys, updated_at = now()
 """
 _ROUTES = f"""
 SELECT {rows.columns(Route)} FROM pipewright.routes
 WHERE %(uid)s::uuid IS NULL OR integration_uid = %(uid)s::uuid ORDER BY hook_id
 """  # noqa: S608 - names are ours
+_REGISTRATIONS = f"""
+SELECT {rows.columns(WebhookRegistration)} FROM pipewright.webhook_registrations
+WHERE integration_uid = %s ORDER BY project
+"""  # noqa: S608 - names are ours
+_NOTE_REGISTRATION = f"""
+{rows.insert("webhook_registrations", WebhookRegistration)}
+ON CONFLICT (integration_uid, project) DO UPDATE SET provider_id = excluded.provider_id, url = excluded.url,
+    webhook_key = excluded.webhook_key, asked = excluded.asked, next_look = excluded.next_look,
+    reason = excluded.reason, message = excluded.message, tried = excluded.tried,
+    arrived_until = excluded.arrived_until, next_deliveries = excluded.next_deliveries,
+    missed = excluded.missed, missed_since = excluded.missed_since, filled_at = excluded.filled_at
+"""
 _TRIGGERS = f"""
 SELECT {rows.columns(Trigger)} FROM pipewright.triggers
 WHERE %(uid)s::uuid IS NULL OR workflow_uid = %(uid)s::uuid ORDER BY workflow_uid, position

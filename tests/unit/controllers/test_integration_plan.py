@@ -15,11 +15,12 @@ from controllers.integration.plan import Observed, Plan, Projection, Unknown, pl
 from pipewright.api.meta import Condition
 from pipewright.api.v1alpha1 import Integration
 from pipewright.api.v1alpha1.integration import IntegrationStatus
-from pipewright.runner_facts import CredentialCheck, Route, TenantRef
+from pipewright.runner_facts import CredentialCheck, Route, TenantRef, WebhookKeys
 
 GITHUB = catalogue.load()["github"]
 UID = "11111111-2222-3333-4444-555555555555"
 HOOK = "abcdefghijklmnopqrstuvwxyz012345"
+KEYS = WebhookKeys(hook=HOOK, version=1, number=1, issued_at=datetime(2026, 3, 1, tzinfo=UTC))
 TENANT = TenantRef(id="abcdefghjkmn", uid="tenant-uid", name="acme", state="Active", server="main")
 ACCEPTED = CredentialCheck(accepted=True, reason="CredentialsValid", message="accepted")
 
@@ -45,6 +46,7 @@ ROUTE = Route(
     config={},
     enabled=True,
     sealed_to="key",
+    keys=(1,),
 )
 COMPLETE = Observed(
     gateway_key="key",
@@ -52,11 +54,11 @@ COMPLETE = Observed(
     connector=GITHUB,
     tenant=TENANT,
     route=ROUTE,
-    hook=HOOK,
+    keys=KEYS,
     projection=Projection(ours=True, current=True),
     credentials=ACCEPTED,
 )
-NEW = replace(COMPLETE, route=None, hook=None, projection=None)
+NEW = replace(COMPLETE, route=None, keys=None, projection=None)
 SUBJECT = integration()
 
 HUB = replace(GITHUB, name="hub", webhook=replace(cast("Webhook", GITHUB.webhook), verify=Unsigned()))
@@ -85,21 +87,22 @@ def facts(plan: Plan) -> dict[str, tuple[bool | None, str]]:
 
 PLANS: dict[str, tuple[Integration, Observed, list[str]]] = {
     "nothing to do is an empty plan": (SUBJECT, COMPLETE, []),
-    "a new one gets secret, projection and route, in this order": (SUBJECT, NEW, [ISSUE, PROJECT, PUBLISH]),
-    "a crash after the secret goes on with projection and route": (
+    "a new one gets secret, route and projection, in this order": (SUBJECT, NEW, [ISSUE, PUBLISH, PROJECT]),
+    "a crash after the secret goes on with route and projection": (
         SUBJECT,
-        replace(NEW, hook=HOOK),
-        [PROJECT, PUBLISH],
+        replace(NEW, keys=KEYS),
+        [PUBLISH, PROJECT],
     ),
-    "a crash after the projection goes on with the route": (
+    "a crash after the route goes on with the projection": (
         SUBJECT,
-        replace(COMPLETE, route=None),
-        [PUBLISH],
+        replace(COMPLETE, projection=None),
+        [PROJECT],
     ),
+    "a route that was lost is published again": (SUBJECT, replace(COMPLETE, route=None), [PUBLISH]),
     "a Vault that lost the secret gets a new one, and everything derived from it": (
         SUBJECT,
-        replace(COMPLETE, hook=None, projection=Projection(ours=True, current=False)),
-        [ISSUE, PROJECT, PUBLISH],
+        replace(COMPLETE, keys=None, projection=Projection(ours=True, current=False)),
+        [ISSUE, PUBLISH, PROJECT],
     ),
     "a projection that somebody edited is written again": (
         SUBJECT,
@@ -109,6 +112,20 @@ PLANS: dict[str, tuple[Integration, Observed, list[str]]] = {
     "another hook in the route than in Vault is published again": (
         SUBJECT,
         replace(COMPLETE, route=replace(ROUTE, hook_id="x" * 32)),
+        [PUBLISH],
+    ),
+    "a rotated secret is good at the gateway before anybody can have it": (
+        SUBJECT,
+        replace(
+            COMPLETE,
+            keys=replace(KEYS, version=2, number=2, rotating=True),
+            projection=Projection(ours=True, current=False),
+        ),
+        [PUBLISH, PROJECT],
+    ),
+    "a retired secret is taken from the gateway": (
+        SUBJECT,
+        replace(COMPLETE, keys=replace(KEYS, number=2), route=replace(ROUTE, keys=(2, 1))),
         [PUBLISH],
     ),
     "a new gateway key seals the route again": (SUBJECT, replace(COMPLETE, gateway_key="new"), [PUBLISH]),
@@ -126,11 +143,11 @@ PLANS: dict[str, tuple[Integration, Observed, list[str]]] = {
     "missing credentials do not keep events out": (
         SUBJECT,
         replace(NEW, credentials=CredentialCheck(accepted=False, reason="SecretMissing", message="…")),
-        [ISSUE, PROJECT, PUBLISH],
+        [ISSUE, PUBLISH, PROJECT],
     ),
     "a Vault that does not answer holds the webhook": (
         SUBJECT,
-        replace(COMPLETE, route=None, hook=Unknown(reason="Unreachable", message="Vault is sealed")),
+        replace(COMPLETE, route=None, keys=Unknown(reason="Unreachable", message="Vault is sealed")),
         [],
     ),
     "a Secret of somebody else is never overwritten": (
@@ -142,7 +159,7 @@ PLANS: dict[str, tuple[Integration, Observed, list[str]]] = {
     "it is when that is allowed": (
         ALLOWED,
         replace(NEW, connector=HUB),
-        [ISSUE, PROJECT, PUBLISH],
+        [ISSUE, PUBLISH, PROJECT],
     ),
     "allowing it is published": (ALLOWED, replace(COMPLETE, connector=HUB), [PUBLISH]),
     "not allowing it any more is published": (
@@ -244,8 +261,8 @@ def test_an_invalid_config_is_stalled_and_names_the_field_but_not_its_value() ->
 DELETE, WITHDRAW = "delete the webhook secret", "withdraw the route"
 TEARDOWNS: dict[str, tuple[Observed, list[str]]] = {
     "the secret goes before the route, which remembers the tenant": (COMPLETE, [DELETE, WITHDRAW]),
-    "a crash after the secret goes on with the route": (replace(COMPLETE, hook=None), [WITHDRAW]),
-    "a crash after the route is the end": (replace(COMPLETE, hook=None, route=None), []),
+    "a crash after the secret goes on with the route": (replace(COMPLETE, keys=None), [WITHDRAW]),
+    "a crash after the route is the end": (replace(COMPLETE, keys=None, route=None), []),
     "never created is deletable at once": (NEW, []),
     "a tenant that is gone is no hindrance": (replace(COMPLETE, tenant=None), [DELETE, WITHDRAW]),
     "a tenant that is not Active is no hindrance": (
@@ -253,7 +270,7 @@ TEARDOWNS: dict[str, tuple[Observed, list[str]]] = {
         [DELETE, WITHDRAW],
     ),
     "with neither tenant nor route nothing of ours is left": (
-        replace(COMPLETE, tenant=None, route=None, hook=None),
+        replace(COMPLETE, tenant=None, route=None, keys=None),
         [],
     ),
 }
@@ -268,7 +285,7 @@ def test_teardown(sentence: str) -> None:
 
 
 def test_a_vault_that_does_not_answer_holds_the_teardown_and_says_so() -> None:
-    plan = plan_teardown(SUBJECT, replace(COMPLETE, hook=Unknown(reason="Unreachable", message="sealed")))
+    plan = plan_teardown(SUBJECT, replace(COMPLETE, keys=Unknown(reason="Unreachable", message="sealed")))
     assert plan.is_empty
     assert facts(plan) == {"WebhookReady": (None, "Unreachable")}
     assert plan.check_after == timedelta(seconds=10)

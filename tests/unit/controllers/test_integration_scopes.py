@@ -7,7 +7,7 @@ import pytest
 
 from controllers.integration import plan
 from controllers.integration.history import Told
-from controllers.integration.reconcile import status
+from controllers.integration.status import status
 from pipewright.api.v1alpha1 import Integration
 from pipewright.api.v1alpha1.integration import IntegrationStatus, ScopesStatus
 from pipewright.plan import Results
@@ -31,11 +31,6 @@ DOWN = CredentialCheck(accepted=None, reason="Unreachable", message="it is down"
 REFUSED = CredentialCheck(accepted=False, reason="CredentialsRefused", message="refused")
 
 
-class Clock:
-    def now(self) -> datetime:
-        return datetime(2026, 3, 1, tzinfo=UTC)
-
-
 def project(
     check: CredentialCheck | None, *, told_of: int = 1, last: ScopesStatus | None = LAST
 ) -> IntegrationStatus:
@@ -53,7 +48,7 @@ def project(
     )
     seen = plan.Observed(gateway_key="key", known=("github",), credentials=check)
     wanted: Any = plan._credentials(subject, check)
-    return status(subject, seen, wanted, results=Results(), clock=Clock(), told=Told())
+    return status(subject, seen, wanted, results=Results(), now=datetime(2026, 3, 1, tzinfo=UTC), told=Told())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dev.faults import servers, stories
+from dev.faults import integration_kinds, integrations, servers, stories
 from dev.faults.kinds import KINDS
 from dev.faults.stories import STORIES
 
@@ -51,6 +51,28 @@ def test_what_was_said_of_an_earlier_generation_is_no_goal() -> None:
 
 def test_each_story_has_a_name_of_its_own_and_each_fault_too() -> None:
     assert servers.SECOND, "the module whose faults register themselves is there"
-    assert len({story.name for story in STORIES}) == len(STORIES)
-    assert len({kind.id for kind in KINDS}) == len(KINDS)
+    every_story = [*STORIES, *integrations.STORIES]
+    every_kind = [*KINDS, *integration_kinds.KINDS]
+    assert len({story.name for story in every_story}) == len(every_story)
+    assert len({kind.id for kind in every_kind}) == len(every_kind)
     assert {"suspend", "resume"} < {story.name for story in STORIES}
+
+
+def integration(*keys: int, ready: bool = True, generation: int = 2) -> dict[str, Any]:
+    told = {"type": "Ready", "status": str(ready), "reason": "Ready", "observedGeneration": generation}
+    webhook = {"keys": [{"id": key} for key in keys]}
+    return {"metadata": {"generation": 2}, "status": {"conditions": [told], "webhook": webhook}}
+
+
+def test_an_integration_is_rotated_when_the_second_secret_alone_is_good() -> None:
+    assert integrations.is_rotated(integration(2))
+    for other in (
+        integration(1),
+        integration(2, 1),
+        integration(2, ready=False),
+        integration(2, generation=1),
+    ):
+        assert not integrations.is_rotated(other)
+    assert integrations.is_ready(integration(1))
+    assert not integrations.is_ready(integration(2, 1))
+    assert not integrations.is_ready(None)

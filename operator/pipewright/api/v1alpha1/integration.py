@@ -2,15 +2,17 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipewright.api.meta import (
     AGE,
     LABEL_PATTERN,
     MESSAGE,
+    OVERLAP_IS_SHORTER,
     Base,
     Between,
     Column,
+    Count,
     Duration,
     JsonObject,
     Matching,
@@ -22,6 +24,7 @@ from pipewright.api.meta import (
     condition_columns,
     immutable,
     parse_duration,
+    rules,
 )
 
 SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
@@ -58,6 +61,17 @@ class Credentials(Base):
     """The Secret in the Integration's namespace with the keys that the connector asks for."""
 
 
+class WebhookRotation(Base):
+    """When the webhook's signing secret changes. What the old one signed is taken for the overlap."""
+
+    model_config = ConfigDict(json_schema_extra=rules(OVERLAP_IS_SHORTER))
+
+    every: Annotated[Duration, Between("1h", "8760h")] | None = None
+    """After this time another secret is made; absent means only when an annotation asks for it."""
+    overlap: Annotated[Duration, Between("0s", "720h")] = parse_duration("24h")
+    """How long the old secret is good once the new one is in the webhook's Secret; shorter than every."""
+
+
 class Webhook(Base):
     """Whether the CI system may send events."""
 
@@ -65,6 +79,10 @@ class Webhook(Base):
     """Whether deliveries are taken; when false the path in status is withdrawn."""
     allow_unsigned: bool = False
     """Whether a connector without signatures may be used: whoever learns the path can then send anything."""
+    register_: Annotated[bool, Field(alias="register")] = False
+    """Whether it is also made, kept and removed at the CI system, for each project, with spec.credentials."""
+    rotation: WebhookRotation = WebhookRotation()
+    """When the signing secret changes, and how long the old one is good."""
 
 
 class Sync(Base):
@@ -104,6 +122,26 @@ class IntegrationSpec(Base):
     """The projects, as owner/name, whose events are taken; those of any other are refused."""
 
 
+class WebhookKey(Base):
+    """A signing secret that is good now; its value is in the webhook's Secret alone."""
+
+    id: Count
+    """Which one: the first is 1, and each rotation makes the next."""
+    ends_at: Time | None = None
+    """When it stops to be good; absent for the one that counts, and until its overlap has begun."""
+
+
+class MissedDeliveries(Base):
+    """Deliveries that the CI system sent and that did not arrive."""
+
+    count: Count = 0
+    """How many had not arrived at the last look."""
+    since: Time | None = None
+    """When the first of them was sent; absent when none is missed."""
+    filled_at: Time | None = None
+    """When a delivery that had failed arrived last."""
+
+
 class WebhookStatus(Base):
     """What to enter in the CI system's webhook settings."""
 
@@ -111,6 +149,14 @@ class WebhookStatus(Base):
     """The path below the gateway's address to which the CI system shall send its events."""
     secret_ref: SecretRef
     """The Secret in this namespace that holds the signing secret for the CI system's settings."""
+    keys: Annotated[tuple[WebhookKey, ...], Field(max_length=2)] = ()
+    """The signing secrets that are good now, the one that counts first."""
+    rotated_at: Time | None = None
+    """When the secret that counts took the place of another; absent before the first rotation."""
+    next_rotation_at: Time | None = None
+    """When the next secret is due; absent without a period."""
+    missed: MissedDeliveries | None = None
+    """Deliveries that did not arrive; absent where none failed, or the CI system does not tell."""
 
 
 ScopeName = Annotated[str, Field(min_length=1, max_length=100)]

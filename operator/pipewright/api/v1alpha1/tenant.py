@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from pipewright.api.meta import (
     AGE,
     MESSAGE,
+    OVERLAP_IS_SHORTER,
     Base,
     Between,
     Column,
@@ -118,24 +119,10 @@ class Access(Base):
     """Those who may read everything but Secrets."""
 
 
-_SECONDS = "[{0}.endsWith('d') ? int({0}.substring(0, {0}.size() - 1)) * 86400 : duration({0}).getSeconds()]"
-"""A duration of the contract in seconds, as a CEL list of one."""
-
-
 class Rotation(Base):
     """When the passwords of the tenant's database change. The old login works on for the overlap."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            Rule(
-                cel="!has(self.every)"
-                f" || {_SECONDS.format('self.every')}.all(every, {_SECONDS.format('self.overlap')}"
-                ".all(overlap, overlap < every))",
-                message="overlap must be shorter than every",
-                field_path=".overlap",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules(OVERLAP_IS_SHORTER))
 
     every: Annotated[Duration, Between("1h", "8760h")] | None = None
     """After this time new passwords are made; absent means only when an annotation asks for it."""

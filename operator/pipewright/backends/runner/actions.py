@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -14,15 +14,22 @@ from connectors.actions import OutcomeUnknown
 from connectors.auth import Tokens
 from connectors.calls import Account, Calls
 from connectors.manifest import Manifest
+from connectors.missed import DeliveryLog
 from connectors.outbound import Outbound
+from connectors.register import Registrar
+from connectors.registration import Registration
+from connectors.webhook import Webhook
 from pipewright import errors, events
 from pipewright.events import Record, RecordError
-from pipewright.ports import Secret, SystemClock
+from pipewright.ports import ProviderAccount, Secret, SystemClock
 from pipewright.runner_facts import (
     HISTORY_AGAIN,
     CredentialCheck,
+    DeliveryLook,
     HistoryPart,
+    MissedDelivery,
     Performed,
+    ProviderHook,
     Scopes,
     Trouble,
 )
@@ -150,6 +157,67 @@ class ConnectorActions:
         except (errors.Stalled, errors.BackendError) as trouble:
             return part(Trouble(reason=trouble.reason, message=trouble.message, after=HISTORY_AGAIN))
         return part()
+
+    async def find_webhooks(
+        self, account: ProviderAccount, *, path: str, known: str
+    ) -> Sequence[ProviderHook]:
+        """The project's webhooks that are ours."""
+        found = await self._registrar(account).find(path=path, known=known)
+        return [ProviderHook(id=hook.id, url=hook.url, current=hook.current) for hook in found]
+
+    async def create_webhook(self, account: ProviderAccount, *, url: str, secret: Secret) -> None:
+        """Make one."""
+        await self._registrar(account).create(url=url, secret=secret)
+
+    async def update_webhook(
+        self, account: ProviderAccount, hook_id: str, *, url: str, secret: Secret
+    ) -> None:
+        """Make one what it should be."""
+        await self._registrar(account).update(hook_id, url=url, secret=secret)
+
+    async def delete_webhook(self, account: ProviderAccount, hook_id: str) -> None:
+        """Remove one."""
+        await self._registrar(account).delete(hook_id)
+
+    async def missed_deliveries(
+        self, account: ProviderAccount, hook_id: str, *, since: datetime
+    ) -> DeliveryLook:
+        """What was sent to a webhook since then and never arrived; nothing where nobody tells."""
+        log = self._log(account, hook_id)
+        if log is None:
+            return DeliveryLook(missed=(), filled_at=None)
+        found = await log.read(since=since)
+        missed = tuple(
+            MissedDelivery(id=each.id, at=each.at, last=each.last, tries=each.tries) for each in found.missed
+        )
+        return DeliveryLook(missed=missed, filled_at=found.filled_at)
+
+    async def redeliver(self, account: ProviderAccount, hook_id: str, delivery_id: str) -> None:
+        """Have a delivery sent again."""
+        log = self._log(account, hook_id)
+        if log is not None:
+            await log.ask_again(delivery_id)
+
+    def _registrar(self, account: ProviderAccount) -> Registrar:
+        session, wanted = self._registration(account)
+        return Registrar(session, wanted, project=account.project)
+
+    def _log(self, account: ProviderAccount, hook_id: str) -> DeliveryLog | None:
+        session, wanted = self._registration(account)
+        if wanted.deliveries is None:
+            return None
+        return DeliveryLog(session, wanted.deliveries, project=account.project, hook_id=hook_id)
+
+    def _registration(self, account: ProviderAccount) -> tuple[Calls, Registration]:
+        manifest = self._connectors.get(account.connector)
+        webhook = manifest.webhook if manifest is not None else None
+        if manifest is None or not isinstance(webhook, Webhook) or webhook.registration is None:
+            raise errors.Stalled(
+                "RegistrationNotSupported", f"the connector {account.connector} registers no webhooks"
+            )
+        as_whom = Account(config=account.config, credentials=account.credentials)
+        session = Calls(manifest, as_whom, client=self._client, tokens=self._tokens)
+        return session, webhook.registration
 
     async def perform(
         self,

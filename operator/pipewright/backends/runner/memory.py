@@ -10,14 +10,18 @@ from typing import Any, Literal
 from connectors.manifest import Manifest
 from pipewright import errors
 from pipewright.events import JobRecord, Record, RunRecord
-from pipewright.ports import Clock, Secret
+from pipewright.ports import Clock, ProviderAccount, Secret
 from pipewright.runner_facts import (
     Attempt,
     AttemptPhase,
     CredentialCheck,
     Decision,
+    DeliveryLook,
     HistoryPart,
+    MissedDelivery,
     Performed,
+    ProviderHook,
+    Registered,
     Route,
     RunJournal,
     TenantRef,
@@ -41,6 +45,7 @@ class MemoryRoutes:
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
+        self._registrations: dict[str, dict[str, Registered]] = {}
         self.sealed: dict[str, bytes] = {}
 
     async def find(self, *, integration_uid: str) -> Route | None:
@@ -49,7 +54,9 @@ class MemoryRoutes:
 
     async def publish(self, route: Route, *, sealed_secret: bytes) -> None:
         """Write the whole route."""
-        await self.withdraw(integration_uid=route.integration_uid)
+        old = self._routes.get(route.integration_uid)
+        if old is not None:
+            self.sealed.pop(old.hook_id, None)
         self._routes[route.integration_uid] = route
         self.sealed[route.hook_id] = sealed_secret
 
@@ -58,6 +65,22 @@ class MemoryRoutes:
         old = self._routes.pop(integration_uid, None)
         if old is not None:
             self.sealed.pop(old.hook_id, None)
+        self._registrations.pop(integration_uid, None)
+
+    async def registrations(self, *, integration_uid: str) -> Sequence[Registered]:
+        """What is, or may be, registered at the provider, by project."""
+        found = self._registrations.get(integration_uid, {})
+        return tuple(found[project] for project in sorted(found))
+
+    async def note_registration(self, registration: Registered, *, integration_uid: str) -> None:
+        """Write the whole note."""
+        if integration_uid not in self._routes:
+            raise errors.BackendError("the Integration has no route")
+        self._registrations.setdefault(integration_uid, {})[registration.project] = registration
+
+    async def forget_registration(self, *, integration_uid: str, project: str) -> None:
+        """Delete a note."""
+        self._registrations.get(integration_uid, {}).pop(project, None)
 
 
 class MemoryTriggers:
@@ -188,6 +211,17 @@ class MemoryActions:
         """What the next readings of a history give, in order."""
         self.read: list[tuple[str, str]] = []
         """Projects and cursors that were read from."""
+        self.hooks: dict[tuple[str, str], tuple[ProviderHook, Secret]] = {}
+        """The provider's webhooks by project and id, with the secrets that it signs with."""
+        self.missed: dict[str, list[MissedDelivery]] = {}
+        """By project: the deliveries that never arrived."""
+        self.filled_at: datetime | None = None
+        self.looked: list[tuple[str, datetime]] = []
+        """Projects whose deliveries were looked at, and since when."""
+        self.redelivered: list[tuple[str, str]] = []
+        """Projects, and what was asked for again."""
+        self.refusals: dict[str, Exception] = {}
+        """What requests about a project's webhooks end in."""
 
     @property
     def connectors(self) -> Mapping[str, Manifest]:
@@ -214,6 +248,54 @@ class MemoryActions:
         """The next of `histories`; then there is no more."""
         self.read.append((project, cursor))
         return self.histories.pop(0) if self.histories else HistoryPart(records=(), cursor=None)
+
+    async def find_webhooks(
+        self, account: ProviderAccount, *, path: str, known: str
+    ) -> Sequence[ProviderHook]:
+        """The project's webhooks that are ours."""
+        self._refuse(account)
+        return [
+            hook
+            for (project, _), (hook, _secret) in sorted(self.hooks.items(), key=lambda pair: pair[0])
+            if project == account.project and (hook.url.endswith(path) or hook.id == known)
+        ]
+
+    async def create_webhook(self, account: ProviderAccount, *, url: str, secret: Secret) -> None:
+        """Make one."""
+        self._refuse(account)
+        hook = ProviderHook(id=str(len(self.hooks) + 1), url=url, current=True)
+        self.hooks[account.project, hook.id] = (hook, secret)
+
+    async def update_webhook(
+        self, account: ProviderAccount, hook_id: str, *, url: str, secret: Secret
+    ) -> None:
+        """Make one what it should be."""
+        self._refuse(account)
+        hook = ProviderHook(id=hook_id, url=url, current=True)
+        self.hooks[account.project, hook_id] = (hook, secret)
+
+    async def delete_webhook(self, account: ProviderAccount, hook_id: str) -> None:
+        """Remove one."""
+        self._refuse(account)
+        self.hooks.pop((account.project, hook_id), None)
+
+    async def missed_deliveries(
+        self, account: ProviderAccount, hook_id: str, *, since: datetime
+    ) -> DeliveryLook:
+        """What was not asked for again of `missed`."""
+        self._refuse(account)
+        self.looked.append((account.project, since))
+        left = [each for each in self.missed.get(account.project, ()) if each.last >= since]
+        return DeliveryLook(missed=tuple(left), filled_at=self.filled_at)
+
+    async def redeliver(self, account: ProviderAccount, hook_id: str, delivery_id: str) -> None:
+        """Note it."""
+        self._refuse(account)
+        self.redelivered.append((account.project, delivery_id))
+
+    def _refuse(self, account: ProviderAccount) -> None:
+        if account.project in self.refusals:
+            raise self.refusals[account.project]
 
     async def perform(
         self,

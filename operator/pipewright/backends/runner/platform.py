@@ -9,7 +9,7 @@ import psycopg
 
 from pipewright.plan import Ref
 from pipewright.ports import Cluster, Secret
-from pipewright.runner_facts import Route, TenantRef, Trigger
+from pipewright.runner_facts import Registered, Route, TenantRef, Trigger
 from pipewright.store import pools, records, routes, tenants
 
 
@@ -77,6 +77,7 @@ class PostgresRoutes:
             enabled=row.enabled,
             allow_unsigned=row.allow_unsigned,
             sealed_to=row.secret_key if row.sealed_secret is not None else None,
+            keys=row.webhook_keys,
         )
 
     async def publish(self, route: Route, *, sealed_secret: bytes) -> None:
@@ -94,6 +95,7 @@ class PostgresRoutes:
             secret_key=route.sealed_to,
             enabled=route.enabled,
             allow_unsigned=route.allow_unsigned,
+            webhook_keys=route.keys,
         )
         async with self._platform.connection() as conn:
             await routes.upsert_route(conn, row)
@@ -102,6 +104,57 @@ class PostgresRoutes:
         """Delete it."""
         async with self._platform.connection() as conn:
             await routes.delete_route(conn, integration_uid=integration_uid)
+
+    async def registrations(self, *, integration_uid: str) -> Sequence[Registered]:
+        """What is, or may be, registered at the provider, by project."""
+        async with self._platform.connection() as conn:
+            found = await routes.find_registrations(conn, integration_uid=integration_uid)
+        return tuple(
+            Registered(
+                project=row.project,
+                next_look=row.next_look,
+                tried=row.tried,
+                id=row.provider_id,
+                url=row.url,
+                key=row.webhook_key,
+                asked=row.asked,
+                reason=row.reason,
+                message=row.message,
+                arrived_until=row.arrived_until,
+                next_deliveries=row.next_deliveries,
+                missed=row.missed,
+                missed_since=row.missed_since,
+                filled_at=row.filled_at,
+            )
+            for row in found
+        )
+
+    async def note_registration(self, registration: Registered, *, integration_uid: str) -> None:
+        """Write the whole note."""
+        row = records.WebhookRegistration(
+            integration_uid=integration_uid,
+            project=registration.project,
+            tried=registration.tried,
+            provider_id=registration.id,
+            url=registration.url,
+            webhook_key=registration.key,
+            asked=registration.asked,
+            next_look=registration.next_look,
+            reason=registration.reason,
+            message=registration.message,
+            arrived_until=registration.arrived_until,
+            next_deliveries=registration.next_deliveries,
+            missed=registration.missed,
+            missed_since=registration.missed_since,
+            filled_at=registration.filled_at,
+        )
+        async with self._platform.connection() as conn:
+            await routes.note_registration(conn, row)
+
+    async def forget_registration(self, *, integration_uid: str, project: str) -> None:
+        """Delete a note."""
+        async with self._platform.connection() as conn:
+            await routes.forget_registration(conn, integration_uid=integration_uid, project=project)
 
 
 class PostgresTriggers:
