@@ -180,7 +180,7 @@ class Hooks:
         received = [self._received(route, event, predictor) for event in events]
         try:
             self.databases.expect(route.tenant_id)
-            if isinstance(events[0].said, Refused):  # it is alone: in a batch nothing is
+            if events and isinstance(events[0].said, Refused):  # it is alone: in a batch none is
                 async with self.lanes.work(route.tenant_id):
                     return [await self._bury(route, events[0], events[0].said)]
             return self._outcomes(received, await self.groups.store(route.tenant_id, received))

