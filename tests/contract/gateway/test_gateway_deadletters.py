@@ -3,12 +3,12 @@
 import asyncio
 import copy
 import json
+import sys
 
 import psycopg
 import pytest
 
 from gateway import deadletters
-from pipewright.cli.__main__ import main as cli
 from pipewright.store import roles, schema
 from pipewright.store.deadletters import Room
 from tests.contract.gateway.conftest import token_of
@@ -228,17 +228,19 @@ async def test_an_id_that_is_none_is_refused(world, tenant, acme, id_):
 
 
 @pytest.fixture
-def shell(world, tenant, tmp_path, capsys):
-    """Runs a command as people do; its status and its lines."""
+def shell(world, tenant, tmp_path):
+    """Runs a command as people do; its status, its lines, and what it says of trouble."""
     file = tmp_path / "token"
     file.write_text(token_of("ada"))
 
     async def run(*arguments):
         given = ["--gateway", world.url, "--token-file", str(file), *arguments]
-        capsys.readouterr()  # what the gateway, which is in this process, has logged before
-        code = await asyncio.to_thread(cli, given)
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pipewright.cli", *given,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return process.returncode, out.decode().splitlines(), err.decode()
 
     return run
 
