@@ -27,16 +27,13 @@ from pipewright.backends.runner.memory import (
 from pipewright.plan import Ref
 from pipewright.ports import RunnerPorts, Secret
 from pipewright.runner_facts import CredentialCheck, ProviderHook, Registered, TenantRef
+from tests.unit.controllers.doomed import Doomed, Killed
 
 UID = "11111111-2222-3333-4444-555555555555"
 TENANT = TenantRef(id="abcdefghjkmn", uid="tenant-uid", name="acme", state="Active", server="main")
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 REGISTERED = ("True", "Registered")
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 class Clock:
@@ -51,44 +48,6 @@ class Sealer:
 
     def seal(self, plaintext: bytes, *, context: str) -> bytes:
         return plaintext
-
-
-WRITES = frozenset(
-    {
-        "create",
-        "replace",
-        "apply",
-        "publish",
-        "withdraw",
-        "delete",
-        "note_registration",
-        "forget_registration",
-        "create_webhook",
-        "update_webhook",
-        "delete_webhook",
-    }
-)
-
-
-class Doomed:
-    """A port whose process is killed right after its n-th write; the count is shared."""
-
-    def __init__(self, port: Any, fate: dict[str, int]) -> None:
-        self._port, self._fate = port, fate
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if name not in WRITES:
-            return found
-
-        async def write(*args: Any, **kwargs: Any) -> Any:
-            answer = await found(*args, **kwargs)
-            self._fate["count"] += 1
-            if self._fate["count"] == self._fate["at"]:
-                raise Killed
-            return answer
-
-        return write
 
 
 class World:

@@ -30,6 +30,7 @@ from pipewright.backends.runner.memory import (
 from pipewright.plan import Ref
 from pipewright.ports import RunnerPorts, Secret
 from pipewright.runner_facts import Route, TenantRef, WebhookKeys, webhook_path
+from tests.unit.controllers.doomed import Doomed, Killed
 
 UID = "11111111-2222-3333-4444-555555555555"
 TENANT = TenantRef(id="abcdefghjkmn", uid="tenant-uid", name="acme", state="Active", server="main")
@@ -142,10 +143,6 @@ def test_the_earlier_of_period_and_annotation_counts() -> None:
 # --- in a world of its own ----------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """The process is gone."""
-
-
 class Clock:
     time = BEGIN
 
@@ -158,27 +155,6 @@ class ClearSealer:
 
     def seal(self, plaintext: bytes, *, context: str) -> bytes:
         return plaintext
-
-
-class Doomed:
-    """A port whose process is killed right after its n-th write; the count is shared."""
-
-    def __init__(self, port: Any, fate: dict[str, int]) -> None:
-        self._port, self._fate = port, fate
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if name not in ("create", "replace", "apply", "publish"):
-            return found
-
-        async def write(*args: Any, **kwargs: Any) -> Any:
-            answer = await found(*args, **kwargs)
-            self._fate["count"] += 1
-            if self._fate["count"] == self._fate["at"]:
-                raise Killed
-            return answer
-
-        return write
 
 
 class World:
