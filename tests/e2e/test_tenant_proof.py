@@ -63,8 +63,10 @@ class Proofs:
             as_wanted = (found.get("status"), found.get("reason")) == (status, reason)
             return found if row == (text,) and as_wanted else None
 
-        says = f"the proof is {status}: {self.condition()}"
-        found: dict[str, Any] = self._eventually(told, within=30, says=says)
+        def says() -> str:
+            return f"the proof is {status}: {self.condition()} of {self.target()}"
+
+        found: dict[str, Any] = self._eventually(told, within=90, says=says)
         return found
 
     def target(self) -> tuple[str, str]:

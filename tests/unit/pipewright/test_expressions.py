@@ -270,10 +270,13 @@ NUMBERS = "[" + ", ".join(str(number) for number in range(150)) + "]"
 def test_a_heavy_expression_is_refused_at_once(source: str) -> None:
     source = source.format(NUMBERS)
     environment = expressions.conditions("pipelinerun.finished")
-    began = time.thread_time()  # the CPU's time: others may keep the machine busy meanwhile
-    with pytest.raises(ExpressionError):
-        environment.condition(source)
-    assert time.thread_time() - began < 0.1
+    took = []
+    for _ in range(3):  # the quickest: a collection of the whole session's garbage may fall into one
+        began = time.thread_time()  # the CPU's time: others may keep the machine busy meanwhile
+        with pytest.raises(ExpressionError):
+            environment.condition(source)
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.1
 
 
 ITEMS = st.sampled_from(["event.run.url", "event.branch", "'x'", "a", "b", "prediction.reasons[0]"])
