@@ -44,8 +44,8 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 2.0, 300.0
 class Creates(Protocol):
     """The one thing that the dispatcher does in the cluster."""
 
-    async def create(self, manifest: Manifest) -> bool:
-        """Create the object; False when one of that name is there already."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create the object, and return it; None when one of that name is there already."""
         ...
 
 

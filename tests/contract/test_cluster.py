@@ -92,8 +92,10 @@ async def test_an_equal_apply_changes_nothing(cluster: Cluster, namespace: str) 
 
 
 async def test_create_leaves_what_is_there_alone(cluster: Cluster, namespace: str) -> None:
-    assert await cluster.create(config_map(namespace, a="1")) is True
-    assert await cluster.create(config_map(namespace, a="2")) is False
+    created = await cluster.create(config_map(namespace, a="1"))
+    assert created is not None
+    assert created == await found(cluster, config_map(namespace))
+    assert await cluster.create(config_map(namespace, a="2")) is None
     assert (await found(cluster, config_map(namespace)))["data"] == {"a": "1"}
 
 

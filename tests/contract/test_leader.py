@@ -68,11 +68,8 @@ class MemoryLeases:
     async def get(self, ref: Ref) -> Manifest | None:
         return copy.deepcopy(self._found.get(ref))
 
-    async def create(self, manifest: Manifest) -> bool:
-        if Ref.of(manifest) in self._found:
-            return False
-        self._store(manifest)
-        return True
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        return None if Ref.of(manifest) in self._found else self._store(manifest)
 
     async def replace(self, manifest: Manifest) -> Manifest:
         found = self._found.get(Ref.of(manifest))
@@ -101,7 +98,7 @@ class Counted:
         self._check()
         return await self._leases.get(ref)
 
-    async def create(self, manifest: Manifest) -> bool:
+    async def create(self, manifest: Manifest) -> Manifest | None:
         self._check()
         self.writes += 1
         return await self._leases.create(manifest)

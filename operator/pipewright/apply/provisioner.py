@@ -141,9 +141,8 @@ async def perform(
 
 async def _create_namespace(action: tenant.CreateNamespace, ports: ProvisionerPorts) -> None:
     ref = Ref.of(action.manifest)
-    await ports.cluster.create(action.manifest)
-    found = await ports.cluster.get(ref)
-    # not the answer to the create but the label tells whose it is: it may have been there already
+    found = await ports.cluster.create(action.manifest) or await ports.cluster.get(ref)
+    # the label tells whose it is: it may have been there already
     metadata = found["metadata"] if found is not None else {}
     if (metadata.get("labels") or {}).get(names.UID_LABEL) != action.uid or "deletionTimestamp" in metadata:
         raise errors.Waiting("NamespaceAppeared", f"the {ref} appeared or went meanwhile", after=AGAIN)

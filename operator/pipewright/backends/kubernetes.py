@@ -159,11 +159,11 @@ class KubernetesCluster:
                 "NotFound", f"{ref}: its namespace or the object itself is not there"
             ) from None
 
-    async def create(self, manifest: Manifest) -> bool:
-        """Create the object; False when one of that name is there already (it is left alone)."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create the object, and return it; None when one of that name is there: it is left alone."""
         ref = Ref.of(manifest)
         try:
-            await self._request(
+            created: Manifest = await self._request(
                 "post",
                 _collection(ref.api_version, ref.kind, ref.namespace),
                 what=f"create {ref}",
@@ -171,10 +171,10 @@ class KubernetesCluster:
                 fieldManager=self._field_manager,
             )
         except _AlreadyExists:
-            return False
+            return None
         except _NotFound:
             raise errors.Waiting("NotFound", f"{ref}: its namespace is not there") from None
-        return True
+        return created
 
     async def review(self, manifest: Manifest) -> Manifest:
         """Ask a question by creating a review object (TokenReview, SubjectAccessReview); its answer."""

@@ -122,7 +122,8 @@ class KubernetesSecretStore:
         kept = await self._get(path)
         if kept is None:
             versions = (_Version(1, datetime.now(UTC), fields),)
-            written = await self._cluster.create(_manifest(path, self._namespace, versions, owner=None))
+            made = _manifest(path, self._namespace, versions, owner=None)
+            written = await self._cluster.create(made) is not None
         else:
             written = await self._add(path, fields, kept)
         if not written:

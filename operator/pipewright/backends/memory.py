@@ -78,16 +78,15 @@ class MemoryCluster:
             found[subresource] = copy.deepcopy(dict(manifest[subresource]))
         return self._store(ref, found, before=before, verb="apply")
 
-    async def create(self, manifest: Manifest) -> bool:
-        """Create the object; False when one of that name is there already."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create the object, and return it; None when one of that name is there already."""
         ref = Ref.of(manifest)
         if ref in self._objects:
-            return False
+            return None
         self._require_namespace(ref)
         made = self._new(manifest)
         _merge(made, manifest)
-        self._store(ref, made, before=None, verb="create")
-        return True
+        return self._store(ref, made, before=None, verb="create")
 
     async def delete(self, ref: Ref, *, uid: str) -> None:
         """Delete if the UID is the same; with finalizers it only begins to go."""

@@ -87,8 +87,8 @@ class Cluster(Protocol):
         """Delete the object if it still has this UID; done already counts as done."""
         ...
 
-    async def create(self, manifest: Manifest) -> bool:
-        """Create the object; False when one of that name is there already (it is left alone)."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create the object, and return it; None when one of that name is there: it is left alone."""
         ...
 
     async def remove_metadata(

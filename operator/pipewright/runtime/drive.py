@@ -5,6 +5,8 @@
       ▼            ▼                            ▼
     forget      a person must act            the key goes back to the queue: at once, later or never
 
+A look that follows at once takes the API server's answer to the status write before it for the live object.
+
 A controller never touches status, finalizer, Events or queue; the driver never knows what a kind is about.
 """
 
@@ -35,6 +37,9 @@ from pipewright.runtime.verdict import Ending, Result
 log = logs.get(__name__)
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
+
+LIVE_S = 1.0
+"""So old at most is an answer of the API server that stands for a read of the object."""
 
 
 class TimedOut(errors.BackendError):
@@ -79,6 +84,8 @@ class Driver:
         self._clock, self._metrics, self._uniform = clock, metrics, uniform
         self._controllers = {controller.kind.kind: controller for controller in controllers}
         self._progress = verdict.Progress()
+        self._answers: dict[Key, tuple[float, Manifest]] = {}
+        """Of keys that go on at once: when the API server answered, and the object as it had it then."""
 
     async def drive(self, key: Key) -> None:
         """Look at the key's object once, and decide when to look again. Raises nothing but cancellation."""
@@ -102,7 +109,9 @@ class Driver:
         ref = Ref(
             api_version=controller.kind.api_version, kind=key.kind, name=key.name, namespace=key.namespace
         )
-        manifest = await self._cluster.get(ref)
+        answered, manifest = self._answers.pop(key, (0.0, None))
+        if manifest is None or time.monotonic() - answered > LIVE_S:
+            manifest = await self._cluster.get(ref)
         if manifest is None:
             return Ending(result=Result.GONE)
         metadata = ObjectMeta.model_validate(manifest["metadata"])
@@ -141,6 +150,7 @@ class Driver:
             and _is_on_its_way(outcome.status, resource.generation)
             and _is_on_its_way(_previous(controller, manifest), resource.generation)
         )
+        before = manifest
         if not silent and not (finished and not others):  # else the object, and its status, go in a moment
             manifest = await self._write_status(controller, manifest, outcome.status)
         await self._tell(resource, outcome)
@@ -152,6 +162,7 @@ class Driver:
             errors=tuple(leaf for failure in failures for leaf in verdict.leaves(failure.error)),
             next_look=outcome.next_look,
             version=_version(resource),
+            answer=None if manifest is before else (time.monotonic(), manifest),
         )
 
     def _goes_on(self, ref: Ref, resource: Resource, outcome: Outcome[Any]) -> bool:
@@ -239,6 +250,8 @@ class Driver:
             self._queue.add(key, after=max(1.0, ending.next_look.total_seconds()), low=upkeep)
         match again:
             case verdict.AtOnce():
+                if ending.answer is not None:
+                    self._answers[key] = ending.answer
                 self._queue.go_on(key)
             case verdict.After(seconds=seconds):
                 self._queue.add(key, after=seconds)

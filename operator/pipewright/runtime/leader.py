@@ -34,8 +34,8 @@ class Leases(Protocol):
         """The Lease as it is now."""
         ...
 
-    async def create(self, manifest: Manifest) -> bool:
-        """Create it; False when it is there already."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create it, and return it; None when it is there already."""
         ...
 
     async def replace(self, manifest: Manifest) -> Manifest:

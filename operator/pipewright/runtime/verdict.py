@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pipewright import errors
 from pipewright.api.meta import Resource
+from pipewright.plan import Manifest
 from pipewright.runtime.schedule import Key
 
 SHOWN_FIELDS = 3
@@ -46,6 +47,8 @@ class Ending:
     next_look: timedelta | None = None
     version: tuple[str, int] | None = None
     """UID and generation that the pass was about."""
+    answer: tuple[float, Manifest] | None = None
+    """Of the status write: when the API server answered (monotonic seconds), and the object as it had it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,11 +171,7 @@ class Bench:
         """Take Tenants of the Kubernetes-only program away: the real one's registry does not know them."""
         self.stop()
         for name in names:
-            path = f"{TENANTS}/{name}"
-            await self.servers.kubernetes(
-                "PATCH", path, {"metadata": {"finalizers": []}}, kind="merge-patch+json"
-            )
-            await self.servers.kubernetes("DELETE", path)
+            await self.servers.forget(name)
 
     async def idle(self) -> list[dict[str, Any]]:
         """Writes and CPU in a minute in which nothing happens; memory then; CPU of one verification pass."""

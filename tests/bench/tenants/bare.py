@@ -54,9 +54,7 @@ async def clear(servers: Servers, made: list[tuple[str, str]], *, kubernetes_onl
 
     async def work() -> None:
         for name, tenant_id in todo:
-            path = f"{TENANTS}/{name}"
-            await servers.kubernetes("PATCH", path, {"metadata": {"finalizers": []}}, kind="merge-patch+json")
-            await servers.kubernetes("DELETE", path)
+            await servers.forget(name)
             if not kubernetes_only:
                 await servers.sql(f"DROP DATABASE {roles.database(tenant_id)}")
 

@@ -56,7 +56,7 @@ class RememberingCluster:
         self.posts = 0
         self.hold: asyncio.Event | None = None
 
-    async def create(self, manifest: Manifest) -> bool:
+    async def create(self, manifest: Manifest) -> Manifest | None:
         self.posts += 1
         if self.hold is not None:
             await self.hold.wait()
@@ -67,7 +67,7 @@ class RememberingCluster:
         key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         new = key not in self.created
         self.created.setdefault(key, manifest)
-        return new
+        return manifest if new else None
 
     async def review(self, manifest: Manifest) -> Manifest:
         """Tokens name a `name` or a `name:namespace`: the only one where they may do anything."""

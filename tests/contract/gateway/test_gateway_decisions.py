@@ -135,7 +135,7 @@ class Slow:
     async def create(self, manifest):
         await self.go.wait()
         self.names.append(manifest["metadata"]["name"])
-        return True
+        return manifest
 
 
 async def test_two_dispatchers_at_once_create_each_run_once(world, hook, tenant, github):

@@ -266,6 +266,47 @@ async def test_of_many_passes_in_a_row_the_first_and_the_last_write_the_status(w
     assert (await world.condition("Ready"))[0] == "True"
 
 
+class Reads(MemoryCluster):
+    """A cluster that counts how often the object is read."""
+
+    reads = 0
+
+    async def get(self, ref: Ref) -> Manifest | None:
+        self.reads += ref == REF
+        return await super().get(ref)
+
+
+@pytest.mark.parametrize(("passed", "reads"), [(0.0, 1), (1.1, 2)])
+async def test_the_answer_to_the_status_write_is_the_next_looks_read_for_a_second(
+    passed: float, reads: int, timer, monkeypatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pipewright.runtime.drive.time.monotonic", lambda: now[0])
+    world = World(timer)
+    world.cluster = cluster = Reads()
+    await world.create()
+    driver = world.driver()
+    world.answer = on_its_way("one")
+    await driver.drive(ACME)
+    now[0] += passed
+    world.answer = on_its_way("two")
+    await driver.drive(ACME)
+    assert cluster.reads == reads
+    assert world.seen[-1].status.conditions  # what the first look has written
+    await driver.drive(ACME)  # nothing was written in the look before: an answer serves once
+    assert cluster.reads == reads + 1
+
+
+async def test_an_object_at_rest_is_read_at_each_look(timer) -> None:
+    world = World(timer)
+    world.cluster = cluster = Reads()
+    await world.create()
+    driver = world.driver()
+    await driver.drive(ACME)  # it writes the status, and no look follows at once
+    await driver.drive(ACME)
+    assert cluster.reads == 2
+
+
 async def test_a_pass_that_only_repeats_writes_the_status(world) -> None:
     driver = world.driver()
     world.answer = on_its_way("one")

@@ -121,7 +121,7 @@ async def test_an_event_of_a_namespaced_object_lies_in_its_namespace_and_is_cut_
 )
 async def test_an_event_that_cannot_be_written_hurts_nobody(trouble: Exception, timer) -> None:
     class Refusing(MemoryCluster):
-        async def create(self, manifest: Manifest) -> bool:
+        async def create(self, manifest: Manifest) -> Manifest | None:
             raise trouble
 
     metrics = Metrics()
