@@ -7,7 +7,6 @@ validation, no admission, no defaulting. A behaviour is proved on the real serve
 from __future__ import annotations
 
 import base64
-import copy
 import os
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,7 +31,7 @@ class MemoryCluster:
     async def get(self, ref: Ref) -> Manifest | None:
         """The object as it is now."""
         found = self._objects.get(ref)
-        return copy.deepcopy(found) if found is not None else None
+        return _copied(found) if found is not None else None
 
     async def get_all(self, refs: Collection[Ref]) -> Mapping[Ref, Manifest | None]:
         """Each of these objects."""
@@ -49,7 +48,7 @@ class MemoryCluster:
         """All objects of a kind (in a namespace, with these labels)."""
         wanted = (labels or {}).items()
         return [
-            copy.deepcopy(found)
+            _copied(found)
             for ref, found in sorted(self._objects.items(), key=lambda item: str(item[0]))
             if (ref.api_version, ref.kind) == (api_version, kind)
             and namespace in (None, ref.namespace)
@@ -71,11 +70,11 @@ class MemoryCluster:
         seen = manifest["metadata"].get("resourceVersion")
         if seen is not None and seen != found["metadata"].get("resourceVersion"):
             raise errors.Conflict(f"apply {ref}: the object changed meanwhile")
-        before = copy.deepcopy(found)
+        before = _copied(found)
         if subresource is None:
             _merge(found, manifest)
         else:
-            found[subresource] = copy.deepcopy(dict(manifest[subresource]))
+            found[subresource] = _copied(dict(manifest[subresource]))
         return self._store(ref, found, before=before, verb="apply")
 
     async def create(self, manifest: Manifest) -> Manifest | None:
@@ -121,7 +120,7 @@ class MemoryCluster:
             return
         if found["metadata"]["uid"] != uid:
             raise errors.Conflict(f"change {ref}: another object has this name now")
-        before = copy.deepcopy(found)
+        before = _copied(found)
         for part, keys in (("labels", labels), ("annotations", annotations)):
             for key in keys:
                 found["metadata"].get(part, {}).pop(key, None)
@@ -145,7 +144,7 @@ class MemoryCluster:
             self._touch(found)
             self.writes.append(f"{verb} {ref}")
         self._objects[ref] = found
-        return copy.deepcopy(found)
+        return _copied(found)
 
     def _touch(self, found: dict[str, Any]) -> None:
         self._version += 1
@@ -337,12 +336,23 @@ class MemoryDataKeys:
         self._newest.pop(tenant_id, None)
 
 
+def _copied(value: Any) -> Any:
+    """A copy of a JSON document: `copy.deepcopy` looks for cycles, and takes five times as long."""
+    match value:
+        case dict():
+            return {key: _copied(it) for key, it in value.items()}
+        case list() | tuple():
+            return [_copied(it) for it in value]
+        case _:
+            return value
+
+
 def _merge(found: dict[str, Any], wanted: Mapping[str, Any]) -> None:
     for key, value in wanted.items():
         if isinstance(value, Mapping):
             _merge(found.setdefault(key, {}), value)
         else:
-            found[key] = copy.deepcopy(value)
+            found[key] = _copied(value)
 
 
 def _stamp() -> str:
