@@ -7,11 +7,13 @@ stack (the code of `make up`), so whatever was started is stopped at the end, al
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
+from xdist.scheduler import LoadFileScheduling
 
 from dev import files, logins, parts, places, ports, postgres, process, throwaway
 from dev.stack import Stack
@@ -25,6 +27,35 @@ hypothesis.settings.load_profile("pipewright")
 
 OLDER = throwaway.OLDER
 """Parameter of `postgres_server` in modules that run on the older server, too."""
+
+
+COMPUTE = "tests/contract/test_compute.py"
+ON_RAY = {COMPUTE, "tests/e2e/test_healing.py", "tests/e2e/test_stack.py", "tests/e2e/test_training.py"}
+
+
+class OneRay(LoadFileScheduling):
+    """A file goes to one worker, and all that need Ray to the same one: its start takes both cores."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "Ray" if file in ON_RAY else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
+    """What `-n` distributes by."""
+    return OneRay(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Contracts on Ray come after the other contracts, and right before the stories on Ray."""
+    order = {"tests/faults": 0, "tests/contract": 1}
+
+    def place(item: pytest.Item) -> int:
+        folder = "/".join(item.nodeid.split("/")[:2])
+        return 2 if item.nodeid.startswith(COMPUTE) else order.get(folder, 3)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,11 @@ EVERY_TABLE = (*HISTORY, *JOURNAL, *ROLLUPS, "schema_version")
 
 
 async def refused(conn: psycopg.AsyncConnection, statement: str) -> None:
-    with pytest.raises(InsufficientPrivilege):
+    try:
         await conn.execute(statement)
+    except InsufficientPrivilege:
+        return
+    pytest.fail(f"not refused: {statement}")
 
 
 @pytest.fixture
@@ -98,22 +101,22 @@ async def test_there_is_no_schema_public_to_leave_things_in(place) -> None:
 
 
 @pytest.mark.parametrize("purpose", ["app_a", "app_b", "readonly"])
-@pytest.mark.parametrize("table", EVERY_TABLE)
-async def test_a_tenant_reads_no_table_of_ours(place, purpose: str, table: str) -> None:
+async def test_a_tenant_reads_no_table_of_ours(place, purpose: str) -> None:
     async with place.connect(purpose) as conn:
-        await refused(conn, f"SELECT * FROM pipewright.{table}")
+        for table in EVERY_TABLE:
+            await refused(conn, f"SELECT * FROM pipewright.{table}")
 
 
 @pytest.mark.parametrize("purpose", ["app_a", "app_b", "readonly"])
-@pytest.mark.parametrize("view", VIEWS)
-async def test_a_tenant_reads_its_history_through_views(place, purpose: str, view: str) -> None:
+async def test_a_tenant_reads_its_history_through_views(place, purpose: str) -> None:
     async with place.connect(purpose) as conn:
-        await conn.execute(f"SELECT * FROM history.{view}")
-        writes = await conn.execute(
-            "SELECT has_table_privilege(%s, 'INSERT, UPDATE, DELETE, TRUNCATE')", [f"history.{view}"]
-        )
-        assert await writes.fetchone() == (False,)
-        await refused(conn, f"DROP VIEW history.{view}")
+        for view in VIEWS:
+            await conn.execute(f"SELECT * FROM history.{view}")
+            writes = await conn.execute(
+                "SELECT has_table_privilege(%s, 'INSERT, UPDATE, DELETE, TRUNCATE')", [f"history.{view}"]
+            )
+            assert await writes.fetchone() == (False,), view
+            await refused(conn, f"DROP VIEW history.{view}")
 
 
 async def test_no_view_shows_a_persons_login(place) -> None:
@@ -147,29 +150,24 @@ async def test_an_app_login_that_gives_up_the_owners_role_has_no_right_left(plac
 
 
 @pytest.mark.parametrize("purpose", LOGINS)
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "CREATE SCHEMA mine",
-        "CREATE TABLE pipewright.mine (id int)",
-        "CREATE TABLE history.mine (id int)",
-        "ALTER TABLE pipewright.runs ADD note text",
-        "DROP TABLE pipewright.runs",
-        "TRUNCATE pipewright.runs",
-        "CREATE DATABASE mine",
-        "CREATE ROLE mine",
-        "SET ROLE pipewright_owner",
-        "SET ROLE pipewright_provisioner",
-        "SET ROLE pipewright_maker_a",
-        "COPY (SELECT 1) TO PROGRAM 'true'",
-        "SELECT pg_read_file('PG_VERSION')",
-    ],
-)
-async def test_no_login_of_a_tenants_database_changes_more_than_rows(
-    place, purpose: str, statement: str
-) -> None:
+async def test_no_login_of_a_tenants_database_changes_more_than_rows(place, purpose: str) -> None:
     async with place.connect(purpose) as conn:
-        await refused(conn, statement)
+        for statement in (
+            "CREATE SCHEMA mine",
+            "CREATE TABLE pipewright.mine (id int)",
+            "CREATE TABLE history.mine (id int)",
+            "ALTER TABLE pipewright.runs ADD note text",
+            "DROP TABLE pipewright.runs",
+            "TRUNCATE pipewright.runs",
+            "CREATE DATABASE mine",
+            "CREATE ROLE mine",
+            "SET ROLE pipewright_owner",
+            "SET ROLE pipewright_provisioner",
+            "SET ROLE pipewright_maker_a",
+            "COPY (SELECT 1) TO PROGRAM 'true'",
+            "SELECT pg_read_file('PG_VERSION')",
+        ):
+            await refused(conn, statement)
 
 
 @pytest.mark.parametrize("purpose", LOGINS)
@@ -353,11 +351,15 @@ WRITES: Mapping[str, Mapping[str, str]] = {
 
 
 @pytest.mark.parametrize("component", WRITES)
-@pytest.mark.parametrize("table", PLATFORM_TABLES)
 async def test_the_platform_database_grants_exactly_what_the_design_says(
-    platform: Mapping[str, psycopg.AsyncConnection], component: str, table: str
+    platform: Mapping[str, psycopg.AsyncConnection], component: str
 ) -> None:
-    conn, granted = platform[component], ""
+    granted = {table: await granted_on(table, platform[component], component) for table in PLATFORM_TABLES}
+    assert {table: letters for table, letters in granted.items() if letters} == WRITES[component]
+
+
+async def granted_on(table: str, conn: psycopg.AsyncConnection, component: str) -> str:
+    granted = ""
     for letter, privilege in {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE"}.items():
         name = f"pipewright_{component}"
         whole = await conn.execute(
@@ -374,7 +376,7 @@ async def test_the_platform_database_grants_exactly_what_the_design_says(
                 "SELECT has_any_column_privilege(%s, %s::oid, %s)", [name, row[1], privilege]
             )
             granted += letter.lower() if await some.fetchone() == (True,) else ""
-    assert granted == WRITES[component].get(table, "")
+    return granted
 
 
 async def test_the_runner_never_sees_what_is_sealed_for_the_gateway(
