@@ -48,6 +48,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+HOOK = "/hooks/{hook_id}"
+
 hooks = APIRouter(tags=["hooks"])
 rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
 
@@ -56,7 +58,7 @@ rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
 
 
 @hooks.post(
-    "/hooks/{hook_id}",
+    HOOK,
     status_code=202,
     responses={
         200: {"model": DeliveryAnswer, "description": "Taken before; nothing changed."},
