@@ -99,8 +99,12 @@ def build(
     gateway, limits, metrics = _gateway(settings), limits or Limits(), Metrics()
     # Three connections more than deliveries may use: for the dispatcher, for REST and for the rollups.
     connections = pools.Pools(
-        per_database=limits.tenant_transactions + 3, max_connections=160, application="pipewright-gateway"
+        per_database=limits.tenant_transactions + 3,
+        max_connections=gateway.database_connections,
+        application="pipewright-gateway",
+        on_full=metrics.connections_refused.inc,
     )
+    metrics.connections_limit.set(gateway.database_connections)
     dsn = Secret(read_secret(settings.platform_database.dsn_file))
     directory = Directory(connections=connections, dsn=dsn)
     keys = Keys(HpkeOpener(read_secret(_private_key(gateway))))

@@ -69,7 +69,7 @@ async def surrogates(
     if not wanted:
         return {}
     given = {"provider": provider, "logins": Jsonb(wanted)}
-    found = dict(await (await conn.execute(_ALLOT, given)).fetchall())
+    found: dict[str, str] = dict(await (await conn.execute(_ALLOT, given)).fetchall())
     if len(found) < len(wanted):  # somebody else allotted one at this moment
         found = dict(await (await conn.execute(_FIND_SURROGATES, given)).fetchall())
     if len(found) < len(wanted):
