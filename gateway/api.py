@@ -43,6 +43,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         403: "Not allowed.",
         404: "Not there.",
         409: "The tenant is suspended; only reads are answered.",
+        429: "Too many calls of this tenant are under way; Retry-After says when.",
         503: "Not now; Retry-After says when.",
     }.items()
 }
@@ -66,6 +67,10 @@ rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
         401: {"model": ProblemBody, "description": "Not signed, or wrongly."},
         404: {"model": ProblemBody, "description": "No such webhook."},
         413: {"model": ProblemBody, "description": "Too big."},
+        429: {
+            "model": ProblemBody,
+            "description": "Too many of this tenant are under way; Retry-After says when.",
+        },
         422: {"model": ProblemBody, "description": "Not understood, and no room to keep it."},
         503: {"model": ProblemBody, "description": "Deliver again later."},
     },

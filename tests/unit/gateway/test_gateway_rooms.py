@@ -63,7 +63,7 @@ async def test_a_full_lane_refuses_and_its_neighbour_does_not():
                 pass
         async with lanes.enter("b"):
             assert len(lanes) == 2
-    assert refused.value.status == 503
+    assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": "1"})
     assert len(lanes) == 0
 
 
