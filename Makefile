@@ -7,7 +7,7 @@ WORKERS ?= $(if $(CLUSTER)$(DATABASE_DSN)$(VAULT_ADDR),1,3)
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help init assets fmt lint types test e2e bench bench-tenants bench-ingest bench-query faults crds up down status demo lock
+.PHONY: help init assets fmt lint types test e2e bench bench-tenants bench-ingest bench-query fuzz faults crds up down status demo lock
 
 help: ## list these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ bench-tenants: assets ## provisioning beside a bare loop; N Tenants in each of R
 
 bench-ingest: assets ## what the gateway takes in, beside loops that do less (minutes; ROUNDS=3, FIGURES="single batch mapping idle")
 	@PYTHONPATH=operator:. ROUNDS=$(or $(ROUNDS),3) FIGURES="$(FIGURES)" $(BIN)/python -m tests.bench.ingest
+
+fuzz: init ## mappings by coverage-guided fuzzing, from the fixtures on (CONNECTOR=github SECONDS=60), and by hypothesis
+	@EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest -q tests/unit/connectors/test_mapping_catalogue.py -k spoiled
+	@$(BIN)/python -m dev.fuzz $(CONNECTOR) -max_total_time=$(or $(SECONDS),60) -rss_limit_mb=2048
 
 bench-query: assets ## dashboards and reports over N runs of one tenant, and over a tenth of them
 	@PYTHONPATH=operator:. N=$(or $(N),1000000) $(BIN)/python -m tests.bench.query

@@ -302,6 +302,8 @@ def _source(source: Data) -> str:
     match source:
         case {"header": name}:
             return f"the header `{name}`"
+        case {"headers": headers}:
+            return f"the headers {' and '.join(f'`{name}`' for name in headers)} together"
         case {"expression": expression}:
             return f"`{' '.join(expression.split())}`"
         case {"digestWithinMinutes": minutes}:

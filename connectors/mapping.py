@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ MAX_WORK: Final = 2_000_000
 """Values that may be handed to expressions for the elements of one list."""
 _NO_VALUE: Final = "has no value: something that is read for it is absent, or of another type"
 _LONGEST_ID: Final = 2048
+_NAMES: Final = 1024
+"""Values of such headers that are kept with what they say."""
 _DELIVERY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_.: -]{1,100}")
 
@@ -70,7 +73,7 @@ def identify(
         MappingError: what should name it is missing or no identifier.
     """
     scope = None
-    if webhook.delivery.expression or webhook.event.expression:
+    if any(each.expression and not each.header for each in (webhook.delivery, webhook.event)):
         scope = _bound(webhook, opened, webhook.identity_reads, config or {}, what="the delivery")
     found = _delivery_id(webhook.delivery, opened, scope, received_at)
     return Delivery(found, _event_name(webhook, opened, scope))
@@ -82,7 +85,12 @@ def _delivery_id(source: Source, opened: Opened, scope: Scope | None, received_a
         if _DELIVERY_ID.fullmatch(found):
             return found
         # a URL, or two ids in one: what is no identifier of ours counts by its digest
-        return f"sha256:{hashlib.sha256(found.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        return _digest(found)
+    if source.headers:
+        named = [opened.headers.get(name, "") for name in source.headers]
+        if not all(0 < len(each) <= _LONGEST_ID for each in named):
+            raise MappingError(f"the headers {', '.join(source.headers)} must hold the delivery's id")
+        return _digest(" ".join(named))
     if not source.header:
         if not source.minutes or received_at is None:
             return f"sha256:{opened.digest}"
@@ -93,9 +101,18 @@ def _delivery_id(source: Source, opened: Opened, scope: Scope | None, received_a
     return found
 
 
+def _digest(found: str) -> str:
+    return f"sha256:{hashlib.sha256(found.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
 def _event_name(webhook: Webhook, opened: Opened, scope: Scope | None) -> str:
     source = webhook.event
-    if source.expression is not None:
+    if source.expression is not None and source.header:
+        value, where = opened.headers.get(source.header, ""), f"the header {source.header}"
+        if not 0 < len(value) <= _LONGEST_ID:
+            raise MappingError(f"{where} must name the event")
+        found = _of_header(source, value, webhook.by_user)
+    elif source.expression is not None:
         found, where = _told(source, scope, "the event's name"), "the event's name in the delivery"
     elif source.header:
         found, where = opened.headers.get(source.header, ""), f"the header {source.header}"
@@ -104,6 +121,16 @@ def _event_name(webhook: Webhook, opened: Opened, scope: Scope | None) -> str:
     if not _EVENT_NAME.fullmatch(found):
         raise MappingError(f"{where} must name the event")
     return found
+
+
+@lru_cache(maxsize=_NAMES)
+def _of_header(source: Source, value: str, of_user: bool) -> str:
+    """The event's name by a header alone: there are few, and each is asked once."""
+    headers = {source.header: value}
+    scope = expressions.bind_payload(
+        Payload(body=None, headers=headers, lookup={}, config={}), of_user=of_user
+    )
+    return _told(source, scope, "the event's name")
 
 
 def _told(source: Source, scope: Scope | None, what: str) -> str:

@@ -66,10 +66,13 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a delivery's id or its event's name is: a header or an expression; neither: nowhere."""
+    """Where a delivery's id or its event's name is: headers or an expression; neither: nowhere."""
 
     header: str = ""
+    headers: tuple[str, ...] = ()
+    """Several that name it together."""
     expression: Program | None = None
+    """Beside a header: it sees nothing else."""
     minutes: int = 0
     """Of an id that is nowhere: equal bodies count once in so many minutes by the clock; 0: for good."""
 
@@ -223,7 +226,9 @@ class _Reader:
             lookup=data.get("lookup", {}),
             rules=rules,
             reads={name: reads(_shared(found), "body") for name, found in rules.items()},
-            identity_reads=reads([at.expression for at in (delivery, event) if at.expression], "body"),
+            identity_reads=reads(
+                [at.expression for at in (delivery, event) if at.expression and not at.header], "body"
+            ),
             by_user=self._by_user,
             coded=frozenset(coded),
             mapper=self._code.mapper,
@@ -236,11 +241,12 @@ class _Reader:
 
     def _check(self, made: Webhook) -> None:
         for name, source in (("delivery", made.delivery), ("event", made.event)):
-            if source.header in made.hidden:
+            if secret := made.hidden & {source.header, *source.headers}:
                 raise self._compiler.refused(
-                    f"webhook.{name}.header", f"{source.header} proves the sender and is not kept"
+                    f"webhook.{name}.header", f"{', '.join(secret)} proves the sender and is not kept"
                 )
-        if made.body.several and made.delivery.header and not made.delivery.header.startswith("ce-"):
+        of_all = [name for name in (made.delivery.header, *made.delivery.headers) if name]
+        if made.body.several and not all(name.startswith("ce-") for name in of_all):
             raise self._compiler.refused(
                 "webhook.delivery.header", "is one of a whole body, and this one may hold several events"
             )
@@ -262,10 +268,15 @@ class _Reader:
         return once if rule.each is None else rule.each.cost + MAX_TENANT_ITEMS * once
 
     def _source(self, data: Mapping[str, Any], at: str) -> Source:
+        found = None
         if "expression" in data:
             found = self._compiler.program(data["expression"], self._environment, f"{at}.expression")
-            return Source(expression=found)
-        return Source(header=data.get("header", "").lower(), minutes=data.get("digestWithinMinutes", 0))
+        return Source(
+            header=data.get("header", "").lower(),
+            headers=tuple(name.lower() for name in data.get("headers", ())),
+            expression=found,
+            minutes=data.get("digestWithinMinutes", 0),
+        )
 
     def _verify(self, data: Mapping[str, Any]) -> AnyVerifier:
         at = "webhook.verify"

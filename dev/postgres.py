@@ -225,7 +225,7 @@ def _configuration(port: int, *, durable: bool) -> str:
         "listen_addresses": "'127.0.0.1'",
         "port": port,
         "unix_socket_directories": "''",
-        "max_connections": 400,  # two gateways keep up to 160 each
+        "max_connections": 400,  # of gateways, of controllers with many tenants, and of tests
         "shared_buffers": "'64MB'",
         "timezone": "'UTC'",
         "log_timezone": "'UTC'",

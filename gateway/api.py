@@ -43,10 +43,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         403: "Not allowed.",
         404: "Not there.",
         409: "The tenant is suspended; only reads are answered.",
+        429: "Too many calls of this tenant are under way; Retry-After says when.",
         503: "Not now; Retry-After says when.",
     }.items()
 }
 
+
+HOOK = "/hooks/{hook_id}"
 
 hooks = APIRouter(tags=["hooks"])
 rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
@@ -56,7 +59,7 @@ rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
 
 
 @hooks.post(
-    "/hooks/{hook_id}",
+    HOOK,
     status_code=202,
     responses={
         200: {"model": DeliveryAnswer, "description": "Taken before; nothing changed."},
@@ -64,6 +67,10 @@ rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
         401: {"model": ProblemBody, "description": "Not signed, or wrongly."},
         404: {"model": ProblemBody, "description": "No such webhook."},
         413: {"model": ProblemBody, "description": "Too big."},
+        429: {
+            "model": ProblemBody,
+            "description": "Too many of this tenant are under way; Retry-After says when.",
+        },
         422: {"model": ProblemBody, "description": "Not understood, and no room to keep it."},
         503: {"model": ProblemBody, "description": "Deliver again later."},
     },

@@ -13,7 +13,8 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from gateway import api, deadletter_routes, erasures, problems, reports
+from gateway import api, deadletter_routes, doors, erasures, reports
+from gateway.doors import Door, Doors
 from gateway.metrics import CONTENT_TYPE
 from gateway.observed import Observed
 from gateway.parts import Parts
@@ -36,8 +37,15 @@ _NO_TELEMETRY: TelemetryConfig = {
 """FastAPI's own would record paths, query strings and the text of exceptions; ours is in `observed`."""
 
 
-def create(parts: Parts) -> FastAPI:
-    """The application around these parts. Its lifespan runs the directory and the dispatcher."""
+DOORS: Mapping[str, Door] = {api.HOOK: api.receive_delivery}
+"""Routes that are asked too often for the framework."""
+
+
+def create(parts: Parts, *, others: Mapping[str, Door] | None = None) -> FastAPI:
+    """The application around these parts. Its lifespan runs the directory and the dispatcher.
+
+    `others` are doors beside ours, for benchmarks.
+    """
     app = FastAPI(
         title=TITLE,
         version=VERSION,
@@ -60,6 +68,7 @@ def create(parts: Parts) -> FastAPI:
     app.add_exception_handler(HTTPException, _refused)
     for ours in (errors.BackendError, errors.Waiting, errors.Stalled):
         app.add_exception_handler(ours, _trouble)
+    app.add_middleware(Doors, doors={**DOORS, **(others or {})})
     app.add_middleware(
         Observed,
         metrics=parts.metrics,
@@ -111,8 +120,7 @@ async def _problem(_request: Request, problem: Exception) -> Response:
 
 
 async def _trouble(_request: Request, error: Exception) -> Response:
-    log.warning("a request could not be answered", **logs.describe(error))
-    return problems.from_error(error).response()
+    return doors.trouble(error)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

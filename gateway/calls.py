@@ -62,7 +62,7 @@ def may(
 ) -> Callable[..., AsyncIterator[Call]]:
     """A dependency: the caller may do this to the named resource, and the namespace is a tenant's.
 
-    The call holds one of the tenant's places meanwhile, or gets 503; without a `lane`
+    The call holds one of the tenant's places meanwhile, or gets 429; without a `lane`
     it has limits of its own.
     """
 

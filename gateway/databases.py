@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date
 
 import psycopg
 
@@ -13,11 +14,14 @@ from gateway.directory import GONE, Directory
 from gateway.keys import Access, Keys
 from pipewright import errors
 from pipewright.runner_facts import ACTIVE, SUSPENDED
-from pipewright.store import pools
+from pipewright.store import arrivals, pools
 from pipewright.store.records import Tenant
 
 AWAY = 3.0
 """So many seconds after a database did not answer no delivery waits for it: what waits holds its lane."""
+
+DAY_KNOWN = 60.0
+"""So many seconds a day's partition is believed to be there: retention drops old ones."""
 
 
 class Databases:
@@ -38,6 +42,8 @@ class Databases:
         self._users: list[Callable[[str], None]] = []
         self._away: dict[str, float] = {}
         """Tenant's id → until when its database is not expected to answer."""
+        self._days: dict[tuple[str, date], float] = {}
+        """Tenant's id and day → until when its partition is believed to be there."""
 
     def tenants(self) -> Iterable[str]:
         """Ids of all tenants whose databases are in use."""
@@ -75,6 +81,39 @@ class Databases:
         """
         async with self.upkeep(tenant_id) as conn:
             yield conn
+        self._tell(tenant_id)
+
+    @asynccontextmanager
+    async def pipeline(self, tenant_id: str) -> AsyncIterator[psycopg.AsyncConnection]:
+        """The same, where statements go out together as far as nobody needs the answer of one for the next.
+
+        BEGIN goes out with the first of them, and COMMIT with the last: it is done when this block is left.
+
+        Raises:
+            Problem, BackendError: as `transaction` says.
+        """
+        async with AsyncExitStack() as stack:
+            conn = await self._reach(stack, tenant_id, self.access(tenant_id))
+            await stack.enter_async_context(conn.pipeline())
+            await stack.enter_async_context(conn.transaction())
+            yield conn
+        self._tell(tenant_id)
+
+    async def ensure_days(self, tenant_id: str, days: Iterable[date]) -> None:
+        """Make the partitions for the raw bodies of these days; those that were there a moment ago are.
+
+        Raises:
+            Problem, BackendError: as `transaction` says.
+        """
+        now = self._clock()
+        if missing := {day for day in days if self._days.get((tenant_id, day), 0.0) < now}:
+            async with self.upkeep(tenant_id) as conn:
+                for day in sorted(missing):
+                    await arrivals.ensure_partition(conn, day)
+            self._days = {known: until for known, until in self._days.items() if until > now}
+            self._days |= {(tenant_id, day): now + DAY_KNOWN for day in missing}
+
+    def _tell(self, tenant_id: str) -> None:
         for told in self._users:
             told(tenant_id)
 

@@ -21,7 +21,7 @@ from gateway import problems
 from pipewright import errors
 from pipewright.ports import Secret
 from pipewright.runtime import logs
-from pipewright.store import changes, pools, routes, tenants
+from pipewright.store import changes, connect, pools, routes, tenants
 from pipewright.store.records import ModelPointer, Route, Tenant, Trigger
 
 log = logs.get(__name__)
@@ -70,6 +70,10 @@ class View:
         """The model that `prediction` means in a namespace."""
         found = (model for model in self.models.get(place, {}).values() if model.is_default)
         return next((model for model in found if model.task == "RunFailure"), None)
+
+
+REPLICAS = 2
+"""As many gateways there are at least while one takes the other's place."""
 
 
 class Directory:
@@ -131,6 +135,8 @@ class Directory:
     async def _load(self, wanted: set[str]) -> None:
         async with self._connections.connection("platform", self._dsn) as conn, conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if self._view is None:
+                self._compare(await connect.room(conn))
             view = self._view if changes.EVERYTHING not in wanted else None
             if view is None or wanted & {"registry", "registry_namespaces"}:
                 view = _with_tenants(view or View(), await tenants.load(conn))
@@ -145,6 +151,17 @@ class Directory:
         self._view, self._current_at = view, self._clock()
         for listener in self._listeners:
             listener(view)
+
+    def _compare(self, room: int) -> None:
+        """Say at the start what PostgreSQL would say under load: that it has no connection left."""
+        most = self._connections.max_connections
+        if REPLICAS * most > room:
+            log.warning(
+                f"{REPLICAS} replicas of this gateway may open more connections than the platform database's"
+                " server takes; raise its max_connections or lower gateway.databaseConnections",
+                database_connections=most,
+                server_takes=room,
+            )
 
     async def _listen(self) -> None:
         failures = 0

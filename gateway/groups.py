@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 from gateway.scoring import Models
 from pipewright import errors
 from pipewright.runtime import logs, tracing
+from pipewright.store import arrivals
 
 log = logs.get(__name__)
 
@@ -88,7 +89,7 @@ class Groups:
 
         Raises:
             Problem: 503, no turn came in time; nothing is stored.
-            BackendError, Waiting: as `Databases.transaction`; Unreachable, too, while the database is away.
+            BackendError, Waiting: as `Databases.pipeline`; Unreachable, too, while the database is away.
         """
         loop = asyncio.get_running_loop()
         member = _Member(received, loop.create_future())
@@ -106,13 +107,14 @@ class Groups:
         """Store these deliveries in a transaction of their own, now; once more when another was in the way.
 
         Raises:
-            Problem, BackendError, Waiting: as `Databases.transaction`.
+            Problem, BackendError, Waiting: as `Databases.pipeline`.
         """
-        begun = time.perf_counter()
+        begun, days = time.perf_counter(), {arrivals.day_of(each.delivery) for each in received}
         for left in reversed(range(TRIES)):
             try:
                 with tracing.span("ingest.store"):
-                    async with self._databases.transaction(tenant_id) as conn:
+                    await self._databases.ensure_days(tenant_id, days)
+                    async with self._databases.pipeline(tenant_id) as conn:
                         stored = await ingest.store(conn, received, self._models)
                 self._metrics.ingest_seconds.observe(time.perf_counter() - begun)
                 self._metrics.ingest_group.observe(len(received))

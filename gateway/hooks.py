@@ -11,7 +11,7 @@ suspended, or whose database does not answer, is kept in the spool (`parking`), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -34,7 +34,7 @@ from gateway.dispatch import Dispatcher
 from gateway.groups import Groups
 from gateway.ingest import Received, Stored, Surroundings
 from gateway.keys import Keys
-from gateway.limits import Lanes
+from gateway.limits import Lanes, Room
 from gateway.metrics import Metrics
 from gateway.parking import Spool
 from gateway.problems import Problem
@@ -118,6 +118,7 @@ class Hooks:
     dispatcher: Dispatcher
     spool: Spool
     lanes: Lanes
+    room: Room
     groups: Groups
     clock: Clock
     metrics: Metrics
@@ -156,18 +157,30 @@ class Hooks:
             raise problems.not_found("there is no such webhook")
         reading.check_length(request, limit=self.max_body)
         async with self.lanes.enter(route.tenant_id):
-            body = await reading.whole(request, limit=self.max_body)
-            headers = _headers(request)
-            source = request.client.host if request.client is not None else ""
-            told = _told(route, manifest)
-            await self._verify(told, headers=headers, body=body, source=source)
-            parts = batches.split(told.webhook, headers=headers, raw=body)
-            if parts is None:
-                event = self._event(told, headers=headers, body=body)
-                [outcome] = await self._keep(told, tenant, [event])
-                return answers.of_one(outcome, reason=event.reason)
-            events = await batches.each(told.webhook, parts, lambda part: self._event_of(told, part))
-            return answers.of_batch(await self._keep(told, tenant, events))
+            with self.room.held() as take:
+                return await self._taken(route, manifest, tenant, request, take)
+
+    async def _taken(
+        self,
+        route: Route,
+        manifest: Manifest,
+        tenant: Tenant,
+        request: Request,
+        take: Callable[[int], None],
+    ) -> Answer:
+        """From the body on."""
+        body = await reading.whole(request, limit=self.max_body, take=take)
+        headers = _headers(request)
+        source = request.client.host if request.client is not None else ""
+        told = _told(route, manifest)
+        await self._verify(told, headers=headers, body=body, source=source)
+        parts = batches.split(told.webhook, headers=headers, raw=body)
+        if parts is None:
+            event = self._event(told, headers=headers, body=body)
+            [outcome] = await self._keep(told, tenant, [event])
+            return answers.of_one(outcome, reason=event.reason)
+        events = await batches.each(told.webhook, parts, lambda part: self._event_of(told, part))
+        return answers.of_batch(await self._keep(told, tenant, events))
 
     async def _keep(self, told: _Told, tenant: Tenant, events: Sequence[_Event]) -> Sequence[str]:
         """Store the events, or keep them for later; what became of each."""

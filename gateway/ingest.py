@@ -100,10 +100,8 @@ class Stored:
 async def store(conn: psycopg.AsyncConnection, received: Sequence[Received], models: Models) -> list[Stored]:
     """Store the deliveries and all that follows from them; the caller's transaction makes it one."""
     stored: list[Stored] = []
-    # Statements go out together as far as nobody needs the answer of one for the next: a third of the waits.
-    async with conn.pipeline():
-        for turn in turns(received):
-            stored += await _store(conn, turn, models)
+    for turn in turns(received):
+        stored += await _store(conn, turn, models)
     return stored
 
 
@@ -130,18 +128,24 @@ def turns(received: Sequence[Received]) -> Iterator[Sequence[Received]]:
 
 
 async def _store(conn: psycopg.AsyncConnection, received: Sequence[Received], models: Models) -> list[Stored]:
-    new = await arrivals.record(conn, [each.delivery for each in received])
+    new = await arrivals.take(conn, [_arrival(each) for each in received])
     fresh = [each for each in received if each.key in new and each.delivery.outcome == "stored"]
     made = await _follow(conn, fresh, models) if fresh else {}
     return [made.get(each.key, Stored(duplicate=each.key not in new)) for each in received]
+
+
+def _arrival(received: Received) -> arrivals.Arrival:
+    return arrivals.Arrival(
+        delivery=received.delivery,
+        body=received.body if received.delivery.outcome == "stored" else None,
+        headers=received.headers,
+    )
 
 
 async def _follow(
     conn: psycopg.AsyncConnection, received: Sequence[Received], models: Models
 ) -> dict[arrivals.Key, Stored]:
     """What follows from deliveries that are new."""
-    raw = [arrivals.Raw(delivery=it.delivery, body=it.body, headers=it.headers) for it in received]
-    await arrivals.keep(conn, raw)
     people = await _people(conn, received)
     known = await _merge(conn, received, people)
     await _keep_artifacts(conn, received, people)

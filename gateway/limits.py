@@ -7,17 +7,46 @@ before its body is read, and costs next to nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from gateway import problems
+from gateway.problems import Problem
 
 
 @dataclass(slots=True)
 class _Lane:
     work: asyncio.Semaphore
     inside: int = field(default=0)
+
+
+class Room:
+    """Bytes of bodies that are being read or stored, of all tenants together: what the process may hold."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Gives what takes more bytes; all of them are given back after the block.
+
+        Raises:
+            Problem: 503, there is no room for so many now.
+        """
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self._left:
+                raise problems.unavailable("Busy", "too many bodies are under way; try again", after=2)
+            self._left -= size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self._left += taken
 
 
 class Lanes:
@@ -37,11 +66,11 @@ class Lanes:
         """Be inside the key's lane.
 
         Raises:
-            Problem: 503, the lane is full.
+            Problem: 429, the lane is full.
         """
         lane = self._lanes.setdefault(key, _Lane(asyncio.Semaphore(self._working)))
         if lane.inside >= self._places:
-            raise problems.unavailable("Busy", "too many requests of this tenant are under way", after=1)
+            raise Problem(429, "Busy", "too many requests of this tenant are under way", retry_after=1)
         lane.inside += 1
         try:
             yield

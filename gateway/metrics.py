@@ -153,6 +153,16 @@ class Metrics:
         self.connections = Gauge(
             "pipewright_gateway_database_connections", "Open database connections.", registry=own
         )
+        self.connections_limit = Gauge(
+            "pipewright_gateway_database_connections_limit",
+            "Database connections that this process may open: gateway.databaseConnections.",
+            registry=own,
+        )
+        self.connections_refused = Counter(
+            "pipewright_gateway_database_connections_refused_total",
+            "Times that a PostgreSQL server had no connection left for us.",
+            registry=own,
+        )
         ProcessCollector(registry=own)
         PlatformCollector(registry=own)
 

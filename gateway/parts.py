@@ -20,7 +20,7 @@ from gateway.groups import Groups
 from gateway.history import Imports
 from gateway.hooks import Hooks
 from gateway.keys import Keys
-from gateway.limits import Lanes
+from gateway.limits import Lanes, Room
 from gateway.metrics import Metrics
 from gateway.parking import Spool
 from gateway.replay import Replayer
@@ -28,8 +28,7 @@ from gateway.scoring import Models
 from pipewright.backends.sealing import HpkeOpener
 from pipewright.ports import Clock, Secret
 from pipewright.settings import Gateway, Settings, SettingsError, read_secret
-from pipewright.store import pools
-from pipewright.store.spool import Room
+from pipewright.store import pools, spool
 
 
 class ClusterPort(Creates, Reviews, Protocol):
@@ -40,6 +39,8 @@ class ClusterPort(Creates, Reviews, Protocol):
 class Limits:
     """How much the gateway takes at once; how large hooks and imports may be is in its settings."""
 
+    hook_bytes: int = 128 * 1024 * 1024
+    """Bytes of bodies of deliveries that are being read or stored, of all tenants together."""
     other_body: int = 64 * 1024
     """Bytes of any body but theirs."""
     tenant_requests: int = 256
@@ -99,8 +100,12 @@ def build(
     gateway, limits, metrics = _gateway(settings), limits or Limits(), Metrics()
     # Three connections more than deliveries may use: for the dispatcher, for REST and for the rollups.
     connections = pools.Pools(
-        per_database=limits.tenant_transactions + 3, max_connections=160, application="pipewright-gateway"
+        per_database=limits.tenant_transactions + 3,
+        max_connections=gateway.database_connections,
+        application="pipewright-gateway",
+        on_full=metrics.connections_refused.inc,
     )
+    metrics.connections_limit.set(gateway.database_connections)
     dsn = Secret(read_secret(settings.platform_database.dsn_file))
     directory = Directory(connections=connections, dsn=dsn)
     keys = Keys(HpkeOpener(read_secret(_private_key(gateway))))
@@ -121,7 +126,7 @@ def build(
     parked = Spool(
         connections=connections,
         dsn=dsn,
-        room=Room(deliveries=limits.tenant_parked, bytes=limits.tenant_parked_bytes),
+        room=spool.Room(deliveries=limits.tenant_parked, bytes=limits.tenant_parked_bytes),
     )
     hooks = Hooks(
         directory=directory,
@@ -132,6 +137,7 @@ def build(
         models=models,
         dispatcher=dispatcher,
         spool=parked,
+        room=Room(limits.hook_bytes),
         lanes=Lanes(places=limits.tenant_requests, working=limits.tenant_transactions),
         groups=Groups(databases=databases, models=models, metrics=metrics),
         clock=clock,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -30,8 +30,8 @@ def check_length(request: Request, *, limit: int) -> None:
         raise too_large(limit)
 
 
-async def whole(request: Request, *, limit: int) -> bytes:
-    """The body.
+async def whole(request: Request, *, limit: int, take: Callable[[int], None] = lambda _size: None) -> bytes:
+    """The body; `take` is told of each part's bytes, and may refuse them.
 
     Raises:
         Problem: 413, it has more than `limit` bytes (no more are read); 408, it came too slowly.
@@ -41,9 +41,10 @@ async def whole(request: Request, *, limit: int) -> bytes:
     try:
         async with asyncio.timeout(PATIENCE):
             async for part in request.stream():
-                body += part
-                if len(body) > limit:
+                if len(body) + len(part) > limit:
                     raise too_large(limit)
+                take(len(part))
+                body += part
     except TimeoutError:
         raise _too_slow() from None
     except ClientDisconnect:

@@ -148,6 +148,11 @@ class Gateway(_Part):
     """Of one webhook delivery. GitHub sends up to 25 MiB; events of runs and jobs have some 20 KiB."""
     import_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MIB)] = 64 * _MIB
     """Of one import of history: some 50,000 runs with their jobs fit into 64 MiB. Send more in several."""
+    database_connections: Annotated[int, Field(ge=16, le=5000)] = 40
+    """Connections that one gateway process opens at most, to all databases of all servers together.
+
+    Replicas × this must fit into each server's `max_connections`, 100 as PostgreSQL comes, beside what others
+    need. Some two for each tenant whose events come at the same moment are enough; with fewer they wait."""
 
 
 class Ray(_Part):

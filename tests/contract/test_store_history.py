@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from pipewright.records import JobRecord, RunRecord
-from pipewright.store import history, imports, lines, predictions
+from pipewright.store import arrivals, history, imports, lines, predictions
 from pipewright.store.records import Delivery, Run, Scored
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -133,6 +133,11 @@ async def test_a_rolled_back_delivery_is_new_again(ingest: psycopg.AsyncConnecti
     assert await history.record_delivery(ingest, delivery(integration))
 
 
+async def arrive(conn: psycopg.AsyncConnection, told: Delivery, body: bytes) -> None:
+    await arrivals.ensure_partition(conn, arrivals.day_of(told))
+    await arrivals.take(conn, [arrivals.Arrival(delivery=told, body=body, headers={"x": "1"})])
+
+
 @pytest.mark.parametrize(
     ("at", "partition"),
     [
@@ -145,9 +150,7 @@ async def test_a_raw_event_lies_in_the_partition_of_its_day_in_utc(
     ingest: psycopg.AsyncConnection, integration: str, at: datetime, partition: str
 ) -> None:
     async with ingest.transaction():
-        await history.store_event(
-            ingest, delivery(integration, at=at), body=b"\x01secret", headers={"x": "1"}
-        )
+        await arrive(ingest, delivery(integration, at=at), b"\x01secret")
     cursor = await ingest.execute(
         "SELECT tableoid::regclass::text, body, headers FROM pipewright.events WHERE integration = %s",
         [integration],
@@ -160,9 +163,7 @@ async def test_two_replicas_may_need_the_same_new_partition_at_once(place, integ
 
     async def store(number: int) -> None:
         async with place.connect("ingest") as conn, conn.transaction():
-            await history.store_event(
-                conn, delivery(integration, name=f"d-{number}", at=day), body=b"", headers={}
-            )
+            await arrive(conn, delivery(integration, name=f"d-{number}", at=day), b"")
 
     await asyncio.gather(*(store(number) for number in range(6)))
     async with place.connect("ingest") as conn:

@@ -11,6 +11,7 @@ import pytest
 from dev import parts
 from pipewright import errors
 from pipewright.ports import Secret
+from pipewright.store import connect, trouble
 from pipewright.store.pools import Pools
 
 
@@ -257,3 +258,29 @@ async def test_the_servers_refusals_leave_the_block_in_our_words(
             await conn.execute(statement)
     assert state in caught.value.message
     assert "canary" not in caught.value.message
+
+
+async def test_a_server_that_has_no_connection_left_says_what_must_fit(
+    place, postgres_server: parts.Database, made: list[Pools]
+) -> None:
+    refused = list[None]()
+    made.append(pools := Pools(on_full=lambda: refused.append(None)))
+    login = psycopg.sql.Identifier(
+        str(psycopg.conninfo.conninfo_to_dict(place.dsn("ingest").reveal())["user"])
+    )
+    with psycopg.connect(postgres_server.admin_dsn, autocommit=True) as admin:
+        limit = psycopg.sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
+        admin.execute(limit.format(login, psycopg.sql.Literal(0)))
+        try:
+            with pytest.raises(trouble.Full, match=r"gateway\.databaseConnections"):
+                await _pid(pools, "a", place.dsn("ingest"))
+        finally:
+            admin.execute(limit.format(login, psycopg.sql.Literal(-1)))
+    assert len(refused) == 1
+    assert await _pid(pools, "a", place.dsn("ingest"))
+
+
+async def test_what_a_server_takes_is_told_without_what_it_reserves(place) -> None:
+    async with place.connect("ingest") as conn:
+        row = await (await conn.execute("SHOW max_connections")).fetchone()
+        assert 0 < int(row[0]) - await connect.room(conn) < 50

@@ -1,14 +1,13 @@
-"""Many deliveries in one statement each: which of them are new, and their raw bodies.
+"""Deliveries as they arrive, many in one statement: which of them are new, and the raw bodies of those.
 
-The rest of their transaction is in `history`, which offers the same for one delivery.
+The rest of their transaction is in `history`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
-from typing import Any
+from datetime import UTC, date
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -20,60 +19,67 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
-    """A delivery's body as it is kept, compressed and encrypted, and what is kept of its headers."""
+class Arrival:
+    """A delivery, its body as it is kept, compressed and encrypted, and what is kept of its headers."""
 
     delivery: Delivery
-    body: bytes = field(repr=False)
-    headers: Mapping[str, str]
+    body: bytes | None = field(default=None, repr=False)
+    """None: only the delivery is noted."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def record(conn: psycopg.AsyncConnection, deliveries: Sequence[Delivery]) -> set[Key]:
-    """Note deliveries, none of them twice in the list; the keys of those that are new.
+def day_of(delivery: Delivery) -> date:
+    """In whose partition the body of a delivery lies."""
+    return delivery.received_at.astimezone(UTC).date()
+
+
+async def take(conn: psycopg.AsyncConnection, arrivals: Sequence[Arrival]) -> set[Key]:
+    """Note deliveries, none of them twice in the list, and keep the bodies of those that are new; their keys.
 
     One that was ignored is new when it comes again: what it says may be wanted since. One that another
     transaction notes waits until that ends. They are written in the order of their keys, so that no two
-    transactions wait for each other crosswise.
+    transactions wait for each other crosswise. The partitions of their days must be there.
     """
-    told = [_row(each) | {"outcome": each.outcome, "reason": each.reason} for each in deliveries]
-    return set(await (await conn.execute(_RECORD, [Jsonb(told)])).fetchall())
+    told = [
+        [
+            each.delivery.integration,
+            each.delivery.delivery_id,
+            each.delivery.received_at.isoformat(),
+            each.delivery.event,
+            each.delivery.outcome,
+            each.delivery.reason,
+            dict(each.headers),
+        ]
+        for each in arrivals
+    ]
+    cursor = await conn.execute(_TAKE, [Jsonb(told), [each.body for each in arrivals]])
+    return set(await cursor.fetchall())
 
 
-async def keep(conn: psycopg.AsyncConnection, raw: Sequence[Raw]) -> None:
-    """Keep raw bodies in their days' partitions (UTC; made when missing)."""
-    days = {each.delivery.received_at.astimezone(UTC).date() for each in raw}
-    for day in sorted(days):
-        await conn.execute("SELECT pipewright.ensure_events_partition(%s)", [day])
-    told = [_row(each.delivery) | {"headers": dict(each.headers)} for each in raw]
-    await conn.execute(_KEEP, [Jsonb(told), [each.body for each in raw]])
+async def ensure_partition(conn: psycopg.AsyncConnection, day: date) -> None:
+    """Make the partition for the bodies of a day (UTC), if there is none."""
+    await conn.execute("SELECT pipewright.ensure_events_partition(%s)", [day])
 
 
-def _row(delivery: Delivery) -> dict[str, Any]:
-    """What both tables have of a delivery, in JSON's types: psycopg's arrays take longer."""
-    return {
-        "integration": delivery.integration,
-        "delivery_id": delivery.delivery_id,
-        "received_at": delivery.received_at.isoformat(),
-        "event": delivery.event,
-    }
-
-
-_RECORD = """
-INSERT INTO pipewright.deliveries (integration, delivery_id, received_at, event, outcome, reason)
-SELECT new.* FROM jsonb_to_recordset(%s) AS new (integration uuid, delivery_id text, received_at timestamptz,
-    event text, outcome text, reason text)
-ORDER BY new.integration, new.delivery_id
-ON CONFLICT (integration, delivery_id) DO UPDATE
-SET received_at = excluded.received_at, event = excluded.event, outcome = excluded.outcome,
-    reason = excluded.reason WHERE deliveries.outcome <> 'stored'
-RETURNING integration::text, delivery_id
-"""
-_KEEP = """
-INSERT INTO pipewright.events (integration, delivery_id, received_at, event_name, body, headers)
-SELECT integration, delivery_id, received_at, event, body, headers
-FROM ROWS FROM (
-    jsonb_to_recordset(%s) AS (integration uuid, delivery_id text, received_at timestamptz, event text,
-        headers jsonb),
-    unnest(%b::bytea[])
-) AS new (integration, delivery_id, received_at, event, headers, body)
+# psycopg's arrays take longer than JSON, and names in each row longer than their places.
+_TAKE = """
+WITH told AS MATERIALIZED (
+    SELECT (line ->> 0)::uuid AS integration, line ->> 1 AS delivery_id,
+        (line ->> 2)::timestamptz AS received_at, line ->> 3 AS event, line ->> 4 AS outcome,
+        line ->> 5 AS reason, line -> 6 AS headers, body
+    FROM ROWS FROM (jsonb_array_elements(%s), unnest(%b::bytea[])) AS new (line, body)
+), new AS (
+    INSERT INTO pipewright.deliveries (integration, delivery_id, received_at, event, outcome, reason)
+    SELECT integration, delivery_id, received_at, event, outcome, reason FROM told
+    ORDER BY integration, delivery_id
+    ON CONFLICT (integration, delivery_id) DO UPDATE
+    SET received_at = excluded.received_at, event = excluded.event, outcome = excluded.outcome,
+        reason = excluded.reason WHERE deliveries.outcome <> 'stored'
+    RETURNING integration, delivery_id
+), kept AS (
+    INSERT INTO pipewright.events (integration, delivery_id, received_at, event_name, body, headers)
+    SELECT integration, delivery_id, received_at, event, body, headers
+    FROM told JOIN new USING (integration, delivery_id) WHERE body IS NOT NULL
+)
+SELECT integration::text, delivery_id FROM new
 """

@@ -81,6 +81,20 @@ def has_membership_options(connection: psycopg.Connection | psycopg.AsyncConnect
     return connection.info.server_version >= 160000
 
 
+async def room(connection: psycopg.AsyncConnection) -> int:
+    """How many connections the server takes from logins that are no superusers, all of them together."""
+    row = await (await connection.execute(_ROOM)).fetchone()
+    assert row is not None, "a SELECT of settings has a row"
+    return int(row[0])
+
+
+_ROOM = """
+SELECT current_setting('max_connections')::integer
+    - current_setting('superuser_reserved_connections')::integer
+    - coalesce(current_setting('reserved_connections', true)::integer, 0)
+"""
+
+
 async def connect(info: str, *, where: str) -> psycopg.AsyncConnection:
     """An autocommit connection to `info` (made by `conninfo`); the caller closes it.
 

@@ -1,7 +1,7 @@
 """History in a tenant's database, as deliveries tell it: people, runs, jobs, raw events, lines of work.
 
-Everything of one delivery belongs in one transaction, in this order: `record_delivery` (False: seen before,
-stop), `store_event`, `surrogates`, `upsert_runs` or `upsert_jobs`, lines, predictions, decisions.
+Everything of one delivery belongs in one transaction, in this order: `arrivals.take` (seen before: stop),
+`surrogates`, `upsert_runs` or `upsert_jobs`, lines, predictions, decisions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def record_delivery(conn: psycopg.AsyncConnection, delivery: Delivery) -> 
 
     One that was ignored or refused is new when it comes again: it may be wanted, or understood, since.
     """
-    return bool(await arrivals.record(conn, [delivery]))
+    return bool(await arrivals.take(conn, [arrivals.Arrival(delivery=delivery)]))
 
 
 async def deliveries(
@@ -53,13 +53,6 @@ async def deliveries(
     async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
         await cursor.execute(_DELIVERIES, {"integration": integration, "limit": limit, **place})
         return await cursor.fetchall()
-
-
-async def store_event(
-    conn: psycopg.AsyncConnection, delivery: Delivery, *, body: bytes, headers: Mapping[str, str]
-) -> None:
-    """Keep the raw body, compressed and encrypted, in its day's partition (UTC; made when missing)."""
-    await arrivals.keep(conn, [arrivals.Raw(delivery=delivery, body=body, headers=headers)])
 
 
 async def surrogates(
@@ -75,19 +68,10 @@ async def surrogates(
     wanted = sorted({login for login in logins if login})
     if not wanted:
         return {}
-    await conn.execute(
-        "INSERT INTO pipewright.actors (provider, login)"
-        " SELECT %s, new.login FROM unnest(%s::text[]) AS new (login)"
-        " WHERE NOT EXISTS (SELECT FROM pipewright.actors WHERE provider = %s AND login = new.login)"
-        " ORDER BY new.login ON CONFLICT DO NOTHING",
-        [provider, wanted, provider],
-    )
-    cursor = await conn.execute(
-        "SELECT login, surrogate FROM pipewright.actors WHERE provider = %s AND login = ANY(%s)"
-        " ORDER BY login FOR KEY SHARE",
-        [provider, wanted],
-    )
-    found = {login: surrogate async for login, surrogate in cursor}
+    given = {"provider": provider, "logins": Jsonb(wanted)}
+    found: dict[str, str] = dict(await (await conn.execute(_ALLOT, given)).fetchall())
+    if len(found) < len(wanted):  # somebody else allotted one at this moment
+        found = dict(await (await conn.execute(_FIND_SURROGATES, given)).fetchall())
     if len(found) < len(wanted):
         raise errors.Conflict("people without runs are being deleted at this moment")
     return found
@@ -133,7 +117,7 @@ async def merge_rows(
         await conn.execute(_UPSERT_JOBS, [Jsonb(wave)])
     attempts = {(row["integration"], row["provider_id"], row["attempt"]) for row in runs}
     attempts |= {(row["integration"], row["run_id"], row["attempt"]) for row in jobs}
-    await conn.execute(_DERIVE_JOBS, _columns(attempts))
+    await conn.execute(_DERIVE_JOBS, _wanted(attempts))
 
 
 async def find_runs(
@@ -147,7 +131,7 @@ async def find_runs(
 async def find_attempts(conn: psycopg.AsyncConnection, attempts: Iterable[Attempt]) -> dict[Attempt, Run]:
     """What is known of these attempts, of any Integrations."""
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_FIND_RUNS, _columns(attempts))
+        await cursor.execute(_FIND_RUNS, _wanted(attempts))
         found = [Run(**row | {"failed_jobs": tuple(row["failed_jobs"])}) async for row in cursor]
     return {run.key: run for run in found}
 
@@ -158,11 +142,12 @@ async def lock_runs(conn: psycopg.AsyncConnection, runs: Collection[tuple[str, s
     A run's failed jobs are derived from rows that two deliveries may write at once, some before their run is
     known, so row locks are not enough. Many runs are one lock on the integration: locks are shared memory.
     """
-    owners = sorted({integration for integration, _ in runs})
+    owners = Jsonb(sorted({integration for integration, _ in runs}))
     if len(runs) > MANY:
         await conn.execute(_LOCK_INTEGRATIONS, [owners])
     else:
-        await conn.execute(_LOCK_RUNS, [owners, [f"{integration}/{run_id}" for integration, run_id in runs]])
+        names = Jsonb([f"{integration}/{run_id}" for integration, run_id in runs])
+        await conn.execute(_LOCK_RUNS, [owners, names])
 
 
 def run_row(
@@ -226,11 +211,10 @@ def _waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
     return waves
 
 
-def _columns(attempts: Iterable[Attempt]) -> dict[str, list[Any]]:
-    """The parameters of `_WANTED`."""
-    found = sorted(set(attempts))
-    names = ("integrations", "ids", "attempts")
-    return {name: [attempt[at] for attempt in found] for at, name in enumerate(names)}
+def _wanted(attempts: Iterable[Attempt]) -> list[Jsonb]:
+    """The parameter of `_WANTED`; JSON, because psycopg's arrays take longer."""
+    names = ("integration", "run_id", "attempt")
+    return [Jsonb([dict(zip(names, attempt, strict=True)) for attempt in sorted(set(attempts))])]
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -247,6 +231,23 @@ WHERE integration = %(integration)s
     AND (%(at)s::timestamptz IS NULL OR (received_at, delivery_id) < (%(at)s::timestamptz, %(key)s))
 ORDER BY received_at DESC, delivery_id DESC LIMIT %(limit)s
 """  # noqa: S608 - names are ours
+_FIND_SURROGATES = """
+SELECT login, surrogate FROM pipewright.actors
+WHERE provider = %(provider)s AND login IN (SELECT jsonb_array_elements_text(%(logins)s))
+ORDER BY login FOR KEY SHARE
+"""
+# What the second part has not found yet is what the first one makes, which goes first.
+_ALLOT = f"""
+WITH made AS (
+    INSERT INTO pipewright.actors (provider, login)
+    SELECT %(provider)s, new.login FROM jsonb_array_elements_text(%(logins)s) AS new (login)
+    WHERE NOT EXISTS (SELECT FROM pipewright.actors a WHERE a.provider = %(provider)s AND a.login = new.login)
+    ORDER BY new.login ON CONFLICT DO NOTHING
+    RETURNING login, surrogate
+)
+SELECT login, surrogate FROM made
+UNION ALL SELECT login, surrogate FROM ({_FIND_SURROGATES}) AS known
+"""  # noqa: S608 - names are ours
 _RUN_SOURCE = merge.with_actors(
     f"jsonb_to_recordset(%s) AS new ({_recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
 )
@@ -257,10 +258,7 @@ _UPSERT_JOBS = merge.upsert(
     merge.JOB_KEY,
     source=f"jsonb_to_recordset(%s) AS new ({_recordset(merge.JOB_COLUMNS)})",
 )
-_WANTED = (
-    "unnest(%(integrations)s::uuid[], %(ids)s::text[], %(attempts)s::integer[])"
-    " AS wanted (integration, run_id, attempt)"
-)
+_WANTED = "jsonb_to_recordset(%s) AS wanted (integration uuid, run_id text, attempt integer)"
 _DERIVE_JOBS = merge.derive_jobs(attempts=_WANTED)
 _FIND_RUNS = f"""
 SELECT r.integration::text, r.provider_id, r.attempt, r.project, r.pipeline, r.number, r.trigger, r.branch,
@@ -273,13 +271,14 @@ LEFT JOIN pipewright.actors a ON a.id = r.actor
 """  # noqa: S608 - names are ours
 _LOCK_INTEGRATIONS = (
     "SELECT pg_advisory_xact_lock(hashtextextended(name, 0))"
-    " FROM (SELECT name FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted"
+    " FROM (SELECT name FROM jsonb_array_elements_text(%s) AS name ORDER BY 1) AS sorted"
 )
 # The parts of UNION ALL are done one after the other: the integrations, then their runs, each in one order.
 _LOCK_RUNS = """
 SELECT pg_advisory_xact_lock_shared(hashtextextended(name, 0))::text
-FROM (SELECT name FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted
+FROM (SELECT name FROM jsonb_array_elements_text(%s) AS name ORDER BY 1) AS sorted
 UNION ALL
 SELECT pg_advisory_xact_lock(hash)::text
-FROM (SELECT DISTINCT hashtextextended(name, 1) AS hash FROM unnest(%s::text[]) AS name ORDER BY 1) AS sorted
+FROM (SELECT DISTINCT hashtextextended(name, 1) AS hash FROM jsonb_array_elements_text(%s) AS name
+    ORDER BY 1) AS sorted
 """

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from pipewright.store.records import Outcomes
 
@@ -28,20 +29,16 @@ async def read_lines(
     With `lock`, nobody else changes them until the transaction ends: read so before `write_lines`.
     """
     wanted = sorted(set(lines), key=_stored)
-    scopes, keys = [scope for scope, _ in wanted], [_stored(line)[1] for line in wanted]
-    if lock:
-        # A line that is not there cannot be locked; in order, so that no two deliveries wait crosswise.
-        await conn.execute(
-            "INSERT INTO pipewright.lines (scope, key) SELECT new.scope, new.key"
-            " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS new (scope, key, at)"
-            " ORDER BY new.at ON CONFLICT DO NOTHING",
-            [scopes, keys],
-        )
-    cursor = await conn.execute(
-        _READ + (" ORDER BY wanted.at FOR UPDATE OF l" if lock else ""), [scopes, keys]
-    )
-    found: dict[Line, Outcomes] = {(scope, key): outcomes async for scope, key, outcomes in cursor}
+    names = Jsonb([_stored(line) for line in wanted])
+    found = await _read(conn, _HOLD if lock else _READ, names)
+    if lock and len(found) < len(wanted):  # somebody else made one at this moment
+        found = await _read(conn, _LOCK, names)
     return {line: found.get(_stored(line), []) for line in wanted}
+
+
+async def _read(conn: psycopg.AsyncConnection, query: str, names: Jsonb) -> dict[Line, Outcomes]:
+    cursor = await conn.execute(query, {"names": names})
+    return {(scope, key): outcomes async for scope, key, outcomes in cursor}
 
 
 async def write_lines(conn: psycopg.AsyncConnection, lines: Mapping[Line, str]) -> None:
@@ -70,8 +67,18 @@ SELECT new.line -> 0 ->> 0, new.line -> 0 ->> 1, new.line -> 1
 FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS new (line, at)
 ORDER BY new.at ON CONFLICT (scope, key) DO UPDATE SET outcomes = excluded.outcomes
 """
-_READ = """
-SELECT l.scope, l.key, l.outcomes
-FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (scope, key, at)
-JOIN pipewright.lines l ON l.scope = wanted.scope AND l.key = wanted.key
-"""
+_WANTED = """(SELECT name ->> 0 AS scope, name ->> 1 AS key, at
+    FROM jsonb_array_elements(%(names)s) WITH ORDINALITY AS new (name, at)) AS wanted"""
+_READ = f"SELECT l.scope, l.key, l.outcomes FROM {_WANTED} JOIN pipewright.lines l USING (scope, key)"  # noqa: S608 - names are ours
+_LOCK = f"{_READ} ORDER BY wanted.at FOR UPDATE OF l"
+# A line that is not there cannot be locked. First those are made, then the others are locked, each in one
+# order, so that no two deliveries wait crosswise: what the second part has not found is what the first made.
+_HOLD = f"""
+WITH made AS (
+    INSERT INTO pipewright.lines (scope, key) SELECT scope, key FROM {_WANTED}
+    WHERE NOT EXISTS (SELECT FROM pipewright.lines l WHERE l.scope = wanted.scope AND l.key = wanted.key)
+    ORDER BY wanted.at ON CONFLICT DO NOTHING
+    RETURNING scope, key, outcomes
+)
+SELECT scope, key, outcomes FROM made UNION ALL SELECT scope, key, outcomes FROM ({_LOCK}) AS known
+"""  # noqa: S608 - names are ours

@@ -54,6 +54,7 @@ class Pools:
         max_connections: connections of the process, idle ones included.
         max_opening: connections that are being opened to one server, all its databases together: while it is
             silent, those who wait for it must not hold what others need.
+        on_full: called each time that a server has no connection left for us.
         idle_seconds: an idle connection is closed after this long.
         application: the application_name that the server shows.
     """
@@ -67,6 +68,7 @@ class Pools:
         max_opening: int = 16,
         idle_seconds: float = 60.0,
         application: str = "pipewright",
+        on_full: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_databases = max_databases
@@ -75,6 +77,7 @@ class Pools:
         self._max_opening = max_opening
         self._idle_seconds = idle_seconds
         self._application = application
+        self._on_full = on_full
         self._clock = clock
         self._databases: OrderedDict[str, _Database] = OrderedDict()
         self._open = 0
@@ -86,6 +89,11 @@ class Pools:
     def open_connections(self) -> int:
         """Connections that this process holds now, idle ones included."""
         return self._open
+
+    @property
+    def max_connections(self) -> int:
+        """Connections that this process may hold."""
+        return self._max_connections
 
     @property
     def idle_databases(self) -> int:
@@ -156,9 +164,11 @@ class Pools:
             return connection
         try:
             made = await connect.connect(database.info, where=database.where)
-        except BaseException:
+        except BaseException as error:
             self._opened(database)
             await self._gone(database)
+            if isinstance(error, trouble.Full):
+                self._on_full()
             raise
         self._opened(database)
         async with self._changed:

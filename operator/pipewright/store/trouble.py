@@ -13,6 +13,11 @@ import psycopg
 
 from pipewright import errors
 
+
+class Full(errors.Unreachable):
+    """The server has no connection left for the login."""
+
+
 _UNREACHABLE = {
     "08": "the connection broke",
     "53": "it is out of connections, memory or disk space",
@@ -32,6 +37,11 @@ _CONFLICT = {
 PASSWORD_REFUSED = "it refused the login's password; set it again (bootstrap or rotation)"  # noqa: S105
 LOGIN_DISABLED = "the login is disabled"
 CONNECT_REFUSED = "the login may not connect to this database"
+NO_CONNECTION_LEFT = (
+    "it has no connection left for this login; raise its max_connections, or the limit of the role or"
+    " database, or lower gateway.databaseConnections or the gateway's replicas: their product must fit"
+)
+_FULL = ("sorry, too many clients", "remaining connection slots are reserved", "too many connections for")
 _CONNECTING = (
     ("password authentication failed", PASSWORD_REFUSED),
     ("permission denied for database", CONNECT_REFUSED),
@@ -63,6 +73,8 @@ def _while_connecting(error: psycopg.Error, *, where: str) -> errors.BackendErro
     for sign, reason in _CONNECTING:
         if sign in text:
             return errors.Forbidden(f"PostgreSQL, {where}: {reason}")
+    if any(sign in text for sign in _FULL):
+        return Full(f"PostgreSQL, {where}: {NO_CONNECTION_LEFT}")
     if isinstance(error, psycopg.OperationalError):
         return errors.Unreachable(f"PostgreSQL, {where}: no answer; is the server up and the address right?")
     return errors.BackendError(f"PostgreSQL, {where}: {type(error).__name__}")

@@ -84,8 +84,8 @@ class Bench:
         """Signed webhooks a second, one by one, with a p99 below the aim."""
         ours = Side("the gateway", self.world.github.path)
         insert, least = (
-            Side("one insert each", "/bench/insert"),
-            Side("a bare INSERT each", "/bench/insert-bare"),
+            Side("one insert each", "/bench/insert/it"),
+            Side("a bare INSERT each", "/bench/insert-bare/it"),
         )
         twin = Side("the twin in Go", self.world.github.path)
         for number in range(ROUNDS):

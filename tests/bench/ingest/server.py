@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 import uvloop
@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from connectors import catalogue
 from gateway import app, heads, reading
 from gateway import parts as gateway_parts
+from gateway.doors import Door
 from gateway.parts import Parts
 from pipewright.plan import Manifest
 from pipewright.ports import SystemClock
@@ -43,25 +44,24 @@ class NoCluster:
         raise AssertionError("nobody is reviewed here")
 
 
-def add_inserts(built: Any, parts: Parts, tenant: str) -> None:
+def inserts(parts: Parts, tenant: str) -> Mapping[str, Door]:
     """The routes that do less: an INSERT in a transaction as the gateway opens them, or without one."""
     turn = asyncio.Semaphore(CONNECTIONS)
 
-    async def insert(request: Request) -> Response:
+    async def insert(_name: str, request: Request) -> Response:
         body = await reading.whole(request, limit=2**20)
         async with turn, parts.databases.transaction(tenant) as conn:
             await conn.execute(INSERT, [uuid.uuid4(), body])
         return JSONResponse({"accepted": True}, 202)
 
-    async def insert_bare(request: Request) -> Response:
+    async def insert_bare(_name: str, request: Request) -> Response:
         body = await reading.whole(request, limit=2**20)
         dsn = parts.databases.access(tenant).dsn
         async with turn, parts.connections.connection(tenant, dsn) as conn:
             await conn.execute(INSERT, [uuid.uuid4(), body])
         return JSONResponse({"accepted": True}, 202)
 
-    built.add_api_route("/bench/insert", insert, methods=["POST"])
-    built.add_api_route("/bench/insert-bare", insert_bare, methods=["POST"])
+    return {"/bench/insert/{name}": insert, "/bench/insert-bare/{name}": insert_bare}
 
 
 async def serve(settings: Settings, tenant: str) -> None:
@@ -73,8 +73,7 @@ async def serve(settings: Settings, tenant: str) -> None:
         clock=SystemClock(),
         limits=gateway_parts.Limits(tenant_transactions=CONNECTIONS, tenant_requests=1000),
     )
-    built = app.create(parts)
-    add_inserts(built, parts, tenant)
+    built = app.create(parts, others=inserts(parts, tenant))
     config = uvicorn.Config(
         built,
         host="127.0.0.1",

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,8 +93,9 @@ class RememberingCluster:
 class Proxy:
     """A TCP way to a server that can be cut and joined again, on the same port."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+    def __init__(self, *targets: tuple[str, int]) -> None:
+        """Of several targets each connection goes to the next one that answers, as a Service's does."""
+        self._targets = deque(targets)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
@@ -110,9 +112,14 @@ class Proxy:
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
-        except OSError:
+        for _ in range(len(self._targets)):
+            self._targets.rotate()
+            try:
+                far_reader, far_writer = await asyncio.open_connection(*self._targets[0])
+            except OSError:
+                continue
+            break
+        else:
             writer.transport.abort()
             return
         self._writers |= {writer, far_writer}
@@ -275,6 +282,15 @@ class World:
         )  # fmt: skip
         await self.parts.directory.load(["routes"])
         return Hook(id=hook_id, secret=chosen[0], integration=name, uid=uid, tenant=tenant)
+
+    async def rotate(self, hook: Hook, chosen: Sequence[str]) -> None:
+        """Seal other secrets for a webhook; each gateway hears of it by itself."""
+        closed = self.sealer.seal(
+            json.dumps({"secrets": list(chosen)}).encode(), context=f"pipewright/route/{hook.id}"
+        )
+        await self.runner.execute(
+            "UPDATE pipewright.routes SET sealed_secret = %s WHERE hook_id = %s", [closed, hook.id]
+        )
 
     async def trigger(
         self,
@@ -541,7 +557,7 @@ def model_file() -> bytes:
 @pytest.fixture
 async def proxied(tenant_server: Server) -> AsyncIterator[Proxy]:
     """A way to PostgreSQL that a test can cut."""
-    proxy = Proxy(tenant_server.host, tenant_server.port)
+    proxy = Proxy((tenant_server.host, tenant_server.port))
     await proxy.up()
     yield proxy
     await proxy.down()

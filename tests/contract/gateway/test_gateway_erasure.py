@@ -11,7 +11,7 @@ import pytest
 from gateway import bodies, parts
 from gateway.searches import Search
 from pipewright.ports import SystemClock
-from pipewright.store import history
+from pipewright.store import arrivals, history
 from pipewright.store.records import Delivery
 
 SOON = parts.Limits(rollup_pause=0.05)
@@ -115,7 +115,8 @@ async def test_the_same_login_at_another_provider_is_somebody_else(world, hook, 
 async def _keep(conn: Any, tenant: Any, integration: str, name: str, body: bytes, at: datetime) -> None:
     delivery = Delivery(integration=integration, delivery_id=name, event="push", received_at=at)
     sealed = bodies.seal(body, key=tenant.data_key, integration=integration, delivery_id=name)
-    await history.store_event(conn, delivery, body=sealed, headers={})
+    await arrivals.ensure_partition(conn, at.date())
+    await arrivals.take(conn, [arrivals.Arrival(delivery=delivery, body=sealed)])
 
 
 async def test_a_search_goes_on_where_it_was_over_days_and_closed_bodies(world, hook, tenant):

@@ -91,6 +91,7 @@ async def test_a_group_leaves_what_is_left_one_after_the_other(world, model_file
     one_by_one, together = await world.tenant(), await world.tenant()
     for tenant in (one_by_one, together):
         await world.promote(tenant, model_file)
+        await world.parts.databases.ensure_days(tenant.id, [UNTIL.date()])
     ours = [each async for each in prepare(world, one_by_one)]
     answers = []
     async with one_by_one.connect() as conn:

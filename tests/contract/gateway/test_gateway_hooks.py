@@ -229,7 +229,7 @@ async def test_a_tenant_that_fills_its_lane_is_told_to_wait_and_another_is_serve
         refused = await world.deliver(greedy, "workflow_run", github("requested"))
         served = await world.deliver(other, "workflow_run", github("requested"))
         more.set()
-        assert (refused.status, refused.body["reason"], served.status) == (503, "Busy", 202)
+        assert (refused.status, refused.body["reason"], served.status) == (429, "Busy", 202)
         assert (await holding).status == 401
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import socket
 import sys
+from dataclasses import replace
+from functools import partial
 
 import aiohttp
 import pytest
 import yaml
 
 from dev import places
+from tests.contract.gateway.conftest import Proxy
 
 
 def free_port():
@@ -27,7 +31,7 @@ def start(gateway_folder, platform_logins, tenant_server, tmp_path):
     """Starts a gateway process on a port; its API server is down."""
 
     async def process(port):
-        kubeconfig, dsn = tmp_path / "kubeconfig", tmp_path / "platform.dsn"
+        kubeconfig, dsn = tmp_path / f"kubeconfig-{port}", tmp_path / f"platform-{port}.dsn"
         dsn.write_text(platform_logins["pipewright_gateway"])
         kubeconfig.write_text(
             yaml.safe_dump(
@@ -41,7 +45,7 @@ def start(gateway_folder, platform_logins, tenant_server, tmp_path):
                 }
             )
         )
-        settings = tmp_path / "settings.yaml"
+        settings = tmp_path / f"settings-{port}.yaml"
         settings.write_text(
             yaml.safe_dump(
                 {
@@ -116,47 +120,99 @@ async def test_with_the_api_server_down_it_takes_webhooks_and_ends_on_a_signal(
         assert canary not in output.decode(), canary
 
 
-async def test_whatever_was_acknowledged_when_it_is_killed_is_stored_once(serve, start, github, eventually):
-    port, acknowledged = free_port(), set()
-    process = await start(port)
-    async with serve() as world:
-        hook = await world.hook(tenant := await world.tenant())
-        world.url = f"http://127.0.0.1:{port}"
+class Replicas:
+    """Two processes behind one Service, and a CI system that sends again what was not taken."""
 
-        async def deliver(run):
-            try:
-                answer = await world.deliver(
-                    hook, "workflow_run", github("requested", run=run), id=f"d-{run}"
-                )
-            except (OSError, aiohttp.ClientError):
-                return False
-            if answer.status == 202:
-                acknowledged.add(f"d-{run}")
-            return answer.status in (200, 202)
+    def __init__(self, world, github, service):
+        self.world, self.github, self.service = world, github, service
+        self.runs, self.taken = itertools.count(1), set()
 
-        await eventually(lambda: deliver(0), within=30)
-        sending = [asyncio.create_task(deliver(run)) for run in range(1, 200)]
-        while len(acknowledged) < 60:  # noqa: ASYNC110 - the answers come one by one
-            await asyncio.sleep(0)
-        process.kill()
-        await asyncio.gather(*sending)
-        await process.communicate()
-        assert 60 <= len(acknowledged) < 200
-        found = [name for (name,) in await tenant.rows("SELECT delivery_id FROM pipewright.events")]
-        assert len(found) == len(set(found))
-        assert acknowledged <= set(found)
+    async def deliver(self, hook, *, run=None, at=None):
+        """The answer to a delivery, sent to one replica or to the Service; None: it was cut off."""
+        run = run or next(self.runs)
+        self.world.url = f"http://127.0.0.1:{at or self.service}"
+        try:
+            payload = self.github("requested", run=run)
+            answer = await self.world.deliver(hook, "workflow_run", payload, id=f"d-{run}")
+        except (OSError, aiohttp.ClientError):
+            return None
+        if answer.status in (200, 202):
+            self.taken.add(f"d-{run}")
+        return answer
 
-        process = await start(port)
-        await eventually(lambda: deliver(0), within=30)
+    async def send(self, hook, count):
+        """Send so many, each until it is taken."""
+        for run in itertools.islice(self.runs, count):
+            while f"d-{run}" not in self.taken:
+                await self.deliver(hook, run=run)
 
-        async def until_taken(run):
-            await eventually(lambda: deliver(run), within=30)  # who is told to wait sends it again
 
-        await asyncio.gather(*map(until_taken, range(200)))
-        process.kill()
-        await process.communicate()
-        for table in ("events", "deliveries", "runs"):
-            assert await tenant.rows(f"SELECT count(*) FROM pipewright.{table}") == [(200,)]
+async def test_of_two_replicas_behind_a_service_one_is_killed_and_whatever_was_acknowledged_is_stored_once(
+    serve, start, github, model_file, state, kept, eventually
+):
+    ports = [free_port(), free_port()]
+    processes = [await start(port) for port in ports]
+    service = Proxy(*(("127.0.0.1", port) for port in ports))
+    await service.up()
+    try:
+        async with serve() as world:
+            replicas, tenant = Replicas(world, github, service.port), await world.tenant()
+            hook = await world.hook(tenant)
+            pointer = await world.promote(tenant, model_file)
+
+            # what one hears the other hears: a route, a model, a rotated key, a tenant that is suspended
+            async def scores(port):
+                answer = await replicas.deliver(hook, at=port)
+                found = await tenant.rows("SELECT model_version FROM pipewright.predictions")
+                count = len(found)
+                return answer and answer.status == 202 and (pointer.version,) in found[counted:] and count
+
+            counted = 0
+            for port in ports:
+                counted = await eventually(partial(scores, port), within=30)
+
+            async def refuses(port):
+                answer = await replicas.deliver(hook, at=port)
+                return answer is not None and answer.status == 401
+
+            await world.rotate(hook, ["another key"])
+            for port in ports:
+                await eventually(partial(refuses, port))
+            hook = replace(hook, secret="another key")
+
+            async def parks(port):
+                answer = await replicas.deliver(hook, at=port)
+                return answer is not None and answer.body.get("parked")
+
+            await state(tenant, "Suspended", where=world)
+            for port in ports:
+                await eventually(partial(parks, port))
+            await replicas.send(hook, 20)
+
+            # what waited is replayed by two at once, while webhooks are steady, and one is gone
+            await state(tenant, "Active", where=world)
+            before = len(replicas.taken)
+            sending = [asyncio.create_task(replicas.send(hook, 25)) for _ in range(8)]
+            while len(replicas.taken) < before + 60:  # noqa: ASYNC110 - the answers come one by one
+                await asyncio.sleep(0.001)
+            processes[0].kill()
+            assert len(replicas.taken) < before + 200
+            await asyncio.wait_for(asyncio.gather(*sending), 60)
+
+            async def replayed():
+                return not await kept(tenant)
+
+            await eventually(replayed, within=30)
+            for table in ("events", "deliveries"):
+                found = await tenant.rows(f"SELECT delivery_id FROM pipewright.{table}")
+                assert sorted(name for (name,) in found) == sorted(replicas.taken), table
+            assert await tenant.rows("SELECT count(*) FROM pipewright.runs") == [(len(replicas.taken),)]
+    finally:
+        await service.down()
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
 
 async def test_wrong_settings_are_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -115,7 +116,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=int(os.environ.get("EXAMPLES", "300")), deadline=None)
 @given(data=st.data(), name=st.sampled_from(sorted(SAMPLES)))
 def test_however_a_body_is_spoiled_only_known_answers_come_out(data: st.DataObject, name: str) -> None:
     body = copy.deepcopy(SAMPLES[name]["body"])

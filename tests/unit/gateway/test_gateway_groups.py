@@ -45,8 +45,11 @@ class Databases:
         if self.away:
             raise errors.Unreachable("a moment ago")
 
+    async def ensure_days(self, _tenant: str, _days: Any) -> None:
+        pass
+
     @asynccontextmanager
-    async def transaction(self, _tenant: str) -> AsyncIterator["Databases"]:
+    async def pipeline(self, _tenant: str) -> AsyncIterator["Databases"]:
         self.begun += 1
         yield self
         await self.gate.wait()

@@ -29,17 +29,24 @@ AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 # --- bodies -----------------------------------------------------------------------------------------------
 
 
-def test_a_body_opens_with_its_key_and_place_only():
-    stored = bodies.seal(b'{"a": 1}' * 100, key=KEY, integration="i", delivery_id="d")
-    assert stored[:1] == b"\x01"
-    assert len(stored) < 200
-    assert bodies.unseal(stored, key=KEY, integration="i", delivery_id="d") == b'{"a": 1}' * 100
+@pytest.mark.parametrize(
+    ("count", "codec", "size"), [(1000, b"\x01", 200), (1, b"\x02", 40), (0, b"\x02", 40)]
+)
+def test_a_body_opens_with_its_key_and_place_only(count, codec, size):
+    body = b'{"a": 1}' * count
+    stored = bodies.seal(body, key=KEY, integration="i", delivery_id="d")
+    assert stored[:1] == codec
+    assert len(stored) < size
+    assert body[:4] not in stored or not body
+    assert bodies.unseal(stored, key=KEY, integration="i", delivery_id="d") == body
     for changed in ({"key": b"x" * 32}, {"integration": "j"}, {"delivery_id": "e"}):
         with pytest.raises(errors.BackendError):
             bodies.unseal(stored, **({"key": KEY, "integration": "i", "delivery_id": "d"} | changed))
 
 
-@pytest.mark.parametrize("stored", [b"", b"\x01", b"\x02" + b"x" * 40, b"\x01" + b"x" * 40])
+@pytest.mark.parametrize(
+    "stored", [b"", b"\x01", b"\x02" + b"x" * 40, b"\x03" + b"x" * 40, b"\x01" + b"x" * 40]
+)
 def test_what_is_no_stored_body_does_not_open(stored):
     with pytest.raises(errors.BackendError):
         bodies.unseal(stored, key=KEY, integration="i", delivery_id="d")
@@ -56,7 +63,7 @@ async def test_a_full_lane_refuses_and_its_neighbour_does_not():
                 pass
         async with lanes.enter("b"):
             assert len(lanes) == 2
-    assert refused.value.status == 503
+    assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": "1"})
     assert len(lanes) == 0
 
 

@@ -49,7 +49,10 @@ CONNECTING = {
     'FATAL: role "canary" is not permitted to log in': errors.Forbidden,
     'FATAL: no pg_hba.conf entry for host "canary"': errors.Forbidden,
     'connection to server at "canary" failed: Connection refused': errors.Unreachable,
-    'FATAL: too many connections for database "canary"': errors.Unreachable,
+    'FATAL: too many connections for database "canary"': trouble.Full,
+    'FATAL: too many connections for role "canary"': trouble.Full,
+    "FATAL: sorry, too many clients already": trouble.Full,
+    "FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute": trouble.Full,
     'FATAL: database "canary" does not exist': errors.Unreachable,
 }
 
