@@ -127,9 +127,9 @@ async def merge_rows(
 
     In the caller's transaction, with their runs locked; of the same run or job the later row came later.
     """
-    for wave in _waves(runs, key=itemgetter(*merge.RUN_KEY)):
+    for wave in waves(runs, key=itemgetter(*merge.RUN_KEY)):
         await conn.execute(_UPSERT_RUNS, [Jsonb(wave)])
-    for wave in _waves(jobs, key=itemgetter(*merge.JOB_KEY)):
+    for wave in waves(jobs, key=itemgetter(*merge.JOB_KEY)):
         await conn.execute(_UPSERT_JOBS, [Jsonb(wave)])
     attempts = {(row["integration"], row["provider_id"], row["attempt"]) for row in runs}
     attempts |= {(row["integration"], row["run_id"], row["attempt"]) for row in jobs}
@@ -182,11 +182,11 @@ def run_row(
         "actor": actors.get(record.actor),
         "phase": record.phase,
         "outcome": record.outcome,
-        "queued_at": _moment(record.queued_at),
-        "started_at": _moment(record.started_at),
-        "finished_at": _moment(record.finished_at),
+        "queued_at": moment(record.queued_at),
+        "started_at": moment(record.started_at),
+        "finished_at": moment(record.finished_at),
         "url": record.url,
-        "seen_at": _moment(seen_at),
+        "seen_at": moment(seen_at),
     }
 
 
@@ -206,24 +206,24 @@ def job_row(record: JobRecord, *, integration: str, seen_at: datetime) -> dict[s
         "outcome": record.outcome,
         "runner": record.runner,
         "labels": list(record.labels),
-        "queued_at": _moment(record.queued_at),
-        "started_at": _moment(record.started_at),
-        "finished_at": _moment(record.finished_at),
-        "seen_at": _moment(seen_at),
+        "queued_at": moment(record.queued_at),
+        "started_at": moment(record.started_at),
+        "finished_at": moment(record.finished_at),
+        "seen_at": moment(seen_at),
     }
 
 
-def _waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
+def waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
     """The rows in as many lists as the most frequent key has rows: each list holds a key once."""
-    waves: list[list[T]] = []
+    found: list[list[T]] = []
     seen: dict[Any, int] = {}
     for row in rows:
         name = key(row)
         at = seen[name] = seen.get(name, -1) + 1
-        if at == len(waves):
-            waves.append([])
-        waves[at].append(row)
-    return waves
+        if at == len(found):
+            found.append([])
+        found[at].append(row)
+    return found
 
 
 def _columns(attempts: Iterable[Attempt]) -> dict[str, list[Any]]:
@@ -233,11 +233,13 @@ def _columns(attempts: Iterable[Attempt]) -> dict[str, list[Any]]:
     return {name: [attempt[at] for attempt in found] for at, name in enumerate(names)}
 
 
-def _moment(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def moment(at: datetime | None) -> str | None:
+    """A time in JSON."""
+    return at.isoformat() if at else None
 
 
-def _recordset(columns: Mapping[str, str]) -> str:
+def recordset(columns: Mapping[str, str]) -> str:
+    """The columns of a `jsonb_to_recordset`."""
     return ", ".join(f"{name} {kind}" for name, kind in columns.items())
 
 
@@ -248,14 +250,14 @@ WHERE integration = %(integration)s
 ORDER BY received_at DESC, delivery_id DESC LIMIT %(limit)s
 """  # noqa: S608 - names are ours
 _RUN_SOURCE = merge.with_actors(
-    f"jsonb_to_recordset(%s) AS new ({_recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
+    f"jsonb_torecordset(%s) AS new ({recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
 )
 _UPSERT_RUNS = merge.upsert("runs", merge.RUN_COLUMNS, merge.RUN_KEY, source=_RUN_SOURCE)
 _UPSERT_JOBS = merge.upsert(
     "jobs",
     merge.JOB_COLUMNS,
     merge.JOB_KEY,
-    source=f"jsonb_to_recordset(%s) AS new ({_recordset(merge.JOB_COLUMNS)})",
+    source=f"jsonb_torecordset(%s) AS new ({recordset(merge.JOB_COLUMNS)})",
 )
 _WANTED = (
     "unnest(%(integrations)s::uuid[], %(ids)s::text[], %(attempts)s::integer[])"
