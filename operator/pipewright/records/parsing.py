@@ -92,7 +92,7 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
         value = mapping.get(name)
         if value is not None:
             values[field] = _value(name, value, required=name in required)
-        elif name in required:
+        if values[field] is None and name in required:
             raise RecordError(name, "is required")
     match kind:
         case "artifact":

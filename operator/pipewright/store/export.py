@@ -98,7 +98,8 @@ def _write(conn: psycopg.Connection[Any], place: fs.FileSystem, folder: str, tab
     schema, path, rows = SCHEMAS[table], f"{folder}/{NAME}", 0
     with conn.transaction(), conn.cursor(f"export_{table}", binary=True) as cursor:
         cursor.itersize = BATCH
-        cursor.execute(_query(table), {"since": _midnight(day), "until": _midnight(day + timedelta(days=1))})
+        span = {"since": _midnight(day), "until": _midnight(day + timedelta(days=1)), "day": day}
+        cursor.execute(_query(table), span)
         found = cursor.fetchmany(BATCH)
         if not found:
             if place.get_file_info(path).type == fs.FileType.File:
@@ -130,7 +131,7 @@ def _query(table: str) -> Any:
     if table == "commits":
         at, conditions = "at", []
     elif table in ("steps", "tests"):  # a row's day may be the one beside that of its finish
-        conditions = ["day >= %(since)s::date - 1", "day <= %(until)s::date"]
+        conditions = ["day >= %(day)s::date - 1", "day <= %(day)s::date + 1"]
     conditions += [f"{at} >= %(since)s", f"{at} < %(until)s"]
     return f"SELECT {names} FROM history.{table} WHERE {' AND '.join(conditions)} ORDER BY {at}, {order}"  # noqa: S608
 

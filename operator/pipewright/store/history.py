@@ -250,14 +250,14 @@ WHERE integration = %(integration)s
 ORDER BY received_at DESC, delivery_id DESC LIMIT %(limit)s
 """  # noqa: S608 - names are ours
 _RUN_SOURCE = merge.with_actors(
-    f"jsonb_torecordset(%s) AS new ({recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
+    f"jsonb_to_recordset(%s) AS new ({recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
 )
 _UPSERT_RUNS = merge.upsert("runs", merge.RUN_COLUMNS, merge.RUN_KEY, source=_RUN_SOURCE)
 _UPSERT_JOBS = merge.upsert(
     "jobs",
     merge.JOB_COLUMNS,
     merge.JOB_KEY,
-    source=f"jsonb_torecordset(%s) AS new ({recordset(merge.JOB_COLUMNS)})",
+    source=f"jsonb_to_recordset(%s) AS new ({recordset(merge.JOB_COLUMNS)})",
 )
 _WANTED = (
     "unnest(%(integrations)s::uuid[], %(ids)s::text[], %(attempts)s::integer[])"

@@ -213,5 +213,6 @@ SELECT day, integration, project, pipeline, suite, name, count(*) AS commits, su
 FROM history.flaky_test_commits GROUP BY day, integration, project, pipeline, suite, name;
 
 GRANT SELECT ON history.steps, history.tests, history.commits, history.deployments,
-    history.flaky_test_commits, history.flaky_tests TO pipewright_reader, pipewright_ingest;
+    history.flaky_test_commits, history.flaky_tests TO pipewright_reader;
+GRANT SELECT ON history.flaky_tests TO pipewright_ingest;
 """  # noqa: S608 - names are ours
