@@ -11,21 +11,20 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 
 from connectors.rules import TIMES, RuleError
 from connectors.times import read_time
 from connectors.verify import Verifier
 from pipewright import events, records
-from pipewright.events import JobRecord, Record, RecordError, RunRecord
+from pipewright.events import Record, RecordError
 
 if TYPE_CHECKING:
     from connectors.document import Opened
     from connectors.session import Session
 
 _FIELDS: Final = frozenset(
-    {records.camel(each.name) for kind in (JobRecord, RunRecord) for each in fields(kind)}
-    | {"type", "record"}
+    {records.camel(each.name) for kind in get_args(Record) for each in fields(kind)} | {"type", "record"}
 )
 LONGEST_PLACE: Final = 4000
 """Characters of a place in a lister's history: it is kept in the Integration's status."""
@@ -39,7 +38,7 @@ class Mapper(Protocol):
     ) -> Iterable[Mapping[str, Any]]:
         """The records of a verified delivery; none for one that says nothing that is kept.
 
-        A record has `type` (`run` or `job`) and the fields of docs/history.md; a time may be text in RFC 3339
+        A record has `type`, such as `run`, and the fields of docs/history.md; a time may be RFC 3339
         or seconds since 1970. Called between two requests: no I/O, no waiting.
 
         Raises:

@@ -25,6 +25,7 @@ from connectors.webhook import EventRule, Source, Webhook
 from pipewright import expressions, records
 from pipewright.events import EventType, Record
 from pipewright.expressions import EvaluationError, Payload, Scope
+from pipewright.records import DetailType
 
 __all__ = [
     "Delivery", "Ignored", "MappingError", "Opened", "WrongType", "identify", "map_delivery",
@@ -149,8 +150,8 @@ def _told(source: Source, scope: Scope | None, what: str) -> str:
 
 def map_delivery(
     webhook: Webhook, opened: Opened, *, event: str, config: Mapping[str, Any] | None = None
-) -> list[tuple[EventType, Record]] | Ignored:
-    """The records that a delivery is, with the type of event that each makes, or why there are none.
+) -> list[tuple[EventType | DetailType, Record]] | Ignored:
+    """The records that a delivery is, with the type of event that each makes, if any, or why there are none.
 
     Raises:
         MappingError: the body lacks what its event must have, or has it in another shape.

@@ -6,7 +6,7 @@ only after that, so that nobody learns which names are taken.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
@@ -29,7 +29,7 @@ from gateway.schemas import (
     RunToScore,
 )
 from ml import history as ml_history
-from pipewright.records import SEVERITIES
+from pipewright.records import SEVERITIES, DetailType
 from pipewright.store import artifacts, decisions, history, predictions
 from pipewright.store.records import Artifact, Decision, Delivery, ModelPointer, Scored
 
@@ -302,12 +302,12 @@ def _artifact(artifact: Artifact) -> ArtifactBody:
 @rest.post(
     "/integrations/{name}/history",
     tags=["integrations"],
-    summary="Import runs and jobs",
+    summary="Import runs, jobs and what belongs to them",
     openapi_extra={
         "requestBody": {
             "required": True,
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-            "description": "A run or a job on each line, as docs/integration.md describes them.",
+            "description": "A record on each line, as docs/integration.md describes them.",
         }
     },
 )
@@ -320,7 +320,7 @@ async def import_history(
         Header(
             alias="Idempotency-Key",
             max_length=255,
-            description="Accepted and not needed: runs and jobs are keyed by the provider's ids, so the same "
+            description="Accepted and not needed: records are keyed by the provider's ids, so the same "
             "body again changes nothing.",
         ),
     ] = None,
@@ -331,4 +331,5 @@ async def import_history(
     line up to which they are. The same body again completes it: what is stored already does not change.
     """
     imported = await call.parts.imports.receive(route_of(call, name), request)
-    return ImportedBody(runs=imported.runs, jobs=imported.jobs, lines=imported.lines)
+    counts = {f"{kind}s": imported.records.get(kind, 0) for kind in ("run", "job", *get_args(DetailType))}
+    return ImportedBody(**counts, passed_over=imported.passed_over, lines=imported.lines)

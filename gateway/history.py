@@ -1,4 +1,4 @@
-"""An imported history: NDJSON of runs and jobs, read and checked whole, then stored part by part.
+"""An imported history: NDJSON of records, read and checked whole, then stored part by part.
 
 The first pass reads the body line by line and refuses the first line that is wrong, by its number, before
 the database is touched. The second stores each part in a transaction of its own, so that webhooks of the
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,7 @@ from ml.history import Outcome
 from pipewright import errors, events
 from pipewright.events import ArtifactRecord, JobRecord, Record, RecordError, RunRecord
 from pipewright.ports import Clock
+from pipewright.records import Detail, StepRecord, TestRecord
 from pipewright.runtime import logs, tracing
 from pipewright.store import history, imports
 from pipewright.store.lines import Line
@@ -55,8 +57,10 @@ T = TypeVar("T")
 class Imported:
     """How much there was."""
 
-    runs: int
-    jobs: int
+    records: Mapping[str, int]
+    """By type."""
+    passed_over: int
+    """Steps and tests of them that are too old to be kept."""
     lines: int
     """Lines of work that got an outcome."""
 
@@ -74,8 +78,8 @@ class _Part:
 class _Progress:
     """How much is stored so far."""
 
-    runs: int = 0
-    jobs: int = 0
+    records: Counter[str] = field(default_factory=Counter)
+    passed_over: int = 0
     line: int = 0
     """All of the body up to this line."""
     touched: set[Line] = field(default_factory=set)
@@ -120,9 +124,9 @@ class Imports:
                 self._room += held.bytes
         log.info(
             "history imported",
-            namespace=route.namespace, integration=route.integration, runs=done.runs, jobs=done.jobs,
+            namespace=route.namespace, integration=route.integration, records=dict(done.records),
         )  # fmt: skip
-        return Imported(runs=done.runs, jobs=done.jobs, lines=len(done.touched))
+        return Imported(records=done.records, passed_over=done.passed_over, lines=len(done.touched))
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -177,21 +181,29 @@ class Imports:
         # The moment of receipt decides between equal sayings: what a webhook told meanwhile is newer.
         received_at = self._clock.now()
         for part in parts:
-            runs, jobs = await _records(part)
-            touched = await self._commit(route, runs, jobs, received_at=received_at)
-            done.runs, done.jobs, done.line = done.runs + len(runs), done.jobs + len(jobs), part.last
+            records = await _records(part)
+            touched, passed_over = await self._commit(route, records, received_at=received_at)
+            kinds = Counter(_kind(record) for record in records)
+            done.records, done.passed_over, done.line = (
+                done.records + kinds,
+                done.passed_over + passed_over,
+                part.last,
+            )
             done.touched |= touched
-            self._metrics.imported.labels("run").inc(len(runs))
-            self._metrics.imported.labels("job").inc(len(jobs))
+            for kind, count in kinds.items():
+                self._metrics.imported.labels(kind).inc(count)
 
     async def _commit(
-        self, route: Route, runs: Sequence[RunRecord], jobs: Sequence[JobRecord], *, received_at: datetime
-    ) -> set[Line]:
-        """The transaction of a part; once more when another one was in the way. The lines that it changed."""
+        self, route: Route, records: Sequence[Record], *, received_at: datetime
+    ) -> tuple[set[Line], int]:
+        """The transaction of a part; once more when another one was in the way.
+
+        The lines that it changed, and how many records were passed over.
+        """
         for left in reversed(range(TRIES)):
             try:
                 async with self._databases.transaction(route.tenant_id) as conn:
-                    return await _write(conn, route, runs, jobs, received_at=received_at)
+                    return await _write(conn, route, records, received_at=received_at)
             except errors.Conflict:
                 if not left:
                     raise
@@ -199,18 +211,16 @@ class Imports:
 
 
 async def _write(
-    conn: psycopg.AsyncConnection,
-    route: Route,
-    runs: Sequence[RunRecord],
-    jobs: Sequence[JobRecord],
-    *,
-    received_at: datetime,
-) -> set[Line]:
+    conn: psycopg.AsyncConnection, route: Route, records: Sequence[Record], *, received_at: datetime
+) -> tuple[set[Line], int]:
     integration = route.integration_uid
+    runs = [record for record in records if isinstance(record, RunRecord)]
+    jobs = [record for record in records if isinstance(record, JobRecord)]
+    rest = [record for record in records if isinstance(record, Detail)]
+    logins = {it.actor for it in (*runs, *rest) if not isinstance(it, StepRecord | TestRecord)}
+    actors = await history.surrogates(conn, provider=route.connector, logins=logins)
     gathered: dict[Line, list[Outcome]] = {}
     if runs:
-        logins = {run.actor for run in runs}
-        actors = await history.surrogates(conn, provider=route.connector, logins=logins)
         await imports.import_runs(conn, runs, integration=integration, seen_at=received_at, actors=actors)
         attempts = {(run.id, run.attempt) for run in runs if run.phase == "finished"}
         found = await history.find_runs(conn, integration=integration, attempts=attempts)
@@ -218,17 +228,23 @@ async def _write(
             work.gather(some, into=gathered)
     if jobs:
         await imports.import_jobs(conn, jobs, integration=integration, seen_at=received_at)
+    kept = await imports.import_details(
+        conn, rest, integration=integration, seen_at=received_at, actors=actors
+    )
     await work.insert_many(conn, gathered)
-    return set(gathered)
+    return set(gathered), len(rest) - kept
 
 
-async def _records(part: _Part) -> tuple[list[RunRecord], list[JobRecord]]:
+async def _records(part: _Part) -> list[Record]:
     """What the part's lines say. Of the first pass the bytes are kept only: they are smaller."""
     records: list[Record] = []
     async for some in _slowly(part.lines):
         records += [_parsed(line) for line in some]
-    runs = [record for record in records if isinstance(record, RunRecord)]
-    return runs, [record for record in records if isinstance(record, JobRecord)]
+    return records
+
+
+def _kind(record: Record) -> str:
+    return "run" if isinstance(record, RunRecord) else "job" if isinstance(record, JobRecord) else record.type
 
 
 async def _slowly(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
@@ -259,7 +275,7 @@ def _record(line: bytes, *, number: int, projects: Sequence[str], now: datetime)
 def _parsed(line: bytes) -> Record:
     record = events.parse_record(json.loads(line, parse_constant=_no_constant))
     if isinstance(record, ArtifactRecord):
-        raise RecordError("type", "must be 'run' or 'job'")
+        raise RecordError("type", "must be run, job, step, test, commit or deployment")
     return record
 
 

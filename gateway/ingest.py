@@ -2,6 +2,7 @@
 
     delivery (seen before: stop) → raw body → people → runs and jobs → lines of work → predictions → decisions
                                                      → artifacts ──────────────────────────────────────┘
+                                                     → steps, tests, commits, deployments
 
 Either all of it is there after the commit, or none. Whatever order deliveries come in and however often,
 the rows are the same: what is decided is read back from the merged rows, not from what this one said.
@@ -25,7 +26,8 @@ from gateway.scoring import Models
 from ml.predict import Predictor
 from pipewright import events
 from pipewright.events import ArtifactRecord, Event, JobRecord, Prediction, Record, RunRecord
-from pipewright.store import arrivals, artifacts, decisions, history
+from pipewright.records import CommitRecord, DeploymentRecord, Detail
+from pipewright.store import arrivals, artifacts, decisions, details, history
 from pipewright.store.records import Attempt, Decision, Delivery, Route, Run, Trigger
 
 People = Mapping[str, Mapping[str, str]]
@@ -72,15 +74,24 @@ class Received:
         """What it says of artifacts."""
         return [record for record in self.records if isinstance(record, ArtifactRecord)]
 
+    @cached_property
+    def details(self) -> Sequence[Detail]:
+        """What it says of steps, tests, commits and deployments."""
+        return [record for record in self.records if isinstance(record, Detail)]
+
     def attempt(self, record: RunRecord | JobRecord) -> Attempt:
         """The attempt that a record of it speaks of."""
         run = record.id if isinstance(record, RunRecord) else record.run
         return self.route.integration_uid, run, record.attempt
 
     @cached_property
-    def deciding(self) -> Sequence[Record]:
+    def deciding(self) -> Sequence[RunRecord | JobRecord | ArtifactRecord]:
         """The records that some trigger waits for."""
-        return [it for it in self.records if decide.concerned(self.around.triggers, it.type)]
+        return [
+            it
+            for it in self.records
+            if not isinstance(it, Detail) and decide.concerned(self.around.triggers, it.type)
+        ]
 
     @cached_property
     def asking(self) -> set[Attempt]:
@@ -173,6 +184,7 @@ async def _people(conn: psycopg.AsyncConnection, received: Sequence[Received]) -
         named = logins.setdefault(each.route.connector, set())
         named.update(run.actor for run in each.runs)
         named.update(artifact.actor for artifact in each.artifacts)
+        named.update(it.actor for it in each.details if isinstance(it, CommitRecord | DeploymentRecord))
     return {
         provider: await history.surrogates(conn, provider=provider, logins=names)
         for provider, names in sorted(logins.items())
@@ -200,12 +212,34 @@ async def _merge(
     ]
     attempts = {each.attempt(run) for each in received for run in each.runs}
     attempts |= {each.attempt(job) for each in received for job in each.jobs}
+    more = _detail_rows(received, people)
+    if locked := {(integration, run) for integration, run, _ in attempts} | (
+        details.runs(more) if more else set()
+    ):
+        await history.lock_runs(conn, locked)
+    if more:
+        await details.merge_rows(conn, more)
     if not attempts:
         return {}
-    await history.lock_runs(conn, {(integration, run) for integration, run, _ in attempts})
     await history.merge_rows(conn, runs=runs, jobs=jobs)
     read = {attempt for each in received for attempt in (*map(each.attempt, each.runs), *each.asking)}
     return await history.find_attempts(conn, read) if read else {}
+
+
+def _detail_rows(received: Sequence[Received], people: People) -> details.Rows | None:
+    """Rows of steps, tests, commits and deployments; None where nobody tells of any."""
+    telling = [each for each in received if each.details]
+    if not telling:
+        return None
+    return details.together(
+        details.rows(
+            each.details,
+            integration=each.route.integration_uid,
+            seen_at=each.delivery.received_at,
+            actors=people[each.route.connector],
+        )
+        for each in telling
+    )
 
 
 def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
@@ -244,7 +278,10 @@ async def _keep_artifacts(
 
 
 def _event(
-    record: Record, received: Received, known: Mapping[Attempt, Run], people: Mapping[str, str]
+    record: RunRecord | JobRecord | ArtifactRecord,
+    received: Received,
+    known: Mapping[Attempt, Run],
+    people: Mapping[str, str],
 ) -> Event:
     """The event that a record is, people as surrogates."""
     delivery, name = received.delivery.delivery_id, received.route.integration

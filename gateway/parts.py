@@ -10,7 +10,7 @@ from typing import Protocol
 from connectors.manifest import Manifest
 from connectors.outbound import Outbound
 from connectors.provider_keys import ProviderKeys, through
-from gateway import artifacts, rollups, searches
+from gateway import artifacts, partitions, rollups, searches
 from gateway.auth import Authorizer, Reviews
 from gateway.databases import Databases
 from gateway.deadletters import DeadLetters
@@ -113,9 +113,13 @@ def build(
     models = Models(fetch=artifacts.reader(_artifacts(settings)), metrics=metrics)
     dispatcher = Dispatcher(outboxes=databases, cluster=cluster, clock=clock, metrics=metrics)
     search = searches.Search(databases=databases, view=lambda: directory.view, clock=clock)
-    refresher = rollups.Rollups(
-        databases=databases, metrics=metrics, pause=limits.rollup_pause, then=search.go_on
-    )
+    ahead = partitions.Ahead(databases=databases, clock=clock)
+
+    async def then(tenant_id: str) -> bool:
+        await ahead.make(tenant_id)
+        return await search.go_on(tenant_id)
+
+    refresher = rollups.Rollups(databases=databases, metrics=metrics, pause=limits.rollup_pause, then=then)
     databases.on_use(refresher.used)
     metrics.watch(
         directory_age=lambda: directory.age, connections=lambda: float(connections.open_connections)

@@ -137,6 +137,12 @@ class FlakyJobBody(_Body):
     last_at: datetime
 
 
+class FlakyTestBody(FlakyJobBody):
+    """A test that both failed and succeeded on the same commit."""
+
+    suite: str
+
+
 class CostBody(_Body):
     """What runners cost."""
 

@@ -21,6 +21,7 @@ from gateway.report_schemas import (
     CostBody,
     FailingJobBody,
     FlakyJobBody,
+    FlakyTestBody,
     JobBody,
     PriceBody,
     PricesBody,
@@ -48,17 +49,18 @@ Item = TypeVar("Item", bound=BaseModel)
 Row = TypeVar("Row")
 
 
-def _text(field: str, description: str) -> Any:
+def bounded_text(field: str, description: str) -> Any:
+    """The query parameter for a text of a record."""
     # PostgreSQL's texts hold anything but NUL
     return Query(max_length=TEXT_LIMITS[field], pattern=r"^[^\x00]*$", description=description)
 
 
-Project = Annotated[str, _text("project", "Only of this project.")]
-Pipeline = Annotated[str, _text("pipeline", "Only of this pipeline.")]
-Branch = Annotated[str, _text("branch", "Only of this branch.")]
-Sha = Annotated[str, _text("sha", "Only of this commit, by its full name.")]
-RunId = Annotated[str, _text("run", "Only of this run of the provider; no range of time then.")]
-JobName = Annotated[str, _text("name", "Only jobs of this name.")]
+Project = Annotated[str, bounded_text("project", "Only of this project.")]
+Pipeline = Annotated[str, bounded_text("pipeline", "Only of this pipeline.")]
+Branch = Annotated[str, bounded_text("branch", "Only of this branch.")]
+Sha = Annotated[str, bounded_text("sha", "Only of this commit, by its full name.")]
+RunId = Annotated[str, bounded_text("run", "Only of this run of the provider; no range of time then.")]
+JobName = Annotated[str, bounded_text("name", "Only jobs of this name.")]
 OfPhase = Annotated[Phase, Query(description="What has not finished is apart: there is little of it.")]
 OfOutcome = Annotated[Outcome, Query(description="Only with this outcome.")]
 Since = Annotated[
@@ -91,7 +93,7 @@ async def list_runs(
     cursor: Cursor = None,
 ) -> Page[RunBody]:
     """Attempts of runs, the newest finish first. People are surrogates."""
-    begin, end = _moments(call, since, until)
+    begin, end = moments(call, since, until)
     wanted = pages.Wanted(
         integration=route_of(call, name).integration_uid, since=begin, until=end, phase=phase,
         project=project, pipeline=pipeline, branch=branch, sha=sha, outcome=outcome, run=run, limit=limit + 1,
@@ -118,7 +120,7 @@ async def list_jobs(
     cursor: Cursor = None,
 ) -> Page[JobBody]:
     """Jobs, the newest finish first."""
-    begin, end = _moments(call, since, until)
+    begin, end = moments(call, since, until)
     wanted = pages.Wanted(
         integration=route_of(call, name).integration_uid, since=begin, until=end, phase=phase,
         project=project, name=job, branch=branch, sha=sha, outcome=outcome, run=run, limit=limit + 1,
@@ -214,6 +216,12 @@ async def flaky_jobs(report: OfPipeline) -> Page[FlakyJobBody]:
     return await report.rows(reports.flaky_jobs, FlakyJobBody)
 
 
+@rest.get("/reports/flaky-tests", tags=["reports"], summary="See which tests disagree with themselves")
+async def flaky_tests(report: OfPipeline) -> Page[FlakyTestBody]:
+    """Tests that failed in these days, and succeeded on the same commit at most a week from then."""
+    return await report.rows(reports.flaky_tests, FlakyTestBody)
+
+
 @rest.get("/reports/cost", tags=["reports"], summary="See what runners cost")
 async def cost(report: OfPipeline, by: reports.CostBy = "project") -> Page[CostBody]:
     """Minutes of jobs by the price of their runner on that day. What has no price stands apart."""
@@ -252,7 +260,7 @@ async def set_prices(
 # --- ranges of time ---------------------------------------------------------------------------------------
 
 
-def _moments(call: Call, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+def moments(call: Call, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
     """The range that is asked for; a moment without an offset is UTC.
 
     Raises:
@@ -272,7 +280,7 @@ def _days(call: Call, since: date | None, until: date | None, *, most: int) -> t
     """The first and the last day that are asked for.
 
     Raises:
-        Problem: as `_moments` says.
+        Problem: as `moments` says.
     """
     _known(since, until)
     last = until or call.parts.clock.now().astimezone(UTC).date()

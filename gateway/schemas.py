@@ -121,6 +121,13 @@ class ImportedBody(Body):
 
     runs: int = Field(description="Runs in the body, stored before or not.")
     jobs: int
+    steps: int = 0
+    tests: int = 0
+    commits: int = 0
+    deployments: int = 0
+    passed_over: int = Field(
+        0, description="Steps and tests that finished more than 400 days ago: they are not kept."
+    )
     lines: int = Field(description="Lines of work (branches, pipelines, …) that got an outcome.")
 
 

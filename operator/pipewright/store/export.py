@@ -1,4 +1,4 @@
-"""Runs and jobs of a tenant as Parquet files, one a day, in a folder or an S3 bucket; people as surrogates.
+"""A tenant's history as Parquet files, one a day, in a folder or an S3 bucket; people as surrogates.
 
     python -m pipewright.store.export --dsn-file uri --url s3://bucket/history --since 2026-01-01
 
@@ -29,6 +29,12 @@ _COMMON: Mapping[str, pa.DataType] = {
     "branch": pa.string(), "sha": pa.string(), "outcome": pa.string(), "queued_at": _TIME,
     "started_at": _TIME, "finished_at": _TIME,
 }  # fmt: skip
+
+
+def _schema(texts: str, **others: pa.DataType) -> pa.Schema:
+    return pa.schema({**dict.fromkeys(texts.split(), pa.string()), **others})
+
+
 SCHEMAS: Mapping[str, pa.Schema] = {
     "runs": pa.schema(
         {
@@ -45,9 +51,31 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "jobs": pa.schema(
         {**_COMMON, "run_id": pa.string(), "name": pa.string(), "runner": pa.string(), "labels": _TEXTS}
     ),
-}
+    "steps": _schema(
+        "integration run_id job_id project name outcome", number=pa.int64(), attempt=pa.int64(),
+        started_at=_TIME, finished_at=_TIME,
+    ),
+    "tests": _schema(
+        "integration provider_id project pipeline run_id job_id suite name branch sha outcome url",
+        attempt=pa.int64(), started_at=_TIME, finished_at=_TIME,
+    ),
+    "commits": _schema("integration project sha branch change actor url", parents=_TEXTS, at=_TIME),
+    "deployments": _schema(
+        "integration provider_id operation project environment service pipeline run_id branch sha actor"
+        " outcome url",
+        queued_at=_TIME, started_at=_TIME, finished_at=_TIME,
+    ),
+}  # fmt: skip
 """View → the columns of its files."""
 
+_ORDERS: Mapping[str, str] = {
+    "runs": "provider_id, attempt",
+    "jobs": "provider_id",
+    "steps": "job_id, number",
+    "tests": "provider_id",
+    "commits": "sha, project, branch",
+    "deployments": "provider_id",
+}
 BATCH = 20_000
 """Rows in memory, and in a row group."""
 NAME = "history.parquet"
@@ -70,7 +98,8 @@ def _write(conn: psycopg.Connection[Any], place: fs.FileSystem, folder: str, tab
     schema, path, rows = SCHEMAS[table], f"{folder}/{NAME}", 0
     with conn.transaction(), conn.cursor(f"export_{table}", binary=True) as cursor:
         cursor.itersize = BATCH
-        cursor.execute(_query(table), {"since": _midnight(day), "until": _midnight(day + timedelta(days=1))})
+        span = {"since": _midnight(day), "until": _midnight(day + timedelta(days=1)), "day": day}
+        cursor.execute(_query(table), span)
         found = cursor.fetchmany(BATCH)
         if not found:
             if place.get_file_info(path).type == fs.FileType.File:
@@ -98,10 +127,13 @@ def _batch(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
 
 def _query(table: str) -> Any:
     names = ", ".join(f"{name}::text" if name == "integration" else name for name in SCHEMAS[table].names)
-    return (
-        f"SELECT {names} FROM history.{table} WHERE phase = 'finished'"  # noqa: S608 - names are ours
-        " AND finished_at >= %(since)s AND finished_at < %(until)s ORDER BY finished_at, provider_id, attempt"
-    )
+    at, conditions, order = "finished_at", ["phase = 'finished'"], _ORDERS[table]
+    if table == "commits":
+        at, conditions = "at", []
+    elif table in ("steps", "tests"):  # a row's day may be the one beside that of its finish
+        conditions = ["day >= %(day)s::date - 1", "day <= %(day)s::date + 1"]
+    conditions += [f"{at} >= %(since)s", f"{at} < %(until)s"]
+    return f"SELECT {names} FROM history.{table} WHERE {' AND '.join(conditions)} ORDER BY {at}, {order}"  # noqa: S608
 
 
 def _midnight(day: date) -> datetime:

@@ -111,9 +111,9 @@ async def merge_rows(
 
     In the caller's transaction, with their runs locked; of the same run or job the later row came later.
     """
-    for wave in _waves(runs, key=itemgetter(*merge.RUN_KEY)):
+    for wave in waves(runs, key=itemgetter(*merge.RUN_KEY)):
         await conn.execute(_UPSERT_RUNS, [Jsonb(wave)])
-    for wave in _waves(jobs, key=itemgetter(*merge.JOB_KEY)):
+    for wave in waves(jobs, key=itemgetter(*merge.JOB_KEY)):
         await conn.execute(_UPSERT_JOBS, [Jsonb(wave)])
     attempts = {(row["integration"], row["provider_id"], row["attempt"]) for row in runs}
     attempts |= {(row["integration"], row["run_id"], row["attempt"]) for row in jobs}
@@ -167,11 +167,11 @@ def run_row(
         "actor": actors.get(record.actor),
         "phase": record.phase,
         "outcome": record.outcome,
-        "queued_at": _moment(record.queued_at),
-        "started_at": _moment(record.started_at),
-        "finished_at": _moment(record.finished_at),
+        "queued_at": moment(record.queued_at),
+        "started_at": moment(record.started_at),
+        "finished_at": moment(record.finished_at),
         "url": record.url,
-        "seen_at": _moment(seen_at),
+        "seen_at": moment(seen_at),
     }
 
 
@@ -191,24 +191,24 @@ def job_row(record: JobRecord, *, integration: str, seen_at: datetime) -> dict[s
         "outcome": record.outcome,
         "runner": record.runner,
         "labels": list(record.labels),
-        "queued_at": _moment(record.queued_at),
-        "started_at": _moment(record.started_at),
-        "finished_at": _moment(record.finished_at),
-        "seen_at": _moment(seen_at),
+        "queued_at": moment(record.queued_at),
+        "started_at": moment(record.started_at),
+        "finished_at": moment(record.finished_at),
+        "seen_at": moment(seen_at),
     }
 
 
-def _waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
+def waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
     """The rows in as many lists as the most frequent key has rows: each list holds a key once."""
-    waves: list[list[T]] = []
+    found: list[list[T]] = []
     seen: dict[Any, int] = {}
     for row in rows:
         name = key(row)
         at = seen[name] = seen.get(name, -1) + 1
-        if at == len(waves):
-            waves.append([])
-        waves[at].append(row)
-    return waves
+        if at == len(found):
+            found.append([])
+        found[at].append(row)
+    return found
 
 
 def _wanted(attempts: Iterable[Attempt]) -> list[Jsonb]:
@@ -217,11 +217,13 @@ def _wanted(attempts: Iterable[Attempt]) -> list[Jsonb]:
     return [Jsonb([dict(zip(names, attempt, strict=True)) for attempt in sorted(set(attempts))])]
 
 
-def _moment(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def moment(at: datetime | None) -> str | None:
+    """A time in JSON."""
+    return at.isoformat() if at else None
 
 
-def _recordset(columns: Mapping[str, str]) -> str:
+def recordset(columns: Mapping[str, str]) -> str:
+    """The columns of a `jsonb_to_recordset`."""
     return ", ".join(f"{name} {kind}" for name, kind in columns.items())
 
 
@@ -249,14 +251,14 @@ SELECT login, surrogate FROM made
 UNION ALL SELECT login, surrogate FROM ({_FIND_SURROGATES}) AS known
 """  # noqa: S608 - names are ours
 _RUN_SOURCE = merge.with_actors(
-    f"jsonb_to_recordset(%s) AS new ({_recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
+    f"jsonb_to_recordset(%s) AS new ({recordset({**merge.RUN_COLUMNS, 'actor': 'text'})})"
 )
 _UPSERT_RUNS = merge.upsert("runs", merge.RUN_COLUMNS, merge.RUN_KEY, source=_RUN_SOURCE)
 _UPSERT_JOBS = merge.upsert(
     "jobs",
     merge.JOB_COLUMNS,
     merge.JOB_KEY,
-    source=f"jsonb_to_recordset(%s) AS new ({_recordset(merge.JOB_COLUMNS)})",
+    source=f"jsonb_to_recordset(%s) AS new ({recordset(merge.JOB_COLUMNS)})",
 )
 _WANTED = "jsonb_to_recordset(%s) AS wanted (integration uuid, run_id text, attempt integer)"
 _DERIVE_JOBS = merge.derive_jobs(attempts=_WANTED)

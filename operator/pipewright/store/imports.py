@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 
-from pipewright.records import JobRecord, RunRecord
-from pipewright.store import history, merge
+from pipewright.records import Detail, JobRecord, RunRecord
+from pipewright.store import details, history, merge
 
 
 async def import_runs(
@@ -42,6 +42,25 @@ async def import_jobs(
     return count
 
 
+async def import_details(
+    conn: psycopg.AsyncConnection,
+    records: Iterable[Detail],
+    *,
+    integration: str,
+    seen_at: datetime,
+    actors: Mapping[str, str],
+) -> int:
+    """Merge steps, tests, commits and deployments into what is known; how many of them are kept.
+
+    As webhooks' are, without a staging table: call it in a transaction.
+    """
+    found = details.rows(records, integration=integration, seen_at=seen_at, actors=actors)
+    if any(found.values()):
+        await _lock(conn, integration)
+        await details.merge_rows(conn, found)
+    return sum(len(of_kind) for of_kind in found.values())
+
+
 async def _stage(
     conn: psycopg.AsyncConnection,
     rows: Iterable[Mapping[str, Any]],
@@ -70,10 +89,15 @@ async def _stage(
 
 async def _merge(conn: psycopg.AsyncConnection, integration: str, *, upsert: str) -> None:
     """A key that comes several times is merged once for each: a statement may touch a row only once."""
-    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [integration])
+    await _lock(conn, integration)
     row = await (await conn.execute("SELECT coalesce(max(wave), 0) FROM pg_temp.staging")).fetchone()
     for wave in range(1, (row[0] if row else 0) + 1):
         await conn.execute(upsert, [wave])
+
+
+async def _lock(conn: psycopg.AsyncConnection, integration: str) -> None:
+    """As `history.lock_runs` does for many runs."""
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [integration])
 
 
 async def _finish(conn: psycopg.AsyncConnection, *, run_column: str) -> None:

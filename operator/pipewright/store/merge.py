@@ -58,20 +58,29 @@ _WINNER_ONLY = frozenset({"phase", "outcome", "seen_at"})
 _NOTHING = {"text": "''", "bigint": "0", "integer": "0", "text[]": "'{}'::text[]"}
 
 
-def upsert(table: str, columns: Mapping[str, str], key: tuple[str, ...], *, source: str) -> str:
-    """The INSERT … ON CONFLICT of `table` from `source`, which holds each key at most once."""
+def upsert(
+    table: str, columns: Mapping[str, str], key: tuple[str, ...], *, source: str, finished: bool = False
+) -> str:
+    """The INSERT … ON CONFLICT of `table` from `source`, which holds each key at most once.
+
+    `finished`: its rows are told when they have finished only, and have no phase.
+    """
     names = ", ".join(columns)
+    rank = _finish if finished else _rank
+    wins = f"{rank('excluded')} >= {rank('old')}"
     # Rows are locked in the key's order, so that two batches never wait for each other crosswise.
     return (
         f"INSERT INTO pipewright.{table} AS old ({names}) SELECT {names} FROM {source}"  # noqa: S608 - names are ours
         f" ORDER BY {', '.join(key)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET "
-        + ", ".join(f"{name} = {_merged(name, kind)}" for name, kind in columns.items() if name not in key)
+        + ", ".join(
+            f"{name} = {_merged(name, kind, wins)}" for name, kind in columns.items() if name not in key
+        )
     )
 
 
-def with_actors(source: str) -> str:
-    """`source`, a relation of runs named `new` whose actors are surrogates, with their ids instead."""
-    names = ", ".join("a.id AS actor" if name == "actor" else f"new.{name}" for name in RUN_COLUMNS)
+def with_actors(source: str, columns: Mapping[str, str] = RUN_COLUMNS) -> str:
+    """`source`, a relation named `new` whose actors are surrogates, with their ids instead."""
+    names = ", ".join("a.id AS actor" if name == "actor" else f"new.{name}" for name in columns)
     return (
         f"(SELECT {names} FROM {source}"  # noqa: S608 - names are ours
         " LEFT JOIN pipewright.actors a ON a.surrogate = new.actor) AS new"
@@ -96,13 +105,13 @@ def derive_jobs(*, attempts: str) -> str:
     )
 
 
-def _merged(name: str, kind: str) -> str:
+def _merged(name: str, kind: str, wins: str) -> str:
     new, old = f"excluded.{name}", f"old.{name}"
     if name in _WINNER_ONLY:
-        return f"CASE WHEN {_WINS} THEN {new} ELSE {old} END"
+        return f"CASE WHEN {wins} THEN {new} ELSE {old} END"
     nothing = _NOTHING.get(kind)
     said_new, said_old = (f"nullif({new}, {nothing})", f"nullif({old}, {nothing})") if nothing else (new, old)
-    return f"CASE WHEN {_WINS} THEN coalesce({said_new}, {old}) ELSE coalesce({said_old}, {new}) END"
+    return f"CASE WHEN {wins} THEN coalesce({said_new}, {old}) ELSE coalesce({said_old}, {new}) END"
 
 
 def _rank(row: str) -> str:
@@ -112,4 +121,5 @@ def _rank(row: str) -> str:
     return f"(array_position({phases}, {row}.phase), {moment}, {row}.seen_at)"
 
 
-_WINS = f"{_rank('excluded')} >= {_rank('old')}"
+def _finish(row: str) -> str:
+    return f"({row}.finished_at, {row}.seen_at)"

@@ -122,6 +122,13 @@ class FlakyJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlakyTest(FlakyJob):
+    """A test that disagreed with itself."""
+
+    suite: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What runners of a kind, a project or a pipeline cost; without a price there is no currency or cost."""
 
@@ -173,6 +180,11 @@ async def time_to_green(conn: psycopg.AsyncConnection, span: Span) -> list[TimeT
 async def flaky_jobs(conn: psycopg.AsyncConnection, span: Span) -> list[FlakyJob]:
     """Those that disagreed on the most commits, first."""
     return await _rows(conn, _FLAKY.format(where=_where(span)), span, FlakyJob)
+
+
+async def flaky_tests(conn: psycopg.AsyncConnection, span: Span) -> list[FlakyTest]:
+    """Those that disagreed on the most commits, first."""
+    return await _rows(conn, _FLAKY_TESTS.format(where=_where(span)), span, FlakyTest)
 
 
 async def cost(conn: psycopg.AsyncConnection, span: Span, *, by: CostBy) -> list[Cost]:
@@ -264,6 +276,11 @@ _FLAKY = f"""
 SELECT project, pipeline, name, {_sums("commits", "failures", "successes")}, max(last_at) AS last_at
 FROM history.flaky_jobs WHERE {{where}} GROUP BY project, pipeline, name
 ORDER BY sum(commits) DESC, project, pipeline, name LIMIT %(limit)s
+"""  # noqa: S608 - names are ours
+_FLAKY_TESTS = f"""
+SELECT project, pipeline, suite, name, {_sums("commits", "failures", "successes")}, max(last_at) AS last_at
+FROM history.flaky_tests WHERE {{where}} GROUP BY project, pipeline, suite, name
+ORDER BY sum(commits) DESC, project, pipeline, suite, name LIMIT %(limit)s
 """  # noqa: S608 - names are ours
 _COST = f"""
 SELECT {{by}} AS key, {_sums("jobs")}, sum(minutes) AS minutes, currency, sum(cost) AS cost

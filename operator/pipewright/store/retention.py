@@ -1,4 +1,4 @@
-"""Deletes a tenant's history that is older than its retention: days of raw events whole, rows in batches.
+"""Deletes a tenant's history that is older than its retention: partitions whole, other rows in batches.
 
 Runs as the migrator acting as the owner. A WorkflowRun's journal goes after the decision that it was made by:
 an object that still is there, and was never told of its end, finds no decision and does not begin anew.
@@ -16,6 +16,7 @@ from psycopg import sql
 
 from pipewright import errors
 from pipewright.facts import Expired
+from pipewright.store import details
 
 FLOOR = timedelta(days=1) - timedelta(hours=1)
 """Nothing younger is deleted, whoever asks."""
@@ -27,8 +28,8 @@ _LIMITS = "SET lock_timeout = '2s'; SET statement_timeout = '30s'"
 """A day's drop must not keep deliveries waiting behind it."""
 _DAYS: LiteralString = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = 'pipewright.events'::regclass AND c.relname ~ '^events_[0-9]{8}$'
-    AND to_date(substr(c.relname, 8), 'YYYYMMDD') < %s ORDER BY 1
+WHERE i.inhparent = to_regclass('pipewright.' || %(table)s) AND c.relname ~ ('^' || %(table)s || '_[0-9]{8}$')
+    AND to_date(right(c.relname, 8), 'YYYYMMDD') < %(before)s ORDER BY 1
 """
 NEWEST = 10
 """A model's last attempts stay, whatever their age: they are counted on, and shown."""
@@ -38,6 +39,8 @@ _BATCHES: dict[str, LiteralString] = {
     "jobs": "greatest(finished_at, seen_at) < %(before)s",
     "runs": "greatest(finished_at, seen_at) < %(before)s",
     "artifacts": "greatest(at, seen_at) < %(before)s",
+    "commits": "greatest(at, seen_at) < %(before)s",
+    "deployments": "greatest(finished_at, seen_at) < %(before)s",
     "decisions": "decided_at < %(before)s",
     "outbox": "dispatched_at < %(before)s",
     "dead_letters": "received_at < %(before)s",
@@ -47,16 +50,14 @@ _BATCHES: dict[str, LiteralString] = {
     "trainings": "finished_at < %(before)s AND attempt <= (SELECT max(attempt) - %(newest)s"
     " FROM pipewright.trainings later WHERE later.model_uid = trainings.model_uid)",
 }
-_LOCK_ACTORS: LiteralString = """
-SELECT id FROM pipewright.actors WHERE NOT EXISTS (SELECT FROM pipewright.runs WHERE actor = actors.id)
-AND NOT EXISTS (SELECT FROM pipewright.artifacts WHERE actor = actors.id)
-LIMIT %s FOR UPDATE SKIP LOCKED
-"""
-_DELETE_ACTORS: LiteralString = """
-DELETE FROM pipewright.actors WHERE id = ANY(%s)
-AND NOT EXISTS (SELECT FROM pipewright.runs WHERE actor = actors.id)
-AND NOT EXISTS (SELECT FROM pipewright.artifacts WHERE actor = actors.id)
-"""
+_UNKNOWN: LiteralString = " AND ".join(
+    f"NOT EXISTS (SELECT FROM pipewright.{table} WHERE actor = actors.id)"
+    for table in ("runs", "artifacts", "commits", "deployments")
+)
+_LOCK_ACTORS: LiteralString = (
+    f"SELECT id FROM pipewright.actors WHERE {_UNKNOWN} LIMIT %s FOR UPDATE SKIP LOCKED"  # noqa: S608
+)
+_DELETE_ACTORS: LiteralString = f"DELETE FROM pipewright.actors WHERE id = ANY(%s) AND {_UNKNOWN}"  # noqa: S608
 
 
 async def expire(
@@ -76,12 +77,18 @@ async def expire(
         raise errors.BackendError("history is kept for a day at least")
     deadline, counts = time.monotonic() + seconds, Counter[str]()
     await conn.execute(_LIMITS)
-    cursor = await conn.execute(_DAYS, [events_before.astimezone(UTC).date()])
-    for (day,) in await cursor.fetchall():
-        await conn.execute(sql.SQL("DROP TABLE pipewright.{}").format(sql.Identifier(day)))
-        counts["events"] += 1
-        if time.monotonic() >= deadline:
-            return Expired(counts=dict(counts), finished=False)
+    longest = datetime.now(UTC) - details.LONGEST
+    for parent, before in (
+        ("events", events_before),
+        ("steps", max(runs_before, longest)),
+        ("tests", max(runs_before, longest)),
+    ):
+        cursor = await conn.execute(_DAYS, {"table": parent, "before": before.astimezone(UTC).date()})
+        for (day,) in await cursor.fetchall():
+            await conn.execute(sql.SQL("DROP TABLE pipewright.{}").format(sql.Identifier(day)))
+            counts[parent] += 1
+            if time.monotonic() >= deadline:
+                return Expired(counts=dict(counts), finished=False)
     for table in (*_BATCHES, "actors"):
         # what was received is remembered as long as its raw body: it is what tells a duplicate
         received = table in ("deliveries", "dead_letters")
@@ -107,7 +114,7 @@ async def _delete(conn: psycopg.AsyncConnection, table: str, *, before: datetime
 
 
 async def _delete_actors(conn: psycopg.AsyncConnection, *, most: int) -> int:
-    """People of whom no run and no artifact is left. Locked first, and looked at again: one may have come.
+    """People of whom nothing is left. Locked first, and looked at again: one may have come.
 
     Whoever is being written about is locked by `history.surrogates`, and passed over.
     """

@@ -158,14 +158,16 @@ class Tenant:
     logins: PostgresLogins = field(repr=False)
     data_key: bytes = field(repr=False)
 
-    @asynccontextmanager
-    async def connect(self, purpose: str = "ingest") -> AsyncIterator[psycopg.AsyncConnection]:
-        dsn = connect.tenant_dsn(
+    def dsn(self, purpose: str) -> str:
+        return connect.tenant_dsn(
             self.logins.connection(self.id),
             user=self.logins.username(self.id, purpose),
             password=Secret(f"password-of-{purpose}"),
-        )
-        async with await psycopg.AsyncConnection.connect(dsn.reveal(), autocommit=True) as connection:
+        ).reveal()
+
+    @asynccontextmanager
+    async def connect(self, purpose: str = "ingest") -> AsyncIterator[psycopg.AsyncConnection]:
+        async with await psycopg.AsyncConnection.connect(self.dsn(purpose), autocommit=True) as connection:
             yield connection
 
     async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:

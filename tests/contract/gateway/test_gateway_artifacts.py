@@ -198,7 +198,10 @@ async def test_an_artifact_is_no_line_of_an_imported_history(world, tenant):
     }
     url = f"/v1/namespaces/{tenant.namespace}/integrations/harbor/history"
     answer = await world.rest("POST", url, data=json.dumps(line))
-    assert (answer.status, answer.body["detail"]) == (422, "line 1: type: must be 'run' or 'job'")
+    assert (answer.status, answer.body["detail"]) == (
+        422,
+        "line 1: type: must be run, job, step, test, commit or deployment",
+    )
 
 
 async def test_who_pushed_stays_known_while_the_artifact_is(world, tenant):

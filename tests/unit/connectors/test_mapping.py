@@ -51,8 +51,14 @@ def test_a_golden_sample_gives_its_records(file: Path) -> None:
 
 def test_there_is_a_golden_sample_for_each_phase_and_for_what_is_ignored() -> None:
     seen = {record["event"] for file in FIXTURES for record in load(file)["records"]}
-    assert seen == {found for found in events.TYPES if not found.startswith("artifact.")}
-    assert [file.stem for file in FIXTURES if not load(file)["records"]] == ["job-waiting", "ping"]
+    of_runs = {found for found in events.TYPES if not found.startswith("artifact.")}
+    assert seen == of_runs | {"step", "commit", "deployment"}
+    assert [file.stem for file in FIXTURES if not load(file)["records"]] == [
+        "deployment-inactive",
+        "job-waiting",
+        "ping",
+        "push-of-a-tag",
+    ]
 
 
 @pytest.fixture(params=REAL or [None], ids=lambda file: f"{file.parent.name}/{file.name}" if file else "none")
@@ -67,6 +73,9 @@ def test_a_real_payload_is_mapped_or_ignored(real: Path) -> None:
     name = real.parent.name if "octokit" in str(real) else real.stem
     body = mapping.parse_body(real.read_bytes())
     found = mapped(name, body)
+    if name in ("push", "pull_request", "deployment_status"):
+        said_more(name, body, [] if isinstance(found, Ignored) else [record for _, record in found])
+        return
     kept = {
         "workflow_run": {"requested", "in_progress", "completed"},
         "workflow_job": {"queued", "in_progress", "completed"},
@@ -86,6 +95,25 @@ def test_a_real_payload_is_mapped_or_ignored(real: Path) -> None:
         assert record.labels == tuple(said["labels"])
     if body["action"] == "completed":
         assert record.outcome == said["conclusion"]
+        steps = [(step.number, step.name, step.job) for _, step in found[1:]]
+        told = [step for step in said.get("steps", []) if step["completed_at"] is not None]
+        assert steps == [(step["number"], step["name"], str(said["id"])) for step in told]
+
+
+def said_more(name: str, body: dict[str, Any], records: list[Any]) -> None:
+    """What is kept of deliveries about commits and deployments."""
+    if name == "push":
+        commits = body["commits"] if body["ref"].startswith("refs/heads/") else []
+        assert [(it.sha, it.actor) for it in records] == [
+            (commit["id"], commit["author"].get("username", "")) for commit in commits
+        ]
+    elif name == "pull_request":
+        assert records == []  # none of them is merged
+    else:
+        (record,) = records
+        state = body["deployment_status"]["state"]
+        assert (record.id, record.sha) == (str(body["deployment"]["id"]), body["deployment"]["sha"])
+        assert record.outcome == (state if record.phase == "finished" else "")
 
 
 @pytest.mark.parametrize("path", ["github-octokit", "go-playground/github"])

@@ -42,7 +42,7 @@ def _run(name: str, attempt: int = 1) -> RunRecord:
 
 def test_a_wave_has_each_key_once_and_keeps_the_order() -> None:
     records = [_run("a"), _run("b"), _run("a"), _run("a", 2), _run("a")]
-    waves = history._waves(records, key=lambda record: (record.id, record.attempt))
+    waves = history.waves(records, key=lambda record: (record.id, record.attempt))
     assert [[(each.id, each.attempt) for each in wave] for wave in waves] == [
         [("a", 1), ("b", 1), ("a", 2)],
         [("a", 1)],
