@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from connectors import catalogue
+from connectors import catalogue, docs
 from connectors.outbound import Outbound
 from dev.systems import SYSTEMS, Simulator, prow
 from dev.systems.engine import LOG, event_of, sample_of
@@ -244,5 +244,6 @@ async def an_action_is_done(bench: Bench, action: str, done: Done) -> None:
         assert (row["phase"], row["outcome"]) == (phase, outcome)
 
 
-def test_a_story_is_told_of_every_ci_system() -> None:
-    assert set(CI) == set(STORIES) == set(SYSTEMS)
+def test_a_story_is_told_of_every_ci_system_and_its_page_says_so() -> None:
+    tried = {name for name, data in docs.manifests().items() if data["metadata"].get("tried") == "simulator"}
+    assert set(CI) == set(STORIES) == set(SYSTEMS) == tried

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors import catalogue, docs, verify, webhook
+from connectors import catalogue, coverage, docs, overview, verify, webhook
 
 CONNECTORS = catalogue.load()
 PAGES = docs.CHECKOUT / docs.PLACE
@@ -37,8 +37,18 @@ def test_a_page_names_all_that_the_connector_wants_and_does(name: str) -> None:
     assert f"[`{name}`]({name}.md)" in (PAGES / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", [name for name, each in CONNECTORS.items() if each.category == "ci"])
+def test_of_what_a_ci_system_has_not_its_manifest_says_why(name: str) -> None:
+    said = coverage.lacking(docs.manifests()[name])
+    assert [part for part, reason in said.items() if not reason] == [], "give metadata.lacks a sentence"
+    page = (PAGES / f"{name}.md").read_text()
+    assert [reason for reason in said.values() if reason not in page] == []
+
+
 def test_each_word_of_the_schema_has_its_sentence() -> None:
     found = webhook.schema()
-    assert set(found["properties"]["metadata"]["properties"]["maturity"]["enum"]) == set(docs.MATURITY)
+    assert set(found["properties"]["metadata"]["properties"]["maturity"]["enum"]) == set(overview.MATURITY)
+    assert set(found["properties"]["metadata"]["properties"]["tried"]["enum"]) == set(overview.TRIED)
+    assert set(found["properties"]["metadata"]["properties"]["lacks"]["properties"]) == set(coverage.PARTS)
     assert {*docs.PROOFS, "one-of"} == set(verify.KINDS)
     assert set(found["$defs"]["webhookBody"]["properties"]["accepts"]["items"]["enum"]) == set(docs.SHAPES)
