@@ -51,6 +51,7 @@ WAYS: Final = {
 }
 ONCE: Final = "is not repeated while nobody knows whether it was done"
 CHECKED: Final = "[how each is checked](../integration.md#how-deliveries-are-verified)"
+HISTORY: Final = "../integration.md#reading-history"
 REGISTERED: Final = (
     "With `spec.webhook.register` [it is made, repaired and removed]"
     "(../integration.md#registering-the-webhook) for each project, and nothing is entered by hand."
@@ -243,15 +244,12 @@ def _source(source: Data) -> str:
 
 
 def _backfill(sync: Data) -> str:
-    if "code" in sync:
-        part = f"in parts of {sync['sliceHours']} hours"
-        return f"With `spec.sync` a project's runs that have ended are read {part}.\n"
-    if "newestFirst" in sync["list"]:
+    if "code" not in sync and "newestFirst" in json.dumps(sync["list"]):
         way = "from the newest on until they are too old, as the system lists them by no time"
     else:
-        way = f"in parts of {sync['sliceHours']} hours"
+        way = f"in parts of {sync['sliceHours'] // 24} days"
     jobs = ", with their jobs," if "jobs" in coverage.covers({"sync": sync}, "backfill") else ""
-    return f"With `spec.sync` a project's runs that have ended{jobs} are read {way}.\n"
+    return f"With [`spec.sync`]({HISTORY}) a project's runs that have ended{jobs} are read {way}.\n"
 
 
 def _actions(actions: Mapping[str, Data]) -> Iterator[str]:

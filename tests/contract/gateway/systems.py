@@ -125,7 +125,7 @@ STORIES: Mapping[str, Story] = {
     ),
     "cdevents": Story(
         config={"project": "acme/shop"},
-        deliveries=("run-queued", "run-started", "job-started", "job-cancelled", "run-failed"),
+        deliveries=("run-queued", "run-started", "job-started", "run-failed"),
         history="",
     ),
     "circleci": Story(

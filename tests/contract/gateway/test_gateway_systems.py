@@ -8,7 +8,7 @@ simulator ──webhook──► gateway ──► history ◄── runs and jo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 
 from connectors import catalogue, docs
 from connectors.outbound import Outbound
-from dev.systems import SYSTEMS, Simulator, prow
+from dev.systems import SYSTEMS, Simulator, proofs, prow
 from dev.systems.engine import LOG, event_of, sample_of
 from pipewright.backends.runner.actions import ConnectorActions
 from pipewright.backends.runner.imports import GatewayImport
@@ -242,6 +242,44 @@ async def an_action_is_done(bench: Bench, action: str, done: Done) -> None:
         kind, id_, phase, outcome = done.then
         row = dict(zip(NAMES[kind], (await bench.rows())[kind, id_, done.attempt], strict=True))
         assert (row["phase"], row["outcome"]) == (phase, outcome)
+
+
+PUSHES: Mapping[str, tuple[str, Callable[[str, bytes], dict[str, str]]]] = {
+    "acr": ("pushed", lambda secret, _: {"Authorization": f"Bearer {secret}"}),
+    "artifactory": ("pushed", lambda secret, raw: {"X-JFrog-Event-Auth": proofs.hmac_hex(secret, raw)}),
+    "docker-hub": ("push", lambda *_: {}),
+    "ecr": ("pushed", lambda secret, _: {"X-Api-Key": secret}),
+    "harbor": ("pushed", lambda secret, _: {"Authorization": secret}),
+    "quay": ("pushed", lambda *_: {}),
+}
+"""Registries that sign with what a gateway has at hand: a sample, and the headers that prove it."""
+
+
+@pytest.mark.parametrize("name", PUSHES)
+async def test_a_registrys_push_is_kept_and_one_that_nobody_signed_is_not(place: Place, name: str) -> None:
+    (sample, sign), world = PUSHES[name], place.world
+    data = sample_of(name, sample)
+    event, config = event_of(name, sample), data.get("config", {})
+    raw = proofs.compact(event.body)
+    projects = [each["record"]["project"] for each in data["records"]]
+    common = {"connector": name, "config": config, "projects": projects, "secrets_": [SECRET]}
+    strict = await world.hook(place.tenant, name=name, **common)
+    hook = strict
+    if not sign(SECRET, raw):
+        hook = await world.hook(place.tenant, name=f"{name}-open", allow_unsigned=True, **common)
+
+    async def deliver(to: Any, secret: str) -> int:
+        headers = {"Content-Type": "application/json", **sign(secret, raw)}
+        answer = await world.ask("POST", f"/hooks/{to.id}", data=raw, headers=headers)
+        return int(answer.status)
+
+    kept = "SELECT event, project, repository, tag, digest FROM pipewright.artifacts WHERE integration = %s"
+    assert await deliver(strict, "what an attacker knows") == 401
+    assert await place.tenant.rows(kept, strict.uid) == []
+    assert await deliver(hook, SECRET) == 202
+    names = ("event", "project", "repository", "tag", "digest")
+    wanted = {tuple(each["record"][field] for field in names) for each in data["records"]}
+    assert set(await place.tenant.rows(kept, hook.uid)) == wanted
 
 
 def test_a_story_is_told_of_every_ci_system_and_its_page_says_so() -> None:

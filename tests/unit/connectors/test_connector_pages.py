@@ -1,8 +1,11 @@
 """The connectors' pages: generated from the manifests, committed, and one for each."""
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from connectors import catalogue, coverage, docs, overview, verify, webhook
 
@@ -43,6 +46,17 @@ def test_of_what_a_ci_system_has_not_its_manifest_says_why(name: str) -> None:
     assert [part for part, reason in said.items() if not reason] == [], "give metadata.lacks a sentence"
     page = (PAGES / f"{name}.md").read_text()
     assert [reason for reason in said.values() if reason not in page] == []
+
+
+@pytest.mark.parametrize("name", CONNECTORS)
+def test_the_integration_of_a_page_is_one_that_the_connector_takes(name: str) -> None:
+    found, page = CONNECTORS[name], (PAGES / f"{name}.md").read_text()
+    block = page.split("```yaml\n")[1].split("```")[0]
+    spec = yaml.safe_load(textwrap.dedent(block))["spec"]
+    assert found.configure(spec.get("config", {}))
+    (project,) = spec["projects"]
+    asked = [action.input["properties"].get("project", {}) for action in found.actions.values()]
+    assert [each["pattern"] for each in asked if not re.search(each.get("pattern", ""), project)] == []
 
 
 def test_each_word_of_the_schema_has_its_sentence() -> None:
