@@ -40,12 +40,14 @@ def test_a_page_names_all_that_the_connector_wants_and_does(name: str) -> None:
     assert f"[`{name}`]({name}.md)" in (PAGES / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", [name for name, each in CONNECTORS.items() if each.category == "ci"])
-def test_of_what_a_ci_system_has_not_its_manifest_says_why(name: str) -> None:
-    said = coverage.lacking(docs.manifests()[name])
-    assert [part for part, reason in said.items() if not reason] == [], "give metadata.lacks a sentence"
-    page = (PAGES / f"{name}.md").read_text()
-    assert [reason for reason in said.values() if reason not in page] == []
+def test_of_what_a_ci_system_has_not_its_manifest_says_why() -> None:
+    found = {name: data for name, data in docs.manifests().items() if data["metadata"]["category"] == "ci"}
+    said = {name: coverage.lacking(data) for name, data in found.items()}
+    without = [(name, part) for name, parts in said.items() for part, reason in parts.items() if not reason]
+    assert without == [], "give metadata.lacks a sentence"
+    for name, parts in said.items():
+        page = (PAGES / f"{name}.md").read_text()
+        assert [reason for reason in parts.values() if reason not in page] == []
 
 
 @pytest.mark.parametrize("name", CONNECTORS)
