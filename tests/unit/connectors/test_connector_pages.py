@@ -55,7 +55,7 @@ def test_the_integration_of_a_page_is_one_that_the_connector_takes(name: str) ->
     found, page = CONNECTORS[name], (PAGES / f"{name}.md").read_text()
     block = page.split("```yaml\n")[1].split("```")[0]
     spec = yaml.safe_load(textwrap.dedent(block))["spec"]
-    assert found.configure(spec.get("config", {}))
+    assert found.configure(spec.get("config", {})) is not None
     (project,) = spec["projects"]
     asked = [action.input["properties"].get("project", {}) for action in found.actions.values()]
     assert [each["pattern"] for each in asked if not re.search(each.get("pattern", ""), project)] == []
