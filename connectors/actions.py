@@ -1,6 +1,7 @@
 """Doing something at a provider by a connector's manifest, its answer in words the runner knows.
 
-An action is one request, or an operation of the OCI Distribution API (`connectors.oci`).
+An action is one request, perhaps after one that finds what it needs, or an operation of the OCI Distribution
+API (`connectors.oci`).
 
 What a provider's answer means for the one who asked:
 
@@ -72,9 +73,17 @@ async def perform(
         return _outputs(wanted, rendered(lambda: expressions.bind_answer(found, 200, {}), "the answer"))
     if wanted.code is not None:
         return await _by_code(session, wanted, wanted.code, inputs)
-    url, body = _prepare(session, wanted, inputs)
+    typed = _typed(wanted, inputs)
+    if wanted.find is not None:
+        typed = {**typed, **await session.find(wanted.find, typed, what=wanted.name)}
+    url, body = _prepare(session, wanted, typed)
+    accept = {"Accept": wanted.accept} if wanted.accept else None
     try:
-        answer = await session.send(wanted.method, url, body=body, max_bytes=wanted.max_response_bytes)
+        answer = await session.send(
+            wanted.method, url, headers=accept, body=body, max_bytes=wanted.max_response_bytes
+        )
+        if wanted.follow:
+            answer = await session.follow(answer, url, max_bytes=wanted.max_response_bytes)
     except NotAnswered as error:
         if wanted.idempotent:
             raise
@@ -117,15 +126,16 @@ async def _by_code(
     raise trouble
 
 
-def _prepare(session: Calls, action: Action, inputs: Mapping[str, Any]) -> tuple[str, bytes | None]:
+def _prepare(session: Calls, action: Action, typed: Mapping[str, Any]) -> tuple[str, bytes | None]:
     """URL and body of an action's request."""
-    typed = _typed(action, inputs)
 
     def render() -> tuple[str, bytes | None]:
         scope = session.scope(typed)
         fields = {name: template.value(scope) for name, template in action.body.items()}
         told = {name: value for name, value in fields.items() if value is not None}
-        return session.url(action.path, scope), json.dumps(told, default=text_of).encode() if fields else None
+        query = {name: template.render(scope) for name, template in action.query.items()}
+        address = session.url(action.path, scope, query=query)
+        return address, json.dumps(told, default=text_of).encode() if fields else None
 
     return rendered(render, action.name)
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin
 
 from connectors import waits
 from connectors.auth import Caller, Request, Tokens
+from connectors.finding import Finding
 from connectors.mistakes import ConfigError
 from connectors.outbound import Answer, Outbound
 from pipewright import errors, expressions
@@ -26,6 +27,8 @@ MAX_WORDS: Final = 200
 
 MAX_TAIL: Final = 4000
 """Bytes of a text's end: an output that is longer could not be read by later steps."""
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _UNPRINTED = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 """Colours and the like in a log."""
@@ -146,6 +149,39 @@ class Calls:
                 "AnswerTooLarge", f"{self._manifest.title} answered with more than {most} bytes"
             )
         return answer
+
+    async def find(self, wanted: Finding, inputs: Mapping[str, Any], *, what: str) -> Mapping[str, Any]:
+        """The further inputs that an item of a list tells; `what` begins the message where there is none.
+
+        Raises:
+            as `send` and `refuse`, and errors.Stalled (`NotFound`) where no item tells them.
+        """
+        url = rendered(lambda: self.url(wanted.path, self.scope(inputs)), what)
+        answer = await self.send("GET", url, max_bytes=wanted.max_response_bytes)
+        self.refuse(answer)
+        told = wanted.told(body_of(answer), inputs)
+        if told is None:
+            raise errors.Stalled("NotFound", f"{what}: {self.title} has not what it is for, or not any more")
+        return told
+
+    async def follow(self, answer: Answer, url: str, *, max_bytes: int | None = None) -> Answer:
+        """What lies where this answer to `url` leads; itself where it leads nowhere.
+
+        The address is the provider's choice: it passes the rule for addresses, and gets no credentials.
+
+        Raises:
+            as `Outbound.request`.
+        """
+        target = answer.headers.get("location", "")
+        if answer.status not in REDIRECTS or not target:
+            return answer
+        return await self._client.request(
+            "GET",
+            urljoin(url, target),
+            headers={"Accept-Encoding": "identity", "User-Agent": self._http.headers.get("User-Agent", "")},
+            timeout=self._http.timeout_seconds,
+            max_bytes=max_bytes or self._http.max_response_bytes,
+        )
 
     async def send(
         self,

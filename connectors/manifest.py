@@ -16,9 +16,10 @@ import jsonschema
 import yaml
 
 from connectors import code as coding
-from connectors import http, listing, scopes, webhook
+from connectors import finding, http, listing, scopes, webhook
 from connectors.code import Code
 from connectors.compiling import Compiler
+from connectors.finding import Finding
 from connectors.http import Http
 from connectors.listing import Sync
 from connectors.mistakes import ConfigError, ManifestError
@@ -55,6 +56,13 @@ class Action:
     """None: as `http` says."""
     done: frozenset[int]
     """Answers other than 2xx that say that it is done."""
+    find: Finding | None
+    """What is asked for before."""
+    query: Mapping[str, Template]
+    follow: bool
+    """Whether a redirect is read where it leads."""
+    accept: str
+    """Which type of answer is asked for; empty: as `http` says."""
     input: Mapping[str, Any]
     """JSON Schema."""
     body: Mapping[str, Template]
@@ -219,6 +227,12 @@ class Reader(Compiler):
             idempotent=data["idempotent"],
             max_response_bytes=data.get("maxResponseBytes"),
             done=frozenset(data.get("done", ())),
+            find=finding.read(data["find"], f"{at}.find", self) if "find" in data else None,
+            query={
+                key: self.template(text, f"{at}.query.{key}") for key, text in data.get("query", {}).items()
+            },
+            follow=data.get("follow", False),
+            accept=data.get("accept", ""),
             input=data["input"],
             body={key: self.template(text, f"{at}.body.{key}") for key, text in data.get("body", {}).items()},
             output={

@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from gateway import api, deadletter_routes, details, doors, erasures, problems, reports
+from gateway import api, deadletter_routes, details, doors, erasures, reports
 from gateway.doors import Door, Doors
 from gateway.metrics import CONTENT_TYPE
 from gateway.observed import Observed

@@ -58,6 +58,7 @@ __all__ = [
     "bind_result",
     "bind_step",
     "conditions",
+    "findings",
     "inputs",
     "items",
     "outputs",
@@ -181,6 +182,22 @@ def bind_answer(body: Any, status: int, headers: Mapping[str, str], *, tail: str
         headers=untyped(dict(headers), max_items=_PAYLOAD.dyn_items),
         tail=untyped(tail, max_items=0),
     )
+
+
+@cache
+def findings() -> Environment:
+    """For what is looked for in a provider's list: `item`, and `input` (an action's inputs)."""
+    return Environment({"item": "dyn", "input": "map(string, dyn)"}, bounds=_ITEM)
+
+
+def bind_finding(item: Any, values: Mapping[str, Any]) -> Scope:
+    """The scope of `findings()`.
+
+    Raises:
+        EvaluationError: what is read of the item is nested too deeply or too big, or an input is.
+    """
+    environment = findings()
+    return environment.bind(item=_bounded(item, environment), input=_bounded(dict(values), environment))
 
 
 @cache

@@ -398,6 +398,7 @@ def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_serve
         cluster: Any = None,
         gateway: Mapping[str, Any] | None = None,
         connectors: Mapping[str, Connector] | None = None,
+        allow: Sequence[str] = (),
     ) -> AsyncIterator[World]:
         dsn_file = gateway_folder / f"{secrets.token_hex(4)}.dsn"
         dsn_file.write_text(platform_dsn or platform_logins["pipewright_gateway"])
@@ -414,6 +415,7 @@ def serve(gateway_folder: Path, platform_logins: Mapping[str, str], tenant_serve
                     **(gateway or {}),
                 },
                 "artifacts": {"url": (gateway_folder / "artifacts").as_uri()},
+                "outbound": {"allow": list(allow)},
             }
         )
         cluster = cluster or RememberingCluster()

@@ -1,10 +1,13 @@
 """The connectors' pages: generated from the manifests, committed, and one for each."""
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
-from connectors import catalogue, docs, verify, webhook
+from connectors import catalogue, coverage, docs, overview, verify, webhook
 
 CONNECTORS = catalogue.load()
 PAGES = docs.CHECKOUT / docs.PLACE
@@ -37,8 +40,31 @@ def test_a_page_names_all_that_the_connector_wants_and_does(name: str) -> None:
     assert f"[`{name}`]({name}.md)" in (PAGES / "README.md").read_text()
 
 
+def test_of_what_a_ci_system_has_not_its_manifest_says_why() -> None:
+    found = {name: data for name, data in docs.manifests().items() if data["metadata"]["category"] == "ci"}
+    said = {name: coverage.lacking(data) for name, data in found.items()}
+    without = [(name, part) for name, parts in said.items() for part, reason in parts.items() if not reason]
+    assert without == [], "give metadata.lacks a sentence"
+    for name, parts in said.items():
+        page = (PAGES / f"{name}.md").read_text()
+        assert [reason for reason in parts.values() if reason not in page] == []
+
+
+@pytest.mark.parametrize("name", CONNECTORS)
+def test_the_integration_of_a_page_is_one_that_the_connector_takes(name: str) -> None:
+    found, page = CONNECTORS[name], (PAGES / f"{name}.md").read_text()
+    block = page.split("```yaml\n")[1].split("```")[0]
+    spec = yaml.safe_load(textwrap.dedent(block))["spec"]
+    assert found.configure(spec.get("config", {})) is not None
+    (project,) = spec["projects"]
+    asked = [action.input["properties"].get("project", {}) for action in found.actions.values()]
+    assert [each["pattern"] for each in asked if not re.search(each.get("pattern", ""), project)] == []
+
+
 def test_each_word_of_the_schema_has_its_sentence() -> None:
     found = webhook.schema()
-    assert set(found["properties"]["metadata"]["properties"]["maturity"]["enum"]) == set(docs.MATURITY)
+    assert set(found["properties"]["metadata"]["properties"]["maturity"]["enum"]) == set(overview.MATURITY)
+    assert set(found["properties"]["metadata"]["properties"]["tried"]["enum"]) == set(overview.TRIED)
+    assert set(found["properties"]["metadata"]["properties"]["lacks"]["properties"]) == set(coverage.PARTS)
     assert {*docs.PROOFS, "one-of"} == set(verify.KINDS)
     assert set(found["$defs"]["webhookBody"]["properties"]["accepts"]["items"]["enum"]) == set(docs.SHAPES)

@@ -103,7 +103,7 @@ ON = {"project": f"acme/{PROJECT}"}
 
 async def test_a_log_is_read_whatever_bytes_are_in_it() -> None:
     client = Asked(200, b"\x1b[32mStarted\x1b[0m by ada\r\n\xff+ make\x00\n")
-    found = await done("jenkins", "log", {"project": "team/shop", "number": "31"}, client)
+    found = await done("jenkins", "read-log", {"project": "team/shop", "number": "31"}, client)
     assert found == {"tail": "Started by ada\n+ make\n"}
     assert client.asked == [("GET", "https://jenkins.example.com/ci/job/team/job/shop/31/consoleText", None)]
 
@@ -119,7 +119,7 @@ async def test_an_address_of_a_job_is_below_that_of_jenkins() -> None:
 async def test_of_a_long_log_the_last_whole_lines_come() -> None:
     lines = [f"line {number:04d}" for number in range(1000)]
     client = Asked(200, "\n".join(lines).encode())
-    found = await done("jenkins", "log", {"project": "team/shop", "number": "31"}, client)
+    found = await done("jenkins", "read-log", {"project": "team/shop", "number": "31"}, client)
     assert found == {"tail": "\n".join(lines[-400:])}
     assert client.max_bytes == 10 * 1024 * 1024
 
