@@ -27,7 +27,7 @@ Places = npt.NDArray[np.int64]
 TARGET_FALSE_POSITIVE_RATE = 0.04
 """Aim below the 5 % that users are promised: thresholds drift between validation and use."""
 ABSTAIN_SHARE = 0.04
-"""Share of validation runs, those nearest to a coin flip, that are "unsure": below the 5 % that are promised."""
+"""Share of validation runs, those nearest to a coin flip, that are "unsure": 5 % at most are promised."""
 PATIENCE = 40
 """Trees without a better validation loss after which no more are tried."""
 VALIDATION = 0.2
@@ -196,7 +196,7 @@ def thresholds(probability: Floats, failed: Flags, *, target: float, base_rate: 
     passed = np.sort(probability[~failed])
     # Just above the pass that would be one too many: at most `target` of the passed runs are flagged.
     allowed = int(target * len(passed))
-    failure = float(np.nextafter(passed[-1 - allowed], 2.0))
+    failure = float(np.nextafter(passed[-1 - allowed], 2.0)) if len(passed) else 0.0
     doubt = float(np.quantile(np.minimum(probability, 1 - probability), 1 - ABSTAIN_SHARE))
     return Thresholds(
         failure=failure,

@@ -168,9 +168,9 @@ def _numbers(table: pa.Table, name: str, read: Callable[[Any], float]) -> list[f
 def _moment(value: Any) -> float:
     try:
         seconds = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(str(value))
         except ValueError:
             raise ValueError("which is neither ISO 8601 nor seconds since 1970") from None
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()

@@ -66,11 +66,11 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """(the JSON, the report) of one table."""
-    path = written(tmp_path_factory.mktemp("table") / "runs.csv", runs(1200))
+    path = written(tmp_path_factory.mktemp("table") / "runs.csv", runs(600))
     with pytest.MonkeyPatch.context() as patch:
         out: list[str] = []
         patch.setattr("sys.stdout.write", out.append)
-        patch.setattr(evaluate, "DRAWS", 50)
+        patch.setattr(evaluate, "DRAWS", 30)
         assert evaluate.main([str(path), "--online", "3", "--json"]) == 0
         found = "".join(out)
         out.clear()
@@ -85,10 +85,10 @@ def test_the_answer_has_every_number_of_the_model_and_of_each_baseline(
     assert set(found["baselines"]) == {"always_pass", "last_outcome", "logistic_regression"}
     for numbers in (found["model"], *found["baselines"].values()):
         assert set(numbers) >= KEYS
-        assert (numbers["rows"], numbers["failures"]) == (300, found["model"]["failures"])
+        assert (numbers["rows"], numbers["failures"]) == (150, found["model"]["failures"])
     always = found["baselines"]["always_pass"]
     assert (always["recall"], always["precision"], always["fpr"], always["auc"]) == (0, None, 0, 0.5)
-    assert always["accuracy"] == pytest.approx(1 - always["failures"] / 300)
+    assert always["accuracy"] == pytest.approx(1 - always["failures"] / 150)
     last = found["baselines"]["last_outcome"]
     assert (last["first_failure_recall"], last["repeat_failure_recall"]) == (0, 1)
     assert found["model"]["auc"] > last["auc"]
@@ -102,7 +102,7 @@ def test_the_answer_has_every_number_of_the_model_and_of_each_baseline(
 
 def test_the_report_shows_it_to_people(answer: tuple[dict[str, Any], str]) -> None:
     _, text = answer
-    assert "300 runs of 1200 tested" in text
+    assert "150 runs of 600 tested" in text
     for words in ("| model |", "| logistic regression |", "95 % interval", "1 (riskiest)", "learned once",
                   "| x |", "median project", "Had every flagged run been stopped"):  # fmt: skip
         assert words in text
