@@ -58,6 +58,8 @@ def outcome_of(row: Run) -> Outcome | None:
         started_at=(row.started_at or row.finished_at).timestamp(),
         finished_at=row.finished_at.timestamp(),
         failed=LABELS[row.outcome],
+        project=row.project,
+        pipeline=row.pipeline,
     )
 
 

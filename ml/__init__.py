@@ -3,5 +3,6 @@
 This package is importable alone (Ray's workers get it as a zip): it uses the standard library, NumPy,
 pyarrow and LightGBM, and nothing else of this project. The rooms, in the order in which a run meets them:
 `history` (what is remembered), `features` (what the model sees), `window` and `replay` (the same, offline),
-`fit`, `evaluate`, `train` (the job), `artifact` (the file), `predict` and `reasons` (the answer).
+`linear`, `scorer` and `fit` (the model), `metrics`, `train` (the job), `artifact` (the file), `predict` and
+`reasons` (the answer). `table`, `trial`, `evaluate` and `summary` judge it on anybody's runs.
 """

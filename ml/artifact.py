@@ -1,4 +1,4 @@
-"""A trained model as one file: compressed JSON with LightGBM's model texts and all that scoring needs.
+"""A trained model as one file: compressed JSON with its trees, its linear part and all that scoring needs.
 
 A data format, never pickle: reading it runs no code. Loading checks the digest first, then the format, then
 that the model was trained on the features this code computes. The same model always gives the same bytes.
@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import contract, features
+from ml.linear import Linear
 
-FORMAT = "pipewright-model/1"
+FORMAT = "pipewright-model/2"
 MAX_BYTES = 256 * 1024 * 1024
 """A larger content is refused before it fills the memory."""
 
@@ -57,11 +58,17 @@ class Thresholds:
 
     def band(self, probability: float, *, has_history: bool) -> Band:
         """The band; unsure too where nothing is known of the pipeline yet: thresholds do not hold there."""
-        if not has_history or self.unsure_low < probability < self.unsure_high:
+        if self.unsure(np.array([probability]), has_history=np.array([has_history]))[0]:
             return "unsure"
         if probability >= self.failure:
             return "high"
         return "medium" if probability >= self.medium else "low"
+
+    def unsure(
+        self, probability: npt.NDArray[np.float64], *, has_history: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """For which of many probabilities the band is unsure."""
+        return ~has_history | ((self.unsure_low < probability) & (probability < self.unsure_high))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +77,8 @@ class Artifact:
 
     models: Sequence[str]
     """LightGBM model texts; their raw scores are averaged."""
+    linear: Linear
+    """The other half of the model."""
     calibration: Calibration
     thresholds: Thresholds
     window_sha256: str
@@ -88,6 +97,7 @@ def dump(artifact: Artifact) -> bytes:
         "task": artifact.task,
         "features": {"schema": features.SCHEMA, "names": list(features.NAMES)},
         "models": list(artifact.models),
+        "linear": dataclasses.asdict(artifact.linear),
         "calibration": dataclasses.asdict(artifact.calibration),
         "thresholds": dataclasses.asdict(artifact.thresholds),
         "window": {
@@ -146,7 +156,9 @@ def _parse(content: bytes) -> Mapping[str, Any]:
 
 def _check_format(data: Mapping[str, Any]) -> None:
     if data.get("format") != FORMAT:
-        raise ArtifactRefused(f"the model file has the format {data.get('format')}, this code reads {FORMAT}")
+        raise ArtifactRefused(
+            f"the model file has the format {data.get('format')}, this code reads {FORMAT}; train again"
+        )
     schema = data.get("features", {}).get("schema")
     if schema != features.SCHEMA:
         raise ArtifactRefused(
@@ -167,8 +179,14 @@ def _artifact(data: Mapping[str, Any]) -> Artifact:
     for part in ("calibration", "thresholds"):
         if not all(isinstance(value, float | int) and math.isfinite(value) for value in data[part].values()):
             raise ArtifactRefused(f"the model file's {part} are not numbers; train again")
+    line = data["linear"]
+    numbers = [line["intercept"], *line["means"], *line["scales"], *line["weights"]]
+    whole = all(len(line[part]) == len(features.NAMES) for part in ("means", "scales", "weights"))
+    if not whole or not all(isinstance(value, float | int) and math.isfinite(value) for value in numbers):
+        raise ArtifactRefused("the model file's linear part is not a number for each feature; train again")
     return Artifact(
         models=tuple(models),
+        linear=Linear(**line),
         calibration=Calibration(**data["calibration"]),
         thresholds=Thresholds(**data["thresholds"]),
         window_sha256=window["sha256"],

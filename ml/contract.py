@@ -138,6 +138,8 @@ class Metrics:
     """Expected calibration error over ten bins of equal width."""
     first_failure_recall: float | None
     """Recall among failures whose line of work was not red before: the hard ones."""
+    repeat_failure_recall: float | None = None
+    """Recall among the other failures."""
     coverage: float
     """Share of the runs for which the answer was not "unsure"."""
     selective_accuracy: float | None

@@ -1,79 +1,163 @@
-"""Fits the model: small gradient-boosted trees, averaged in logit, calibrated; thresholds from validation.
+"""Fits the model: small boosted trees and a logistic regression, calibrated; thresholds from newer runs.
 
 Small trees (8 leaves, a low learning rate, strong L2) because CI histories are short and noisy: they were
 better than large ones on real GitHub Actions histories, and vary less from seed to seed. What is chosen
-(the number of trees, calibration, thresholds) is chosen on the validation part, never on the test part.
+(the number of trees, calibration, thresholds) is chosen on scores of runs that the scoring model had not
+seen, made in time order, and never on the test part.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from ml import contract, features
+from ml import contract, linear
 from ml.artifact import Calibration, Thresholds
+from ml.replay import Dataset
+from ml.scorer import Scorer
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int64]
 
 TARGET_FALSE_POSITIVE_RATE = 0.04
 """Aim below the 5 % that users are promised: thresholds drift between validation and use."""
-ABSTAIN_SHARE = 0.05
-"""Share of validation runs, those nearest to a coin flip, for which the answer is "unsure"."""
+ABSTAIN_SHARE = 0.04
+"""Share of validation runs, those nearest to a coin flip, that are "unsure": 5 % at most are promised."""
 PATIENCE = 40
 """Trees without a better validation loss after which no more are tried."""
-CALIBRATION = 2
-"""Calibration and thresholds come from so many times the validation part: they are the noisier choice."""
-BLOCKS = 4
+VALIDATION = 0.2
+"""Share of the known rows, the newest, that chooses the number of trees."""
+JUDGED = 1500
+"""The newest scores that thresholds come from, calibration from half of them: what is older has drifted."""
+JUDGED_SHARE = 0.1
+"""Of a long history it may be this share instead."""
+SCORED = 0.4
+"""Share of the known rows that is scored for that at most: what comes before teaches the first model."""
+BLOCKS = 8
 """In how many steps the models that score it are brought up to date; each knows only what came before."""
 BIG = 50_000
 """Rows from which a second thread pays."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Fitted:
-    """A fitted model: LightGBM texts, and how their averaged logit becomes a probability and a band."""
+class Scores(Protocol):
+    """What has learned: gives each row a logit of failure."""
 
-    models: Sequence[str]
+    def logit(self, x: Floats, /) -> Floats:
+        """The logit of failure of each row."""
+        ...
+
+
+Learn = Callable[[Floats, Flags], Scores]
+"""Learns from rows and what became of them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How a logit becomes a probability and a band."""
+
     calibration: Calibration
     thresholds: Thresholds
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A fitted model."""
+
+    scorer: Scorer
+    limits: Limits
     trees: int
 
 
 def fit(
-    x: Floats,
-    failed: Flags,
+    known: Dataset,
     *,
-    validation: int,
     hyperparameters: Mapping[str, float],
     seed: int,
     target: float = TARGET_FALSE_POSITIVE_RATE,
 ) -> Fitted:
-    """Fit on rows in time order, of which the last `validation` choose what is not learned.
+    """Fit on rows in time order. `target` is the false positive rate that the failure threshold aims at."""
+    recipe = choose(known, hyperparameters=hyperparameters, seed=seed)
+    scores = prequential(known, learn=recipe)
+    return Fitted(
+        scorer=recipe(known.x, known.failed),
+        limits=limits(scores, known.failed, target=target),
+        trees=recipe.trees,
+    )
 
-    `target` is the false positive rate that the failure threshold aims at.
-    """
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the model is made of rows: the same for those that score for validation and for the last one."""
+
+    settings: Mapping[str, object]
+    trees: int
+    seeds: Sequence[int]
+
+    def __call__(self, x: Floats, failed: Flags) -> Scorer:
+        """Learn."""
+        boosters = [
+            _train(x, failed, settings=self.settings, trees=self.trees, seed=each) for each in self.seeds
+        ]
+        return Scorer(boosters, linear.fit(x, failed))
+
+
+def choose(known: Dataset, *, hyperparameters: Mapping[str, float], seed: int) -> Recipe:
+    """The recipe, with the number of trees that is best on the newest of the known rows."""
     values = {name: default for name, (default, _, _) in contract.HYPERPARAMETERS.items()} | dict(
         hyperparameters
     )
     seeds = [seed + index for index in range(int(values["ensemble"]))]
-    cut = len(failed) - validation
+    cut = len(known) - int(len(known) * VALIDATION)
     settings = _settings(values, rows=cut)
-    trees = _count_trees(x, failed, cut=cut, settings=settings, limit=most_trees(values), seeds=seeds)
-    scored = len(failed) - CALIBRATION * validation
-    scores = _prequential(x, failed, cut=scored, settings=settings, trees=trees, seeds=seeds)
-    calibration = platt(scores, failed[scored:])
-    final = [_train(x, failed, settings=settings, trees=trees, seed=each) for each in seeds]
-    return Fitted(
-        models=[booster.model_to_string() for booster in final],
+    trees = _count_trees(
+        known.x, known.failed, cut=cut, settings=settings, limit=most_trees(values), seeds=seeds
+    )
+    return Recipe(settings=settings, trees=trees, seeds=seeds)
+
+
+def prequential(known: Dataset, *, learn: Learn) -> Floats:
+    """Logits of the newest rows, in steps, each from a model of what was known before; NaN for the others.
+
+    (Dawid, Present position and potential developments: the prequential approach, JRSS A 147, 1984.)
+    """
+    first = oldest(len(known))
+    scores = np.full(len(known), np.nan)
+    for start, end in itertools.pairwise(np.linspace(first, len(known), BLOCKS + 1).astype(int)):
+        if start < end:
+            before = seen(known, start, at=known.judged_at[start])
+            scores[start:end] = learn(known.x[before], known.failed[before]).logit(known.x[start:end])
+    return scores
+
+
+def oldest(rows: int) -> int:
+    """How many of the known rows teach the first model that scores the others."""
+    return rows - min(judged(rows), int(SCORED * rows))
+
+
+def seen(data: Dataset, place: int, *, at: float) -> Places:
+    """The rows before this one whose outcome was known at this time."""
+    return np.flatnonzero(data.finished_at[:place] <= at)
+
+
+def judged(rows: int) -> int:
+    """How many of the newest scores thresholds come from, of so many known rows."""
+    return max(JUDGED, int(JUDGED_SHARE * rows))
+
+
+def limits(scores: Floats, failed: Flags, *, target: float = TARGET_FALSE_POSITIVE_RATE) -> Limits:
+    """Calibration and thresholds from the newest of these scores; rows without one (NaN) do not count."""
+    place = np.flatnonzero(~np.isnan(scores))[-judged(len(scores)) :]
+    newest = place[-(judged(len(scores)) // 2) :]
+    calibration = platt(scores[newest], failed[newest])
+    probability = calibration.probability(scores[place])
+    return Limits(
         calibration=calibration,
-        thresholds=thresholds(
-            calibration.probability(scores), failed[scored:], target=target, base_rate=float(failed.mean())
-        ),
-        trees=trees,
+        thresholds=thresholds(probability, failed[place], target=target, base_rate=float(failed.mean())),
     )
 
 
@@ -112,7 +196,7 @@ def thresholds(probability: Floats, failed: Flags, *, target: float, base_rate: 
     passed = np.sort(probability[~failed])
     # Just above the pass that would be one too many: at most `target` of the passed runs are flagged.
     allowed = int(target * len(passed))
-    failure = float(np.nextafter(passed[-1 - allowed], 2.0))
+    failure = float(np.nextafter(passed[-1 - allowed], 2.0)) if len(passed) else 0.0
     doubt = float(np.quantile(np.minimum(probability, 1 - probability), 1 - ABSTAIN_SHARE))
     return Thresholds(
         failure=failure,
@@ -142,13 +226,7 @@ def _settings(values: Mapping[str, float], *, rows: int) -> dict[str, object]:
 
 
 def _data(x: Floats, failed: Flags, *, reference: lgb.Dataset | None = None) -> lgb.Dataset:
-    return lgb.Dataset(
-        x,
-        label=failed.astype(np.float64),
-        feature_name=list(features.NAMES),
-        reference=reference,
-        params={"verbosity": -1},
-    )
+    return lgb.Dataset(x, label=failed.astype(np.float64), reference=reference, params={"verbosity": -1})
 
 
 def _train(x: Floats, failed: Flags, *, settings: Mapping[str, object], trees: int, seed: int) -> lgb.Booster:
@@ -171,26 +249,3 @@ def _count_trees(
         )
         counts.append(booster.best_iteration or limit)
     return max(10, int(np.median(counts)))
-
-
-def _prequential(
-    x: Floats, failed: Flags, *, cut: int, settings: Mapping[str, object], trees: int, seeds: Sequence[int]
-) -> Floats:
-    """Averaged logits of the rows after the cut, in blocks, each from models of all rows before its block."""
-    edges = np.linspace(cut, len(failed), BLOCKS + 1).astype(int)
-    blocks = []
-    for start, end in itertools.pairwise(edges):
-        boosters = [
-            _train(x[:start], failed[:start], settings=settings, trees=trees, seed=seed) for seed in seeds
-        ]
-        blocks.append(logit(boosters, x[start:end]))
-    return np.concatenate(blocks)
-
-
-def logit(boosters: Sequence[lgb.Booster], x: Floats, *, threads: int = 1) -> Floats:
-    """The boosters' raw scores, averaged: the logit of failure before calibration."""
-    if not len(x):
-        return np.zeros(0)
-    scores = [np.asarray(each.predict(x, raw_score=True, num_threads=threads)) for each in boosters]
-    mean: Floats = np.mean(scores, axis=0, dtype=np.float64)
-    return mean

@@ -1,9 +1,10 @@
 """What is remembered of finished runs: for each line of work, its last outcomes.
 
-A run belongs to a few lines (its pipeline, its branch, …). When it finishes, its outcome is inserted into
-each of them; when another starts, the lines say what was known. The gateway keeps a line as one row of the
-tenant's database, training replays them from the data window: the rules are here, once.
-Only success and failure are outcomes; a cancelled or skipped run says nothing about the code.
+A run belongs to a few lines, from the narrowest (its pipeline on its branch with its trigger) upwards to all
+that its Integration tells of. When it finishes, its outcome is inserted into each of them; when another
+starts, the lines say what was known. The gateway keeps a line as one row of the tenant's database, training
+replays them from the data window: the rules are here, once. Only success and failure are outcomes; a
+cancelled or skipped run says nothing about the code.
 
 A run is judged by what was known at one moment, `Run.judged_at`, in the gateway and in training alike.
 """
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 LIMIT = 50
 """How many outcomes a line remembers."""
 
-SCOPES = ("pipeline", "branch", "event", "actor", "project", "commit")
+SCOPES = ("pipeline", "branch", "ref", "event", "actor", "project", "integration", "commit")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,9 @@ class Outcome:
     started_at: float
     finished_at: float
     failed: bool
+    project: str = ""
+    pipeline: str = ""
+    """What ran, as `Run.work` names it; empty in outcomes that were kept before this was."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +40,9 @@ class Run:
     """What is known of an attempt before it runs. Times are seconds since the epoch.
 
     `integration` is the UID of the Integration that told of it: two providers may have projects of one name.
-    `branch`, `actor` and `sha` are empty where the provider does not tell; `actor` is a surrogate id.
+    `branch`, `actor` and `sha` are empty where the provider does not tell; `actor` is a surrogate id. `job`
+    is set where single jobs are judged, `parent` (the commit before this one) and `change` (sizes of the
+    change, by name) where they are known.
     """
 
     integration: str
@@ -50,6 +56,14 @@ class Run:
     attempt: int
     started_at: float
     queued_at: float | None = None
+    job: str = ""
+    parent: str = ""
+    change: Mapping[str, float] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def work(self) -> str:
+        """What runs: the pipeline, and the job where single jobs are judged."""
+        return f"{self.pipeline} / {self.job}" if self.job else self.pipeline
 
     @property
     def judged_at(self) -> float:
@@ -66,25 +80,38 @@ class Run:
         return min(self.queued_at, self.started_at)
 
 
-def lines(run: Run) -> dict[str, str]:
-    """The lines of work that the run belongs to: scope → key. A scope whose name is unknown is left out.
+def names(run: Run) -> dict[str, tuple[str, ...]]:
+    """The lines of work that the run belongs to: scope → the names that make up the line's key.
 
-    A key is the JSON text of the names that make it up, the Integration's UID first, so that no two different
-    lists share a key.
-    `commit` joins sibling pipelines and earlier attempts on the same revision.
+    A scope of which a name is unknown is left out. The Integration's UID comes first: two providers may have
+    projects of one name. `commit` joins sibling pipelines and earlier attempts on the same revision.
     """
-    names = {
-        "pipeline": (run.project, run.pipeline),
-        "branch": (run.project, run.pipeline, run.branch),
-        "event": (run.project, run.pipeline, run.event),
-        "actor": (run.project, run.actor),
-        "project": (run.project,),
-        "commit": (run.project, run.sha),
-    }
+    project = (run.integration, run.project)
+    work = (*project, run.pipeline, run.job) if run.job else (*project, run.pipeline)
+    found = {"integration": (run.integration,), "project": project}
+    if run.pipeline:
+        found["pipeline"] = work
+    if run.branch:
+        found["branch"] = (*work, run.branch)
+    if run.event:
+        found["event"] = (*work, run.event)
+    if run.branch and run.event:
+        found["ref"] = (*work, run.branch, run.event)
+    if run.actor:
+        found["actor"] = (*project, run.actor)
+    if run.sha:
+        found["commit"] = (*project, run.sha)
+    return found
+
+
+def lines(run: Run) -> dict[str, str]:
+    """The lines of work that the run belongs to: scope → key.
+
+    A key is the JSON text of its names, so that no two different lists of names share a key.
+    """
     return {
-        scope: json.dumps((run.integration, *parts), ensure_ascii=False, separators=(",", ":"))
-        for scope, parts in names.items()
-        if parts[-1]
+        scope: json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+        for scope, parts in names(run).items()
     }
 
 
@@ -95,7 +122,10 @@ def insert(history: Sequence[Outcome], outcome: Outcome) -> tuple[Outcome, ...]:
     inserted last wins) and the last `LIMIT` of them.
     """
     kept = [known for known in history if known.run != outcome.run or known.attempt != outcome.attempt]
-    bisect.insort(kept, outcome, key=_order)
+    if kept and _order(outcome) < _order(kept[-1]):
+        bisect.insort(kept, outcome, key=_order)
+    else:
+        kept.append(outcome)
     return tuple(kept[-LIMIT:])
 
 
@@ -132,7 +162,10 @@ def next_attempt(run: Run, *, at: float) -> Run:
 
 def encode(history: Sequence[Outcome]) -> str:
     """The line as compact JSON, as the tenant's database keeps it."""
-    rows = [[o.run, o.attempt, o.sha, o.started_at, o.finished_at, int(o.failed)] for o in history]
+    rows = [
+        [o.run, o.attempt, o.sha, o.started_at, o.finished_at, int(o.failed), o.project, o.pipeline]
+        for o in history
+    ]
     return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -143,14 +176,24 @@ def decode(text: str | bytes | Sequence[Sequence[object]]) -> tuple[Outcome, ...
         return tuple(_outcome(*row) for row in rows)
     except TypeError as error:
         raise ValueError(
-            f"a row of a line of work is not [run, attempt, sha, started, finished, failed]: {error}"
+            f"a row of a line of work is not [run, attempt, sha, started, finished, failed, …]: {error}"
         ) from None
 
 
-def _outcome(run: str, attempt: int, sha: str, started_at: float, finished_at: float, failed: int) -> Outcome:
+def _outcome(
+    run: str,
+    attempt: int,
+    sha: str,
+    started_at: float,
+    finished_at: float,
+    failed: int,
+    project: str = "",
+    pipeline: str = "",
+) -> Outcome:
     return Outcome(
-        run=run, attempt=attempt, sha=sha, started_at=started_at, finished_at=finished_at, failed=bool(failed)
-    )
+        run=run, attempt=attempt, sha=sha, started_at=started_at, finished_at=finished_at,
+        failed=bool(failed), project=project, pipeline=pipeline,
+    )  # fmt: skip
 
 
 def _order(outcome: Outcome) -> tuple[float, str, int]:

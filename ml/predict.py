@@ -14,6 +14,7 @@ import numpy as np
 from ml import artifact, features, reasons
 from ml.artifact import Artifact, ArtifactRefused, Band
 from ml.history import Outcome, Run
+from ml.scorer import Scorer
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Predictor:
         self.file = file
         self.version = version
         try:
-            self._boosters = [lgb.Booster(model_str=text) for text in file.models]
+            self._scorer = Scorer.load(file.models, file.linear)
         except lgb.basic.LightGBMError as error:
             raise ArtifactRefused(f"LightGBM cannot read the model ({error}); train again") from None
 
@@ -49,17 +50,13 @@ class Predictor:
     def predict(self, run: Run, lines: Mapping[str, Sequence[Outcome]]) -> Prediction:
         """Score a run by its lines of work (scope → outcomes, as `history.insert` keeps them)."""
         row = np.array([features.features(run, lines)])
-        # The contributions add up to the raw score (the last column is the bias): one call gives both.
-        parts = [
-            np.asarray(each.predict(row, pred_contrib=True, num_threads=1))[0] for each in self._boosters
-        ]
-        mean = np.mean(parts, axis=0)
-        probability = float(self.file.calibration.probability(np.array([mean.sum()]))[0])
+        parts, logit = self._scorer.contributions(row)
+        probability = float(self.file.calibration.probability(np.array([logit]))[0])
         has_history = row[0, features.NAMES.index("pipeline_known")] > 0
         return Prediction(
             probability=probability,
             band=self.file.thresholds.band(probability, has_history=bool(has_history)),
-            reasons=tuple(reasons.reasons(run, lines, [float(part) for part in mean[:-1]])),
+            reasons=tuple(reasons.reasons(run, lines, parts.tolist())),
             version=self.version,
         )
 

@@ -20,9 +20,11 @@ FEW = 20
 PLACES: Mapping[str, str] = {
     "pipeline": "of this pipeline",
     "branch": "on this branch",
+    "ref": "on this branch with the same trigger",
     "event": "of this pipeline with the same trigger",
     "actor": "by this author",
     "project": "in this project",
+    "integration": "across the projects",
 }
 
 
@@ -153,8 +155,49 @@ def _siblings(run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str:
     results = features.sibling_results(run, seen.get("commit", ()))
     if not results:
         return "no other run on this commit has finished"
+    red = sorted({known.pipeline for known in results if known.failed and known.pipeline != run.work} - {""})
+    if len(red) == 1:
+        return f"{red[0]} failed on this commit"
     others = f"{len(results)} other {_plural(len(results), 'run')}"
-    return f"{sum(results.values())} of {others} on this commit failed"
+    return f"{sum(known.failed for known in results)} of {others} on this commit failed"
+
+
+def _same(run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str | None:
+    results = features.sibling_results(run, seen.get("commit", ()))
+    same = [known.failed for known in results if known.pipeline == run.work]
+    if not same:
+        return None
+    return f"{sum(same)} of {_runs(len(same))} of this pipeline on this commit failed"
+
+
+def _parent(run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str | None:
+    outcomes = seen.get("parent", ())
+    same = [known.failed for known in outcomes if known.pipeline == run.work]
+    if same:
+        return f"this pipeline {'failed' if same[-1] else 'passed'} on the commit before"
+    if not outcomes:
+        return None
+    return f"{sum(known.failed for known in outcomes)} of {_runs(len(outcomes))} on the commit before failed"
+
+
+def _usual(_run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str | None:
+    usual, _ = features.duration_features(seen.get("pipeline", ()))
+    return None if math.isnan(usual) else f"runs of this pipeline usually take {_ago(60 * usual)}"
+
+
+def _last_took(_run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str | None:
+    _, ratio = features.duration_features(seen.get("pipeline", ()))
+    return (
+        None if math.isnan(ratio) else f"the last run of this pipeline took {ratio:.1f} times the usual time"
+    )
+
+
+def _trouble(run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str | None:
+    count, rate, places = features.trouble_features(seen.get("integration", ()), at=run.judged_at)
+    if not count:
+        return "no run across the projects finished within the last hour"
+    red = f"{round(count * rate)} of {_runs(int(count))} across the projects failed within the last hour"
+    return f"{red}, in {int(places)} projects" if places > 1 else red
 
 
 def _retries(_run: Run, seen: Mapping[str, Sequence[Outcome]]) -> str | None:
@@ -181,6 +224,15 @@ RUN_SENTENCES: Mapping[str, Callable[[Run, Mapping[str, Sequence[Outcome]]], str
     "earlier_attempts_failed": _attempts,
     "siblings_failed": _siblings,
     "siblings_passed": _siblings,
+    "same_failed": _same,
+    "same_passed": _same,
+    "parent_failed": _parent,
+    "parent_siblings_failed": _parent,
+    "usual_minutes": _usual,
+    "last_took": _last_took,
+    "trouble_runs": _trouble,
+    "trouble_rate": _trouble,
+    "trouble_projects": _trouble,
     "pipeline_retry_pass_rate": _retries,
     "pipeline_flaky_rate": _flaky,
     "hour": _clock,

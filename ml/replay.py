@@ -5,6 +5,7 @@ computed all that finished by its moment (`Run.judged_at`) are inserted into the
 those of the gateway, literally: `features.features` over lines kept by `history.insert`.
 """
 
+import array
 import dataclasses
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,16 +84,19 @@ def attempts(table: pa.Table) -> list[Attempt]:
 
 def replay(rows: Iterable[Attempt]) -> Iterator[tuple[Attempt, dict[str, Sequence[Outcome]]]]:
     """Each attempt, of some that come in the order of `attempts`, with its lines as they were known then."""
-    lines: dict[str, tuple[Outcome, ...]] = {}
-    under_way: list[tuple[float, int, Outcome, list[str]]] = []
+    # The scope is part of the key here: two scopes may use the same names.
+    lines: dict[tuple[str, ...], tuple[Outcome, ...]] = {}
+    under_way: list[tuple[float, int, Outcome, list[tuple[str, ...]]]] = []
     for number, row in enumerate(rows):
         while under_way and under_way[0][0] <= row.run.judged_at:
             _, _, outcome, keys = heapq.heappop(under_way)
             for key in keys:
                 lines[key] = history.insert(lines.get(key, ()), outcome)
-        # The scope is part of the key here: two scopes may use the same text.
-        keys_of_run = {scope: f"{scope}:{key}" for scope, key in history.lines(row.run).items()}
-        yield row, {scope: lines.get(key, ()) for scope, key in keys_of_run.items()}
+        keys_of_run = {scope: (scope, *names) for scope, names in history.names(row.run).items()}
+        seen: dict[str, Sequence[Outcome]] = {scope: lines.get(key, ()) for scope, key in keys_of_run.items()}
+        if row.run.parent:
+            seen["parent"] = lines.get(("commit", row.run.integration, row.run.project, row.run.parent), ())
+        yield row, seen
         if row.failed is not None and row.finished_at is not None:
             outcome = outcome_of(row.run, failed=row.failed, finished_at=row.finished_at)
             heapq.heappush(under_way, (row.finished_at, number, outcome, list(keys_of_run.values())))
@@ -107,25 +111,32 @@ def outcome_of(run: Run, *, failed: bool, finished_at: float) -> Outcome:
         started_at=run.started_at,
         finished_at=finished_at,
         failed=failed,
+        project=run.project,
+        pipeline=run.work,
     )
 
 
 def dataset(table: pa.Table) -> Dataset:
     """The labelled attempts of the window with their features."""
+    return judged(attempts(table))
+
+
+def judged(rows: Iterable[Attempt], *, change: Sequence[str] = ()) -> Dataset:
+    """The labelled ones among these attempts with their features; `change` names sizes to add to these."""
     labelled: list[Attempt] = []
-    rows: list[list[float]] = []
+    x = array.array("d")
     red: list[bool] = []
     known: list[bool] = []
-    for row, lines in replay(attempts(table)):
+    for row, lines in replay(rows):
         if row.failed is None:
             continue
         labelled.append(row)
-        rows.append(features.features(row.run, lines))
+        x.extend(features.features(row.run, lines, change=change))
         line = lines.get("branch") or lines.get("pipeline") or ()
         red.append(bool(line) and line[-1].failed)
         known.append(bool(lines.get("pipeline")))
     return Dataset(
-        x=np.array(rows, dtype=np.float64).reshape(len(rows), len(features.NAMES)),
+        x=np.frombuffer(x, dtype=np.float64).reshape(len(labelled), len(features.NAMES) + len(change)),
         failed=np.array([row.failed for row in labelled], dtype=np.bool_),
         judged_at=np.array([row.run.judged_at for row in labelled], dtype=np.float64),
         started_at=np.array([row.run.started_at for row in labelled], dtype=np.float64),

@@ -15,10 +15,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import lightgbm as lgb
 import numpy as np
 
-from ml import artifact, contract, evaluate, fit, replay, transfer, window
+from ml import artifact, contract, fit, metrics, replay, transfer, window
 from ml.contract import Gates, Metrics, Report, TrainingJob
 from ml.replay import Dataset
 
@@ -26,8 +25,6 @@ MIN_ROWS = 200
 """Labelled attempts below which nothing can be learned, split and tested."""
 MIN_FAILURES = 10
 """Failures (and passes) that the training part needs."""
-VALIDATION = 0.2
-"""Share of the rows before the test part that chooses trees, calibration and thresholds."""
 
 
 class TrainingFailed(Exception):
@@ -84,30 +81,24 @@ def train(content: bytes, job: TrainingJob) -> Trained:
     """Train on a data window: pure but for LightGBM. Raises TrainingFailed and WindowRefused."""
     data = replay.dataset(window.read(content, sha256=job.window_sha256))
     known, test = split(data, holdout=job.holdout)
-    fitted = fit.fit(
-        known.x,
-        known.failed,
-        validation=int(len(known) * VALIDATION),
-        hyperparameters=job.hyperparameters,
-        seed=job.seed,
-        target=target_rate(job.gates),
-    )
-    metrics = measure(fitted, test)
+    fitted = fit.fit(known, hyperparameters=job.hyperparameters, seed=job.seed, target=target_rate(job.gates))
+    measured = measure(fitted, test)
     span = replay.rfc3339(data.started_at.min()), replay.rfc3339(data.started_at.max())
     file = artifact.Artifact(
-        models=fitted.models,
-        calibration=fitted.calibration,
-        thresholds=fitted.thresholds,
+        models=fitted.scorer.texts(),
+        linear=fitted.scorer.linear,
+        calibration=fitted.limits.calibration,
+        thresholds=fitted.limits.thresholds,
         window_sha256=job.window_sha256,
         rows=len(data),
         data_from=span[0],
         data_to=span[1],
-        metrics=metrics,
+        metrics=measured,
     )
     return Trained(
         content=artifact.dump(file),
-        metrics=metrics,
-        baselines=evaluate.baselines(failed=test.failed, red_before=test.red_before),
+        metrics=measured,
+        baselines=metrics.baselines(failed=test.failed, red_before=test.red_before),
         rows=len(data),
         data_from=span[0],
         data_to=span[1],
@@ -129,9 +120,9 @@ def split(data: Dataset, *, holdout: float) -> tuple[Dataset, Dataset]:
     # A run that came before the cut but finished after it was not known at the cut.
     known = data.take((order < cut) & (data.finished_at <= data.judged_at[cut]))
     test = data.take(order >= cut)
-    validation = int(len(known) * VALIDATION)
-    _need("the oldest runs", known.failed[: -fit.CALIBRATION * validation], least=MIN_FAILURES)
-    _need("the runs that calibrate the model", known.failed[-validation:], least=2)
+    first = fit.oldest(len(known))
+    _need("the oldest runs", known.failed[:first], least=MIN_FAILURES)
+    _need("the runs that calibrate the model", known.failed[first:], least=2)
     _need("the newest runs, kept for the test,", test.failed, least=1)
     return known, test
 
@@ -145,32 +136,27 @@ def target_rate(gates: Gates) -> float:
 
 def measure(fitted: fit.Fitted, test: Dataset) -> Metrics:
     """The model's metrics on the test part."""
-    boosters = [lgb.Booster(model_str=text) for text in fitted.models]
-    probability = fitted.calibration.probability(fit.logit(boosters, test.x))
-    limits = fitted.thresholds
-    bands = [
-        limits.band(float(chance), has_history=bool(known))
-        for chance, known in zip(probability, test.has_history, strict=True)
-    ]
-    return evaluate.metrics(
+    probability = fitted.limits.calibration.probability(fitted.scorer.logit(test.x))
+    limits = fitted.limits.thresholds
+    return metrics.metrics(
         failed=test.failed,
         probability=probability,
         flagged=probability >= limits.failure,
         red_before=test.red_before,
-        unsure=np.array([band == "unsure" for band in bands]),
+        unsure=limits.unsure(probability, has_history=test.has_history),
     )
 
 
-def missed_gates(gates: Gates, metrics: Metrics, baselines: dict[str, Metrics]) -> list[str]:
+def missed_gates(gates: Gates, found: Metrics, baselines: dict[str, Metrics]) -> list[str]:
     """A sentence for each gate that the model does not pass: the gate, its value, its limit."""
     name, best = max(baselines.items(), key=lambda item: item[1].accuracy)
-    gain = metrics.accuracy - best.accuracy
-    rate = metrics.false_positive_rate or 0.0
+    gain = found.accuracy - best.accuracy
+    rate = found.false_positive_rate or 0.0
     rules = [
         ("false positive rate", rate, "at most", gates.max_false_positive_rate),
-        ("accuracy", metrics.accuracy, "at least", gates.min_accuracy),
+        ("accuracy", found.accuracy, "at least", gates.min_accuracy),
         (f"gain over the baseline {name}", gain, "at least", gates.min_gain_over_baseline),
-        ("calibration error", metrics.calibration_error, "at most", gates.max_calibration_error),
+        ("calibration error", found.calibration_error, "at most", gates.max_calibration_error),
     ]
     missed = []
     for gate, value, word, limit in rules:

@@ -100,7 +100,7 @@ def test_a_later_attempt_is_judged_when_it_starts():
 def test_runs_of_two_integrations_have_no_line_in_common():
     gathered = {}
     lines.gather([ROW, replace(ROW, integration="j")], into=gathered)
-    assert len(gathered) == 12
+    assert len(gathered) == 16
     assert {len(outcomes) for outcomes in gathered.values()} == {1}
 
 

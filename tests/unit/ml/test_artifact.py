@@ -31,11 +31,18 @@ def test_a_model_of_another_digest_is_refused(trained: train.Trained) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "pipewright-model/9"}, "has the format pipewright-model/9, this code reads"),
+        (
+            {"format": "pipewright-model/1"},
+            r"has the format pipewright-model/1, this code reads .*train again",
+        ),
         ({"features": {"schema": "other", "names": []}}, r"trained on the features other, .*train again"),
         ({"models": []}, "holds no LightGBM models"),
         ({"models": ["x"]}, "holds no LightGBM models"),
         ({"models": ["tree\n" + "num_leaves=64\n" * 376]}, "has 24064 leaves, at most 24000 .*train again"),
+        (
+            {"linear": {"means": [], "scales": [], "weights": [], "intercept": 0}},
+            "not a number for each feature",
+        ),
         ({"calibration": {"slope": None, "intercept": 0}}, "calibration are not numbers"),
         ({"thresholds": {"failure": 0.5}}, "is incomplete"),
         ({"metrics": {}}, "is incomplete .*accuracy is missing"),

@@ -89,6 +89,58 @@ def test_attempts_and_siblings_are_told_apart() -> None:
     assert (found["siblings_failed"], found["siblings_passed"]) == (1, 1)
 
 
+def test_a_sibling_pipeline_the_same_pipeline_and_the_commit_before_are_told_apart() -> None:
+    def on_commit(run: str, pipeline: str, *, failed: bool) -> Outcome:
+        return Outcome(
+            run=run, attempt=1, sha="abc", started_at=0, finished_at=5, failed=failed, project="acme/shop",
+            pipeline=pipeline,
+        )  # fmt: skip
+
+    commit = (on_commit("1", "lint", failed=True), on_commit("2", "ci", failed=False))
+    before = (on_commit("3", "ci", failed=True), on_commit("4", "lint", failed=False))
+    found = seen(RUN, commit=commit, parent=before)
+    assert (found["siblings_failed"], found["siblings_passed"]) == (1, 0)
+    assert (found["same_failed"], found["same_passed"]) == (0, 1)
+    assert (found["parent_failed"], found["parent_siblings_failed"]) == (1, 0)
+    weights = {**dict.fromkeys(features.NAMES, 0.0), "siblings_failed": 2.0, "parent_failed": 1.0}
+    assert reasons.reasons(RUN, {"commit": commit, "parent": before}, list(weights.values())) == [
+        "lint failed on this commit",
+        "this pipeline failed on the commit before",
+    ]
+
+
+def test_trouble_is_what_failed_across_the_projects_within_the_hour() -> None:
+    def ended(run: str, project: str, *, ago: float, failed: bool) -> Outcome:
+        return Outcome(
+            run=run, attempt=1, sha="", started_at=0, finished_at=NOON - ago, failed=failed, project=project
+        )
+
+    everywhere = (
+        ended("1", "old", ago=3601, failed=True),
+        ended("2", "a", ago=3600, failed=True),
+        ended("3", "b", ago=60, failed=True),
+        ended("4", "b", ago=30, failed=False),
+        ended("5", "b", ago=10, failed=True),
+    )
+    found = seen(RUN, integration=everywhere)
+    assert (found["trouble_runs"], found["trouble_rate"], found["trouble_projects"]) == (4, 0.75, 2)
+    assert found["integration_rate10"] == 0.8
+    weights = {**dict.fromkeys(features.NAMES, 0.0), "trouble_rate": 1.0}
+    assert reasons.reasons(RUN, {"integration": everywhere}, list(weights.values())) == [
+        "3 of 4 runs across the projects failed within the last hour, in 2 projects"
+    ]
+
+
+def test_how_long_runs_took_is_known_of_those_before_only() -> None:
+    found = seen(RUN, pipeline=line("PPP"))
+    assert (found["usual_minutes"], found["last_took"]) == (1, 1)
+    assert features.features(RUN, {}, change=("files", "lines"))[-2:] == pytest.approx(
+        [math.nan] * 2, nan_ok=True
+    )
+    sized = dataclasses.replace(RUN, change={"lines": 4.0})
+    assert features.features(sized, {}, change=("lines",))[-1] == 4.0
+
+
 def test_flaky_is_disagreement_on_a_commit() -> None:
     again = Outcome(run="r0", attempt=2, sha="s0", started_at=0, finished_at=NOON - 5, failed=False)
     found = seen(RUN, pipeline=(*line("FF"), again))

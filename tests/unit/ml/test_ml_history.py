@@ -29,13 +29,15 @@ OUTCOMES = st.builds(
 )
 
 
-def test_a_run_belongs_to_six_lines() -> None:
+def test_a_run_belongs_to_lines_from_its_branch_upwards() -> None:
     assert history.lines(RUN) == {
         "pipeline": '["i","acme/shop","ci"]',
         "branch": '["i","acme/shop","ci","main"]',
+        "ref": '["i","acme/shop","ci","main","push"]',
         "event": '["i","acme/shop","ci","push"]',
         "actor": '["i","acme/shop","u1"]',
         "project": '["i","acme/shop"]',
+        "integration": '["i"]',
         "commit": '["i","acme/shop","abc"]',
     }
 
@@ -73,7 +75,15 @@ def test_a_line_whose_name_is_unknown_is_left_out() -> None:
         attempt=1,
         started_at=0.0,
     )
-    assert set(history.lines(bare)) == {"pipeline", "project"}
+    assert set(history.lines(bare)) == {"pipeline", "project", "integration"}
+
+
+def test_a_job_has_lines_of_its_own_and_shares_the_wider_ones() -> None:
+    mine, whole = history.lines(dataclasses.replace(RUN, job="lint")), history.lines(RUN)
+    assert mine["branch"] == '["i","acme/shop","ci","lint","main"]'
+    assert {scope for scope in whole if mine[scope] == whole[scope]} == {
+        "actor", "project", "integration", "commit",
+    }  # fmt: skip
 
 
 def test_names_with_separators_do_not_share_a_key() -> None:
@@ -154,6 +164,11 @@ def test_a_line_survives_its_json(known: list[Outcome]) -> None:
 
 
 def test_a_line_is_read_from_a_json_column_too() -> None:
+    known = dataclasses.replace(outcome("a", at=10, failed=True), project="p", pipeline="ci")
+    assert history.decode([["a", 1, "abc", 5.0, 10, 1, "p", "ci"]]) == (known,)
+
+
+def test_a_line_of_an_older_release_is_read() -> None:
     assert history.decode([["a", 1, "abc", 5.0, 10, 1]]) == (outcome("a", at=10, failed=True),)
 
 

@@ -5,14 +5,14 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-import lightgbm as lgb
 import numpy as np
 import pytest
 
 from dev import simulator
-from ml import artifact, fit, history, replay, window
+from ml import artifact, history, replay, window
 from ml.history import Outcome, Run
 from ml.predict import Predictor
+from ml.scorer import Scorer
 
 Lines = dict[tuple[str, str], tuple[Outcome, ...]]
 Seen = list[tuple[replay.Attempt, dict[str, tuple[Outcome, ...]]]]
@@ -33,8 +33,8 @@ def test_a_score_is_the_one_that_was_evaluated(
     seen: Seen,
 ) -> None:
     data = replay.dataset(window.read(simulated_window, sha256=artifact.digest(simulated_window)))
-    boosters = [lgb.Booster(model_str=text) for text in predictor.file.models]
-    offline = predictor.file.calibration.probability(fit.logit(boosters, data.x[-200:]))
+    scorer = Scorer.load(predictor.file.models, predictor.file.linear)
+    offline = predictor.file.calibration.probability(scorer.logit(data.x[-200:]))
     labelled = [(row, lines) for row, lines in seen if row.failed is not None][-200:]
     online = [predictor.predict(row.run, lines).probability for row, lines in labelled]
     assert online == pytest.approx(offline.tolist(), abs=1e-9)

@@ -1,0 +1,76 @@
+"""Evaluate the prediction on real histories, then measure features and fits over generated ones.
+
+    SEEDS=5 SIZES="100000" python -m tests.bench.predict
+
+The first part is `python -m ml.evaluate` with a fit for each day of the test part and SEEDS seeds, and is
+left out where the histories are absent. The second prints one JSON line for each of SIZES, the numbers of
+generated runs.
+"""
+
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml import evaluate, fit, replay
+from ml.history import Run
+from ml.replay import Attempt
+from tests.bench.predict import histories
+
+SEEDS = os.environ.get("SEEDS") or "5"
+SIZES = [int(size) for size in (os.environ.get("SIZES") or "25000 100000").split()]
+
+
+def main() -> int:
+    """Print all figures."""
+    if histories.FILE.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "runs.csv"
+            histories.write(path)
+            evaluate.main([str(path), "--online", "1", "--seeds", SEEDS])
+    else:
+        sys.stdout.write("The public histories are not in ../shared/data/gha-runs: nothing to evaluate.\n")
+    for size in SIZES:
+        measure(size)
+    return 0
+
+
+def measure(size: int) -> None:
+    """Features of so many generated runs, then a fit on them: CPU seconds and peak memory."""
+    attempts = list(generated(size))
+    began = time.process_time()
+    data = replay.judged(attempts)
+    featured = time.process_time()
+    fit.fit(data, hyperparameters={}, seed=0)
+    fitted = time.process_time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures = {"features_s": featured - began, "fit_s": fitted - featured, "peak_mib": peak}
+    print(
+        json.dumps({"runs": size, **{name: round(value, 1) for name, value in figures.items()}}), flush=True
+    )
+
+
+def generated(size: int) -> Iterator[Attempt]:
+    """Runs of 20 projects with 3 pipelines, on branches that break and are repaired, three a minute."""
+    dice = random.Random(1)
+    broken: dict[str, bool] = {}
+    for number in range(size):
+        project, branch = f"p{dice.randrange(20)}", f"b{int(dice.expovariate(0.05))}"
+        place = f"{project}/{branch}"
+        broken[place] = dice.random() < (0.7 if broken.get(place) else 0.1)
+        run = Run(
+            integration="i", project=project, pipeline=f"w{number % 3}", event=dice.choice(("push", "pull")),
+            branch=branch, actor=f"u{dice.randrange(200)}", sha=f"c{number // 3}", run_id=str(number),
+            attempt=1, started_at=20.0 * number,
+        )  # fmt: skip
+        ended = run.started_at + dice.lognormvariate(6, 1)
+        yield Attempt(run=run, outcome="failure" if broken[place] else "success", finished_at=ended)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
