@@ -29,9 +29,9 @@ RATE_LIMIT = math.log(200)
 def robust_z(recent: Sequence[float], seconds: float) -> float | None:
     """How unusual a time is beside recent ones, in robust deviations of its logarithm; None: too few.
 
-    The deviation is the larger of what the MAD and the central 80 % of the times say: many jobs have two usual
-    times (with and without a cache), and the MAD sees only the more frequent one. A floor of 5 % keeps lines of
-    nearly constant times from crying at each second.
+    The deviation is the larger of what the MAD and the central 80 % of the times say: many jobs have two
+    usual times (with and without a cache), and the MAD sees only the more frequent one. A floor of 5 % keeps
+    lines of nearly constant times from crying at each second.
     """
     if len(recent) < LEAST or seconds <= 0:
         return None

@@ -101,7 +101,7 @@ def compare_durations(runs: Sequence[Run]) -> Iterable[dict[str, Any]]:
             value, base = predicted[:, column], said["empirical, whole past"][:, column]
             line[f"pinball_p{quantile * 100:.0f}_s"] = round(durations.pinball(truth, value, quantile), 2)
             line[f"covered_p{quantile * 100:.0f}"] = round(durations.covered(truth, value), 4)
-            if value is not base:
+            if name != "empirical, whole past":
                 line[f"gain_p{quantile * 100:.0f}_s_interval"] = _gain(truth, base, value, quantile, days)
         yield line
 

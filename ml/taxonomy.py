@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Literal
 
@@ -69,8 +69,13 @@ def lines(log: str, *, tail: int = TAIL) -> list[str]:
     return [line for line in map(templates.clean, log[-tail:].splitlines()) if line]
 
 
-def findings(log: str) -> list[Finding]:
+def findings(log: str) -> Sequence[Finding]:
     """All categories that the log's end shows, the deciding one first, each with its last line."""
+    return _findings(log[-TAIL:])
+
+
+@functools.lru_cache(maxsize=8)  # one failure is asked about several times in a row
+def _findings(log: str) -> tuple[Finding, ...]:
     text = "\n".join(lines(log))
     lowered = text.lower()
     if len(lowered) != len(text):  # a few letters get longer; positions must hold
@@ -86,7 +91,7 @@ def findings(log: str) -> list[Finding]:
         start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.end())
         line = text[start : end if end >= 0 else None]
         best.setdefault(category.name, Finding(category=category, line=line, hint=hint))
-    return list(best.values())
+    return tuple(best.values())
 
 
 def _last(patterns: tuple[re.Pattern[str], ...], text: str) -> Iterator[re.Match[str]]:
