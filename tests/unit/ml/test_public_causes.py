@@ -46,7 +46,7 @@ def test_the_published_patterns_are_recognised() -> None:
 
 def test_durations_are_foretold_better_by_recent_runs_than_by_the_whole_past() -> None:
     runs = evaluate_work.read(folder("gha-runs"))
-    kept = [run for run in runs if 0 < run.seconds <= evaluate_work.LONGEST][-3000:]
+    kept = [run for run in runs if 0 < run.seconds <= evaluate_work.LONGEST][-1800:]
     whole, recent, model = evaluate_work.compare_durations(kept)
     assert recent["pinball_p50_s"] < whole["pinball_p50_s"]
     assert 0.8 < recent["covered_p90"] < 0.95
