@@ -187,10 +187,11 @@ async def test_a_ray_head_that_is_not_there_is_unreachable() -> None:
     await compute.close()
 
 
-def test_the_package_is_the_same_for_the_same_files_and_holds_code_only() -> None:
+def test_the_package_is_the_same_for_the_same_files_and_holds_code_and_its_data_only() -> None:
     package = Package.of(ML)
     assert package == Package.of(ML)
     assert package.name.startswith("_ray_pkg_")
+    assert b"ml/taxonomy.toml" in package.content
     assert b"__pycache__" not in package.content
 
 

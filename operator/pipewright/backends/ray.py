@@ -26,6 +26,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
 MESSAGE_LENGTH = 300
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
+_PACKED = {".py", ".toml"}
 
 _PHASES: Mapping[str, JobPhase] = {
     "PENDING": "Pending",
@@ -38,17 +39,17 @@ _PHASES: Mapping[str, JobPhase] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """A zip with Python code, named by its content."""
+    """A zip with Python code and the data files it reads, named by its content."""
 
     name: str
     content: bytes = field(repr=False)
 
     @classmethod
     def of(cls, folder: Path) -> Package:
-        """A folder's Python files below the folder's own name; the same files give the same bytes."""
+        """A folder's code and data below the folder's own name; the same files give the same bytes."""
         sink = io.BytesIO()
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(folder.rglob("*.py")):
+            for path in sorted(path for path in folder.rglob("*") if path.suffix in _PACKED):
                 entry = zipfile.ZipInfo(str(path.relative_to(folder.parent)), date_time=_EPOCH)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
