@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import lightgbm as lgb
 import numpy as np
 
-from ml.evaluate import Flags
+from ml.metrics import Flags
 from ml.text import Floats
 
 QUANTILES = (0.5, 0.9, 0.95)

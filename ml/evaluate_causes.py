@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ml import causes, evaluate, evaluate_work, intervals, reference_patterns, taxonomy
+from ml import causes, evaluate_work, intervals, metrics, reference_patterns, taxonomy
 from ml.causes import CauseModel, Failure
 from ml.text import Floats, Logistic, TfIdf, words
 
@@ -90,8 +90,8 @@ def intermittent(directory: Path) -> Iterable[Line]:
         line = {"task": "intermittent", "predictor": name, "rows": len(test), "positives": int(truth.sum())}
         line |= _with_interval("f1", _f1_of(truth, flagged), days)
         line |= _with_interval("accuracy", _share_of(truth == flagged), days)
-        line["auc"] = _rounded(evaluate.auc(truth, probability))
-        line["brier"] = _rounded(evaluate.brier(truth, probability))
+        line["auc"] = _rounded(metrics.auc(truth, probability))
+        line["brier"] = _rounded(metrics.brier(truth, probability))
         if name == "causes":
             ours, theirs = _f1_of(truth, flagged), _f1_of(truth, said["tfidf+logistic"] >= 0.5)
             line |= _with_interval("f1_gain_over_tfidf", _difference(ours, theirs), days)
@@ -196,17 +196,17 @@ DATASETS: Mapping[str, Callable[[Path], Iterable[Line]]] = {
 }
 
 
-def f1(truth: evaluate.Flags, flagged: evaluate.Flags) -> float:
+def f1(truth: metrics.Flags, flagged: metrics.Flags) -> float:
     """Harmonic mean of precision and recall; not a number where there is neither."""
     total = int(truth.sum()) + int(flagged.sum())
     return 2 * int((truth & flagged).sum()) / total if total else float("nan")
 
 
-def _f1_of(truth: evaluate.Flags, flagged: evaluate.Flags) -> Statistic:
+def _f1_of(truth: metrics.Flags, flagged: metrics.Flags) -> Statistic:
     return lambda at: f1(truth[at], flagged[at])
 
 
-def _share_of(right: evaluate.Flags) -> Statistic:
+def _share_of(right: metrics.Flags) -> Statistic:
     return lambda at: float(right[at].mean())
 
 

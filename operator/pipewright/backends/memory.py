@@ -144,7 +144,8 @@ class MemoryCluster:
             self._touch(found)
             self.writes.append(f"{verb} {ref}")
         self._objects[ref] = found
-        return _copied(found)
+        copied: Manifest = _copied(found)
+        return copied
 
     def _touch(self, found: dict[str, Any]) -> None:
         self._version += 1
