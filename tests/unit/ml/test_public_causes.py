@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml import causes, evaluate, evaluate_causes, evaluate_work, reference_patterns, taxonomy
-
-DATA = Path(__file__).parents[4] / "shared" / "data"
+from dev import places
+from ml import causes, evaluate_causes, evaluate_work, metrics, reference_patterns, taxonomy
 
 
 def folder(name: str) -> Path:
-    if not (DATA / name).is_dir():
+    if not (places.SHARED_DATA / name).is_dir():
         pytest.skip(f"the public data set is not in ../shared/data/{name}")
-    return DATA / name
+    return places.SHARED_DATA / name
 
 
 def test_hand_labelled_jobs_are_told_apart_by_patterns_and_better_by_the_model() -> None:
@@ -31,7 +30,7 @@ def test_hand_labelled_jobs_are_told_apart_by_patterns_and_better_by_the_model()
     assert evaluate_causes.f1(truth, by_pattern) >= 0.6
     model = causes.CauseModel.fit([row.failure for row in train], [row.label for row in train])
     said = model.probabilities([row.failure for row in test])[:, 1]
-    auc = evaluate.auc(truth, said)
+    auc = metrics.auc(truth, said)
     assert auc is not None
     assert auc >= 0.9
 
