@@ -27,6 +27,7 @@ from dev.web import demand
 from pipewright import errors
 from pipewright.backends.runner.actions import ConnectorActions
 from pipewright.ports import Secret
+from pipewright.records import RunRecord
 
 GITHUB = catalogue.load()["github"]
 SHA = "5f0c2b1d9a7e4c3b8a6d5e4f3c2b1a0998877665"
@@ -192,7 +193,7 @@ async def test_a_run_that_does_not_exist_stops(simulator: Simulator, client: Out
             "delete-everything",
             {},
             "UnknownAction",
-            "has no action delete-everything; it has comment, rerun-failed-jobs",
+            "has no action delete-everything; it has cancel-run, comment, read-log, rerun-failed-jobs",
         ),
         ("comment", {"project": "acme/shop"}, "InvalidInput", "is required"),
         (
@@ -439,7 +440,7 @@ async def test_a_failed_run_is_re_run_and_passes(
             == 2 * 3 + 3 * (len(attempts[0]) - 1) + 3 * (len(attempts[1]) - 1)
         ),
     )
-    runs = [record for record in receiver.records if hasattr(record, "number")]
+    runs = [record for record in receiver.records if isinstance(record, RunRecord)]
     assert [(record.attempt, record.phase, record.outcome) for record in runs] == [
         (1, "queued", ""),
         (1, "started", ""),

@@ -27,6 +27,8 @@ MESSAGE_LENGTH = 300
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
 _PACKED = {".py", ".toml"}
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy's threads wait for each other by spinning, and the sums of a training are small."""
 
 _PHASES: Mapping[str, JobPhase] = {
     "PENDING": "Pending",
@@ -82,7 +84,7 @@ class RayCompute:
             "entrypoint_num_cpus": 1,
             "runtime_env": {
                 "py_modules": [f"gcs://{self._package.name}"],
-                "env_vars": {contract.JOB_VARIABLE: base64.b64encode(text).decode()},
+                "env_vars": {contract.JOB_VARIABLE: base64.b64encode(text).decode(), **_ONE_THREAD},
             },
             "metadata": {"tenant": tenant_id, "model": model_uid},
         }

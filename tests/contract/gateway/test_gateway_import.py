@@ -110,7 +110,7 @@ async def test_a_wrong_line_is_named_and_nothing_is_written(world, hook, tenant,
 async def test_blank_lines_and_a_missing_last_line_break_are_fine(world, hook, tenant):
     data = b"\n\n" + json.dumps(GOOD).encode() + b"\r\n\n" + json.dumps({**GOOD, "id": "2"}).encode()
     answer = await world.rest("POST", path_of(tenant, "github"), data=data)
-    assert (answer.status, answer.body) == (200, NOTHING | {"runs": 2, "jobs": 0, "lines": 2})
+    assert (answer.status, answer.body) == (200, NOTHING | {"runs": 2, "jobs": 0, "lines": 3})
 
 
 async def test_a_line_that_is_too_long_is_413(world, hook, tenant):
@@ -177,7 +177,7 @@ async def test_a_webhook_is_stored_while_an_import_of_its_integration_is_under_w
         await eventually(stored(tenant, 2))
         assert (await world.deliver(hook, "workflow_run", github("requested", run=9))).status == 202
         assert not importing.done()
-    assert (await importing).body == NOTHING | {"runs": 4, "jobs": 0, "lines": 3}
+    assert (await importing).body == NOTHING | {"runs": 4, "jobs": 0, "lines": 4}
     assert await stored(tenant, 5)()
 
 
@@ -199,7 +199,7 @@ async def test_an_import_that_breaks_says_up_to_which_line_it_is_stored_and_is_c
     assert (nothing.status, nothing.body["stored"]) == (503, 0)
     await proxied.up()
     again = await world.rest("POST", path_of(tenant, "github"), data=data)
-    assert (again.status, again.body) == (200, NOTHING | {"runs": 4, "jobs": 0, "lines": 3})
+    assert (again.status, again.body) == (200, NOTHING | {"runs": 4, "jobs": 0, "lines": 4})
     assert await stored(tenant, 4)()
     [(outcomes,)] = await tenant.rows("SELECT outcomes FROM pipewright.lines WHERE scope = 'project'")
     assert [outcome[0] for outcome in outcomes] == ["1", "2", "3", "4"]

@@ -216,18 +216,23 @@ async def test_a_body_too_big_for_a_json_route_is_413(world, hook, tenant):
 async def test_openapi_names_every_route_and_how_to_authenticate(world):
     found = (await world.ask("GET", "/openapi.json")).body
     integration = "/v1/namespaces/{namespace}/integrations/{name}"
-    reports = ("cost", "failing-jobs", "failure-trend", "flaky-jobs", "mttr", "productivity", "time-to-green")
+    reports = (
+        "cost", "failing-jobs", "failure-trend", "flaky-jobs", "flaky-tests", "mttr", "productivity",
+        "time-to-green",
+    )  # fmt: skip
     assert sorted(found["paths"]) == [
         "/hooks/{hook_id}",
         f"{integration}/artifacts",
+        f"{integration}/commits",
         f"{integration}/deadletters",
         f"{integration}/deadletters/replay",
         f"{integration}/deadletters/{{delivery_id}}",
         f"{integration}/deadletters/{{delivery_id}}/payload",
         f"{integration}/deadletters/{{delivery_id}}/replay",
-        *(f"{integration}/{path}" for path in ("deliveries", "erasures", "history", "jobs", "prices")),
+        *(f"{integration}/{path}" for path in ("deliveries", "deployments", "erasures", "history", "jobs")),
+        f"{integration}/prices",
         *(f"{integration}/reports/{name}" for name in reports),
-        f"{integration}/runs",
+        *(f"{integration}/{path}" for path in ("runs", "steps", "tests")),
         "/v1/namespaces/{namespace}/models/{name}/predictions",
         "/v1/namespaces/{namespace}/workflows/{name}/decisions",
     ]

@@ -127,7 +127,11 @@ async def bench(request: pytest.FixtureRequest, place: Place) -> Bench:
 
 def told(records: list[Mapping[str, Any]]) -> dict[Key, Mapping[str, Any]]:
     """The last word on each run and job."""
-    return {(each["type"], each["id"], each["attempt"]): each for each in records}
+    return {
+        (each["type"], each["id"], each["attempt"]): each
+        for each in records
+        if each["type"] in ("run", "job")
+    }
 
 
 def same(row: tuple[Any, ...], record: Mapping[str, Any]) -> bool:

@@ -66,11 +66,6 @@ def test_what_is_not_proved_is_refused(headers: dict[str, str]) -> None:
         ("rebuild", BUILD, "PUT", f"{PLACE}/rebuild", STATE, {"id": "b", "status": "scheduled"}),
         ("cancel-build", BUILD, "PUT", f"{PLACE}/cancel", STATE, {"id": "b", "status": "scheduled"}),
         ("retry-job", JOB, "PUT", f"{PLACE}/jobs/{JOB['job']}/retry", STATE, {"status": "scheduled"}),
-        ("read-log", JOB, "GET", f"{PLACE}/jobs/{JOB['job']}/log", {"content": "ok\n"}, {"tail": "ok\n"}),
-        (
-            "read-log", JOB, "GET", f"{PLACE}/jobs/{JOB['job']}/log",
-            {"content": "x" * 5000 + "é" * 1000}, {"tail": "é" * 1000},
-        ),
     ],
 )  # fmt: skip
 async def test_an_action_is_one_request(

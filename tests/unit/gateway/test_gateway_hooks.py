@@ -56,7 +56,7 @@ def hooks(keys: Keys) -> Hooks:
     unused = cast("Any", None)
     return Hooks(
         directory=unused, databases=unused, keys=cast("Any", keys), provider_keys=keys, catalogue={},
-        models=unused, dispatcher=unused, spool=unused, lanes=unused, groups=unused, clock=At(),
+        models=unused, dispatcher=unused, spool=unused, lanes=unused, room=unused, groups=unused, clock=At(),
         metrics=unused, max_body=1,
     )  # fmt: skip
 
