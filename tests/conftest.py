@@ -30,11 +30,12 @@ OLDER = throwaway.OLDER
 
 
 COMPUTE = "tests/contract/test_compute.py"
-ON_RAY = {COMPUTE, "tests/e2e/test_healing.py", "tests/e2e/test_stack.py", "tests/e2e/test_training.py"}
+ON_RAY = {COMPUTE, "tests/e2e/test_stack.py", "tests/e2e/test_training.py"}
+"""And `test_healing`, which takes as long as these together and would be what all wait for."""
 
 
 class OneRay(LoadFileScheduling):
-    """A file goes to one worker, and all that need Ray to the same one: its start takes both cores."""
+    """A file goes to one worker, and those with Ray to the same one: its start takes both cores."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
