@@ -304,11 +304,11 @@ def test_hooks_and_scoring_work_while_operator_and_api_server_are_down(
         stack.stop(component)
     try:
         while_down = world.play()
-        eventually(lambda: _stored(world, stack, while_down), within=30, says="the failed run was stored")
+        eventually(lambda: _stored(world, stack, while_down), within=90, says="the failed run was stored")
         stack.restart("gateway")
         # of another project: the branch of the first is red, and the model may think little of it
         after_restart = world.play(project="acme/payments")
-        eventually(lambda: _stored(world, stack, after_restart), within=30, says="the next one, too")
+        eventually(lambda: _stored(world, stack, after_restart), within=90, says="the next one, too")
         for run in (while_down, after_restart):
             predictions = _predictions(world, stack, run)
             assert {"run", "retry"} <= {kind for kind, _ in predictions}, predictions

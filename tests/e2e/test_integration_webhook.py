@@ -236,7 +236,7 @@ def test_both_secrets_are_good_while_they_overlap_and_then_the_new_one_alone(
         entered(secret)
         eventually(lambda: deliver(provider, project) == {"202": 1}, says="both are good")
     keys = eventually(
-        lambda: [key for key in status(tenants, home)["webhook"]["keys"] if "endsAt" in key],
+        lambda: [key for key in status(tenants, home)["webhook"]["keys"] if "endsAt" in key] or None,
         within=60,
         says=lambda: f"the overlap has begun: {status(tenants, home)}",
     )
