@@ -116,7 +116,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=int(os.environ.get("EXAMPLES", "300")), deadline=None)
+@settings(max_examples=int(os.environ.get("EXAMPLES", "500")), deadline=None)
 @given(data=st.data(), name=st.sampled_from(sorted(SAMPLES)))
 def test_however_a_body_is_spoiled_only_known_answers_come_out(data: st.DataObject, name: str) -> None:
     body = copy.deepcopy(SAMPLES[name]["body"])
