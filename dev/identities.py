@@ -28,7 +28,9 @@ _CRDS = places.ROOT / "crds"
 
 def install(kubectl: Kubectl) -> list[str]:
     """Apply the system namespace, accounts, the kinds, the shipped roles and policies; what was applied."""
-    said = kubectl.apply(*_accounts())
+    accounts = _accounts()
+    kubectl.apply(*accounts)
+    said = [f"{account['kind']} {account['metadata']['name']}" for account in accounts]
     kinds = sorted(_CRDS.glob("*.yaml"))
     # roles before policies: who may provision is read from them
     roles = sorted(_RBAC.glob("*.yaml")) + sorted(_ADMISSION.glob("*.yaml"))
@@ -37,7 +39,7 @@ def install(kubectl: Kubectl) -> list[str]:
     if kinds:
         named = [part for path in kinds for part in ("--filename", str(path))]
         kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *named)
-    return said.splitlines()
+    return said
 
 
 def install_secrets(kubectl: Kubectl) -> None:

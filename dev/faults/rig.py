@@ -17,7 +17,8 @@ import psycopg
 import yaml
 
 from dev import files, identities, kubeconfig, postgres, process, product, throwaway
-from dev.faults.admin import TENANTS, Http, Kubernetes, VaultAdmin
+from dev.connection import Http
+from dev.faults.admin import TENANTS, Kubernetes, VaultAdmin
 from dev.faults.proxies import Proxies
 from dev.faults.writes import Switch
 from dev.problem import Problem

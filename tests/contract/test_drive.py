@@ -164,4 +164,4 @@ async def test_a_hundred_tenants_are_ready_soon(control_plane: Cluster, name: st
         print(f"\n100 tenants ready {time.monotonic() - applied:.1f} s after the last was applied")
         kubectl = control_plane.kubectl
         await asyncio.to_thread(kubectl.run, "delete", "tenant", "-l", f"test={name}", "--wait=false")
-        await until(lambda: not kubectl.run("get", "tenant", "-l", f"test={name}", "-o", "name").strip())
+        await until(lambda: not kubectl.get("tenant", "-l", f"test={name}")["items"])

@@ -5,7 +5,6 @@ The world (tenants, provider, history, model, workflow) is the demo's, made once
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +76,8 @@ class World:
 
     def workflow_runs(self, run: dict[str, Any]) -> list[dict[str, Any]]:
         """The WorkflowRuns about a run."""
-        listed = json.loads(self.kubectl.run("get", "workflowruns", "-n", TENANT, "-o", "json"))
+        listed = self.kubectl.get("workflowruns", "-n", TENANT)
+        assert listed is not None
         return [it for it in listed["items"] if it["spec"]["event"].get("runId") == run["id"]]
 
     def healed(self, run: dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """The development stack's own story: every server is real, guarded as in production, and goes at the end."""
 
+import json
 import subprocess
 import sys
 import time
@@ -32,6 +33,41 @@ def test_reads_are_not_in_the_audit_log(control_plane: parts.Cluster, audit_log:
     control_plane.kubectl.run("get", "namespaces")
     verbs = {write["verb"] for write in controlplane.writes(audit_log)}
     assert not verbs & {"get", "list", "watch"}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ("namespace", "default"),
+        ("ns", "default"),
+        ("serviceaccounts", "-n", "pipewright-system"),
+        ("sa", "-A", "-l", "nobody=has-it"),
+        ("events", "-A", "--field-selector=involvedObject.name=nobody"),
+        ("tenant", "nobody"),
+    ],
+)
+def test_what_is_read_without_kubectl_is_what_kubectl_reads(
+    control_plane: parts.Cluster, question: tuple[str, ...]
+) -> None:
+    kubectl = control_plane.kubectl
+    told = kubectl.run("get", *question, "-o", "json", "--ignore-not-found")
+    theirs = json.loads(told) if told.strip() else None
+    ours = kubectl.get(*question)
+    for found in (ours, theirs):
+        if found and "items" in found:
+            found.pop("metadata")  # kubectl leaves the position of the list out
+    assert ours == theirs
+
+
+def test_an_object_refused_is_told_in_the_servers_words(control_plane: parts.Cluster) -> None:
+    refused = {
+        "apiVersion": "pipewright.dev/v1alpha1",
+        "kind": "Tenant",
+        "metadata": {"name": "refused"},
+        "spec": {"nonsense": 1},
+    }
+    with pytest.raises(Problem, match=r"spec\.nonsense"):
+        control_plane.kubectl.apply(refused)
 
 
 def test_a_request_without_a_token_may_read_nothing(control_plane: parts.Cluster, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -42,10 +41,7 @@ def hard(tenants: Any, namespace: str) -> int:
 def events(tenants: Any, name: str, reason: str) -> list[str]:
     """The notes of a Tenant's Events."""
     selector = f"--field-selector=involvedObject.name={name},reason={reason}"
-    return [
-        it["message"]
-        for it in json.loads(tenants.kubectl.run("get", "events", selector, "-o", "json"))["items"]
-    ]
+    return [it["message"] for it in tenants.kubectl.get("events", selector)["items"]]
 
 
 def test_namespaces_come_and_go_and_share_the_quota(tenants: Any, eventually: Any) -> None:

@@ -30,10 +30,8 @@ class Proofs:
         eventually(self._calm, within=60, says="tenants of tests before are gone")
 
     def _calm(self) -> bool:
-        found = self.tenants.kubectl.run(
-            "get", "tenants", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}"
-        )
-        return not found.strip()
+        found = self.tenants.kubectl.get("tenants")
+        return not any("deletionTimestamp" in it["metadata"] for it in found["items"])
 
     def admin(self, statement: str, *values: Any, database: str = "pipewright") -> Any:
         """The first row of a statement as the superuser."""

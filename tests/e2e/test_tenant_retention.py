@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -81,7 +82,7 @@ class Kept:
     def events(self) -> str:
         """Kubernetes Events about the Tenant."""
         chosen = f"--field-selector=involvedObject.name={self.name}"
-        return str(self.tenants.kubectl.run("get", "events", "-A", chosen))
+        return json.dumps(self.tenants.kubectl.get("events", "-A", chosen))
 
     def deleted(self, table: str) -> float:
         """The metric of what went."""

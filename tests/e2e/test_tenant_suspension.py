@@ -167,7 +167,7 @@ class World:
         return int(row[0])
 
     def runs(self) -> list[str]:
-        listed = json.loads(self.kubectl.run("get", "workflowruns", "-n", self.name, "-o", "json"))
+        listed = self.kubectl.get("workflowruns", "-n", self.name)
         return [it["spec"]["event"]["deliveryId"] for it in listed["items"]]
 
 
