@@ -110,7 +110,11 @@ class Objects:
 
     def _read(self, path: str) -> dict[str, Any] | None:
         code, found = self._call("GET", path)
-        return None if code == 404 else dict(_good(code, found, path))
+        if code == 404:
+            return None
+        for one in _good(code, found, path).get("items", [found]):
+            one["metadata"].pop("managedFields", None)  # as kubectl shows it
+        return dict(found)
 
     def _call(self, method: str, path: str, document: object = None, **how: str) -> tuple[int, Any]:
         for _ in range(_TRIES):
@@ -123,7 +127,8 @@ class Objects:
     @property
     def _http(self) -> Http:
         if not hasattr(self._own, "http"):
-            self._own.http = Http(self._server, {"Authorization": f"Bearer {self._token}"}, self._trust)
+            headers = {"Authorization": f"Bearer {self._token}", "User-Agent": "pipewright-stack"}
+            self._own.http = Http(self._server, headers, self._trust)
         return self._own.http  # type: ignore[no-any-return]
 
 

@@ -95,12 +95,14 @@ def condition(cluster: Cluster, name: str, word: str) -> bool:
 
 
 def writes(audit_log: Path, name: str) -> list[str]:
-    """Writes to the tenant that kubectl did not send."""
+    """Writes to the tenant that neither kubectl nor its stand-in sent."""
     found = []
     for line in audit_log.read_text().splitlines():
         entry = json.loads(line)
         target = entry.get("objectRef", {})
-        if target.get("name") == name and not entry.get("userAgent", "").startswith("kubectl"):
+        if target.get("name") == name and not entry.get("userAgent", "").startswith(
+            ("kubectl", "pipewright-stack")
+        ):
             found.append(f"{entry['verb']} {target['resource']} {target.get('subresource', '')}".strip())
     return found
 

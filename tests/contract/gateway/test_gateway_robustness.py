@@ -79,7 +79,7 @@ def many_files():
 async def test_memory_is_bounded_and_another_tenant_is_served_whatever_comes(
     serve, github, monkeypatch, many_files
 ):
-    monkeypatch.setattr(heads, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 3.0)
     monkeypatch.setattr(reading, "PATIENCE", 1.0)
     async with serve() as world:
         attacked, other = await world.hook(await world.tenant()), await world.hook(await world.tenant())
