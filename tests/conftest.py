@@ -34,12 +34,20 @@ ON_RAY = {COMPUTE, "tests/e2e/test_stack.py", "tests/e2e/test_training.py"}
 """And `test_healing`, which takes as long as these together and would be what all wait for."""
 
 
+TRAINED = "tests/unit/ml/"
+
+
 class OneRay(LoadFileScheduling):
-    """A file goes to one worker, and those with Ray to the same one: its start takes both cores."""
+    """A file goes to one worker, and those that share what is dear go to the same one.
+
+    Ray's start takes both cores; `tests/unit/ml` trains one model for all its files.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return "Ray" if file in ON_RAY else file
+        if file in ON_RAY:
+            return "Ray"
+        return TRAINED if file.startswith(TRAINED) else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,11 +57,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Contracts on Ray come after the other contracts, and right before the stories on Ray."""
+    """What takes long begins early; contracts on Ray come right before the stories on Ray."""
     order = {"tests/faults": 0, "tests/contract": 1}
 
     def place(item: pytest.Item) -> int:
         folder = "/".join(item.nodeid.split("/")[:2])
+        if item.nodeid.startswith(TRAINED):
+            return 0
         return 2 if item.nodeid.startswith(COMPUTE) else order.get(folder, 3)
 
     items.sort(key=place)
