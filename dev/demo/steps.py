@@ -125,7 +125,7 @@ def history(scene: Scene, provider: ProviderClient, findings: Findings) -> None:
 def model(scene: Scene, findings: Findings) -> None:
     """A model trained on Ray from that history, and promoted because it passed its gates."""
     scene.apply("03-model.yaml")
-    findings.model = scene.wait_condition("model", MODEL, within=300, namespace=TENANT)
+    findings.model = scene.wait_condition("model", MODEL, within=600, namespace=TENANT)
     active = findings.model["status"]["active"]
     told = scene.rest(
         "POST",

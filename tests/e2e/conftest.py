@@ -18,6 +18,10 @@ from dev.stack import Stack
 
 T = TypeVar("T")
 
+LONG_S = 30.0
+PATIENCE = 3
+"""A wait this long is no promise of speed, it ends what hangs: a busy machine gets three times as long."""
+
 
 class Eventually(Protocol):
     """Polls until a fact holds."""
@@ -34,7 +38,7 @@ def eventually() -> Eventually:
     """Wait for a fact, never for time."""
 
     def wait(fact: Callable[[], Any], *, within: float = 30.0, says: str | Callable[[], str] = "") -> Any:
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + within * (PATIENCE if within >= LONG_S else 1)
         while True:
             found = fact()
             if found is not None and found is not False:

@@ -23,7 +23,7 @@ def judge() -> Iterator[IntegrationJudge]:
         yield IntegrationJudge(made)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_story_writes_the_same_in_two_undisturbed_runs(judge: IntegrationJudge) -> None:
     for story in STORIES:
         learned = judge.learn(story)
@@ -33,7 +33,7 @@ def test_every_story_writes_the_same_in_two_undisturbed_runs(judge: IntegrationJ
     assert systems == {"kubernetes", "vault", "postgres", "provider"}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_sample_of_all_faults_breaks_no_oracle(judge: IntegrationJudge) -> None:
     begun, broken, tried = time.monotonic(), {}, 0
     for case in sample(judge, crashes=CRASHES):
