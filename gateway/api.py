@@ -94,7 +94,7 @@ async def predict(
     call: Annotated[Call, Depends(may("create", "models", "predictions"))],
 ) -> PredictionBody:
     """Scored with the active version and what is known of the run's lines of work now; not kept."""
-    pointer = _pointer(call, name)
+    pointer = pointer_of(call, name)
     predictor = await call.parts.models.get(pointer)
     if predictor is None:
         raise problems.unavailable("ModelNotLoaded", "the model's file could not be loaded yet", after=5)
@@ -129,7 +129,7 @@ async def list_predictions(
     limit: Limit = 50,
 ) -> Page[RecordedPrediction]:
     """The newest predictions that versions of the model made for the namespace's Integrations."""
-    pointer = _pointer(call, name)
+    pointer = pointer_of(call, name)
     integrations = {
         route.integration_uid: route.integration
         for route in call.view.integrations.get(call.place, {}).values()
@@ -159,7 +159,8 @@ def _integration_of(call: Call, name: str) -> str:
     return next((route.integration_uid for route in known.values()), "")
 
 
-def _pointer(call: Call, name: str) -> ModelPointer:
+def pointer_of(call: Call, name: str) -> ModelPointer:
+    """The model's active version; 404 where it has none."""
     pointer = call.view.models.get(call.place, {}).get(name)
     if pointer is None:
         raise Problem(

@@ -149,6 +149,50 @@ class Metrics:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Runs whose predicted probabilities lie in one tenth of the scale."""
+
+    predicted: float
+    """Their mean probability of failure."""
+    observed: float
+    """The share of them that failed."""
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Decile:
+    """A tenth of the runs, by rising probability."""
+
+    least: float
+    """The smallest probability among them."""
+    rows: int
+    failures: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """The runs that started on one day (UTC)."""
+
+    day: str
+    rows: int
+    failures: int
+    flagged: int
+    """How many were called failures."""
+    found: int
+    """How many of the failures were."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """What a page draws of a predictor."""
+
+    calibration: tuple[Bin, ...]
+    """Tenths of the scale that have runs."""
+    deciles: tuple[Decile, ...]
+    days: tuple[Day, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The answer to a `TrainingJob`; written for every end of a training, also for a failed one."""
 
@@ -159,6 +203,8 @@ class Report:
     metrics: Metrics | None = None
     baselines: Mapping[str, Metrics] = dataclasses.field(default_factory=dict)
     """`alwaysPass` and `lastOutcome` (of the same branch, else the same pipeline) on the same runs."""
+    curves: Curves | None = None
+    """Of the model, on the same runs; None where nothing was trained, and in reports of older trainings."""
     artifact_sha256: str | None = None
     artifact_bytes: int = 0
     rows: int = 0
@@ -170,7 +216,7 @@ class Report:
     duration_seconds: float = 0.0
 
 
-def to_json(value: TrainingJob | Report | Metrics | Gates) -> str:
+def to_json(value: TrainingJob | Report | Metrics | Gates | Curves) -> str:
     """The value as JSON, always the same text for the same value."""
     return json.dumps(
         _encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -183,6 +229,11 @@ def from_json(kind: type[T], text: str | bytes) -> T:
         data = json.loads(text)
     except ValueError as error:
         raise ContractError(f"{kind.__name__} is not JSON: {error}") from None
+    return decode(kind, data)
+
+
+def decode(kind: type[T], data: Any) -> T:
+    """Read a value of `kind` from JSON that is parsed already. Raises ContractError that names the field."""
     value = _decode(kind, data, where="")
     assert isinstance(value, kind)
     return value
@@ -195,6 +246,8 @@ def _encode(value: Any) -> Any:
         }
     if isinstance(value, Mapping):
         return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
     return value
 
 
@@ -209,6 +262,9 @@ def _decode(kind: Any, value: Any, *, where: str) -> Any:
     if origin is Mapping:
         _expect(isinstance(value, dict), value, where=where, wanted="an object")
         return {key: _decode(args[1], item, where=f"{where}.{key}") for key, item in value.items()}
+    if origin is tuple:
+        _expect(isinstance(value, list), value, where=where, wanted="a list")
+        return tuple(_decode(args[0], item, where=f"{where}[{at}]") for at, item in enumerate(value))
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float:
         return _expect(number and math.isfinite(value), value, where=where, wanted="a number")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ml import artifact, contract, fit, metrics, replay, transfer, window
-from ml.contract import Gates, Metrics, Report, TrainingJob
+from ml import artifact, contract, curves, fit, metrics, replay, transfer, window
+from ml.contract import Curves, Gates, Metrics, Report, TrainingJob
 from ml.replay import Dataset
 
 MIN_ROWS = 200
@@ -37,6 +37,7 @@ class Trained:
 
     content: bytes
     metrics: Metrics
+    curves: Curves
     baselines: dict[str, Metrics]
     rows: int
     data_from: str
@@ -82,7 +83,7 @@ def train(content: bytes, job: TrainingJob) -> Trained:
     data = replay.dataset(window.read(content, sha256=job.window_sha256))
     known, test = split(data, holdout=job.holdout)
     fitted = fit.fit(known, hyperparameters=job.hyperparameters, seed=job.seed, target=target_rate(job.gates))
-    measured = measure(fitted, test)
+    measured, points = measure(fitted, test)
     span = replay.rfc3339(data.started_at.min()), replay.rfc3339(data.started_at.max())
     file = artifact.Artifact(
         models=fitted.scorer.texts(),
@@ -98,6 +99,7 @@ def train(content: bytes, job: TrainingJob) -> Trained:
     return Trained(
         content=artifact.dump(file),
         metrics=measured,
+        curves=points,
         baselines=metrics.baselines(failed=test.failed, red_before=test.red_before),
         rows=len(data),
         data_from=span[0],
@@ -134,17 +136,22 @@ def target_rate(gates: Gates) -> float:
     return min(fit.TARGET_FALSE_POSITIVE_RATE, max(0.0, 0.6 * gates.max_false_positive_rate))
 
 
-def measure(fitted: fit.Fitted, test: Dataset) -> Metrics:
-    """The model's metrics on the test part."""
+def measure(fitted: fit.Fitted, test: Dataset) -> tuple[Metrics, Curves]:
+    """How the model did on the test part: in numbers, and as points to draw."""
     probability = fitted.limits.calibration.probability(fitted.scorer.logit(test.x))
     limits = fitted.limits.thresholds
-    return metrics.metrics(
+    flagged = probability >= limits.failure
+    numbers = metrics.metrics(
         failed=test.failed,
         probability=probability,
-        flagged=probability >= limits.failure,
+        flagged=flagged,
         red_before=test.red_before,
         unsure=limits.unsure(probability, has_history=test.has_history),
     )
+    points = curves.curves(
+        failed=test.failed, probability=probability, flagged=flagged, started_at=test.started_at
+    )
+    return numbers, points
 
 
 def missed_gates(gates: Gates, found: Metrics, baselines: dict[str, Metrics]) -> list[str]:
@@ -178,6 +185,7 @@ def _train_and_store(job: TrainingJob) -> Report:
         reason="; ".join(missed) or passed,
         metrics=found.metrics,
         baselines=found.baselines,
+        curves=found.curves,
         artifact_sha256=artifact.digest(found.content),
         artifact_bytes=len(found.content),
         rows=found.rows,

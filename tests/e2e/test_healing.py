@@ -145,6 +145,13 @@ def test_the_model_beats_its_baselines_and_says_so(world: World) -> None:
     assert metrics["falsePositiveRate"] <= 0.08
     assert status["dataset"]["rows"] > 3000
     assert status["lastTraining"]["outcome"]
+    report = world.scene.rest("GET", f"/v1/namespaces/{TENANT}/models/{steps.MODEL}/report")
+    assert report["model"]["version"] == status["active"]["version"]
+    held = report["heldOut"]
+    assert held["metrics"]["accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-4)
+    for part in ("calibration", "deciles", "days"):
+        assert sum(it["rows"] for it in held["curves"][part]) == held["metrics"]["rows"]
+    assert held["curves"]["deciles"][-1]["failures"] > held["curves"]["deciles"][0]["failures"]
 
 
 @pytest.mark.usefixtures("good_standing")

@@ -532,7 +532,13 @@ async def eventually() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any
 
 
 @pytest.fixture(scope="session")
-def model_file() -> bytes:
+def model_file(trained: train.Trained) -> bytes:
+    """Its file."""
+    return trained.content
+
+
+@pytest.fixture(scope="session")
+def trained() -> train.Trained:
     """A small model that was really trained, on a simulated history."""
     rows = [
         {
@@ -555,7 +561,7 @@ def model_file() -> bytes:
         report_uri="file:///nowhere/report.json",
         hyperparameters={"num_trees": 30, "ensemble": 1},
     )
-    return train.train(content, job).content
+    return train.train(content, job)
 
 
 @pytest.fixture

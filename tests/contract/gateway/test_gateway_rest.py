@@ -7,6 +7,7 @@ from gateway import parts
 ROUTES = [
     ("POST", "models/run-failure/predictions", "create models/predictions"),
     ("GET", "models/run-failure/predictions", "get models/predictions"),
+    ("GET", "models/run-failure/report", "get models/report"),
     ("GET", "workflows/heal/decisions", "get workflows/decisions"),
     ("GET", "integrations/github/deliveries", "get integrations/deliveries"),
     ("GET", "integrations/github/artifacts", "get integrations/artifacts"),

@@ -1,0 +1,191 @@
+"""A model's report: what its training said of it, how its predictions turned out, and its last trainings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from starlette.responses import HTMLResponse, Response
+
+from gateway import model_page
+from gateway.api import PROBLEMS, pointer_of
+from gateway.calls import Call, Name, may
+from gateway.model_schemas import (
+    BinBody,
+    CurvesBody,
+    DayBody,
+    HeldOutBody,
+    LiveBody,
+    MetricsBody,
+    ModelReportBody,
+    TrainingBody,
+)
+from gateway.schemas import ModelRef
+from ml import contract, curves
+from pipewright.store import journal, verdicts
+from pipewright.store.records import Training
+from pipewright.store.verdicts import Verdicts
+
+rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
+
+DAYS = 30
+"""How far back predictions are judged."""
+TRAININGS = 10
+
+
+@rest.get(
+    "/models/{name}/report",
+    tags=["models"],
+    summary="Show how good the model is",
+    response_model=ModelReportBody,
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "JSON, or a page."}
+    },
+)
+async def show_report(
+    name: Name,
+    call: Annotated[Call, Depends(may("get", "models", "report"))],
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> ModelReportBody | Response:
+    """As JSON, or as a page with plots for whoever accepts `text/html`; the page loads nothing."""
+    pointer = pointer_of(call, name)
+    since = max(pointer.promoted_at, call.parts.clock.now() - timedelta(days=DAYS))
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
+        report = report_of(trainings, pointer.artifact_sha256)
+        bounds = [each.least for each in report.curves.deciles] if report and report.curves else []
+        counts = await verdicts.count(conn, version=pointer.artifact_sha256[:12], since=since, bounds=bounds)
+    body = ModelReportBody(
+        model=ModelRef(name=name, version=pointer.version),
+        task=pointer.task,
+        promoted_at=pointer.promoted_at,
+        held_out=_held_out(report) if report else None,
+        live=live(counts, since=since, expected=report.curves if report else None),
+        trainings=tuple(_training(each) for each in trainings),
+    )
+    if "text/html" in accept:
+        return HTMLResponse(model_page.render(body), headers=model_page.HEADERS)
+    return body
+
+
+def report_of(trainings: Iterable[Training], sha256: str) -> contract.Report | None:
+    """The report of the training that made a file; None where it is not on record, or cannot be read."""
+    for training in trainings:
+        if training.report and training.report.get("artifactSha256") == sha256:
+            return _report(training)
+    return None
+
+
+def live(counts: Sequence[Verdicts], *, since: datetime, expected: contract.Curves | None) -> LiveBody:
+    """What the counts say: the formulas of `ml.metrics` and `ml.curves`, over counts instead of rows."""
+    judged = [each for each in counts if each.failed is not None]
+    rows, failures = _rows(judged), _rows(each for each in judged if each.failed)
+    flagged = _rows(each for each in judged if each.band == "high")
+    found = _rows(each for each in judged if each.failed and each.band == "high")
+    bins = _bins(judged)
+    return LiveBody(
+        since=since,
+        predictions=_rows(counts),
+        judged=rows,
+        failures=failures,
+        flagged=flagged,
+        accuracy=_share(rows - failures - flagged + 2 * found, rows),
+        false_positive_rate=_share(flagged - found, rows - failures),
+        recall=_share(found, failures),
+        precision=_share(found, flagged),
+        calibration_error=sum(each.rows * abs(each.predicted - each.observed) for each in bins) / rows
+        if rows
+        else None,
+        coverage=_share(_rows(each for each in judged if each.band != "unsure"), rows),
+        population_stability_index=_stability(counts, expected),
+        calibration=bins,
+        days=_days(judged),
+    )
+
+
+def _stability(counts: Sequence[Verdicts], expected: contract.Curves | None) -> float | None:
+    if expected is None or not expected.deciles:
+        return None
+    found: Counter[int] = Counter()
+    for each in counts:
+        found[max(each.decile, 1)] += each.rows
+    before = [each.rows for each in expected.deciles]
+    return curves.stability(before, [found[at] for at in range(1, len(before) + 1)])
+
+
+def _bins(judged: Sequence[Verdicts]) -> tuple[BinBody, ...]:
+    made = []
+    for at in range(curves.BINS):
+        here = [each for each in judged if each.bin == at]
+        if rows := _rows(here):
+            total = sum(each.total for each in here)
+            failed = _rows(each for each in here if each.failed)
+            made.append(BinBody(predicted=total / rows, observed=failed / rows, rows=rows))
+    return tuple(made)
+
+
+def _days(judged: Sequence[Verdicts]) -> tuple[DayBody, ...]:
+    return tuple(
+        DayBody(
+            day=day,
+            rows=_rows(here),
+            failures=_rows(each for each in here if each.failed),
+            flagged=_rows(each for each in here if each.band == "high"),
+            found=_rows(each for each in here if each.failed and each.band == "high"),
+        )
+        for day in sorted({each.day for each in judged})
+        if (here := [each for each in judged if each.day == day])
+    )
+
+
+def _held_out(report: contract.Report) -> HeldOutBody | None:
+    if report.metrics is None:
+        return None
+    return HeldOutBody(
+        metrics=MetricsBody.model_validate(report.metrics),
+        baselines={name: MetricsBody.model_validate(each) for name, each in report.baselines.items()},
+        curves=CurvesBody.model_validate(report.curves) if report.curves else None,
+        rows=report.rows,
+        data_from=_moment(report.data_from),
+        data_to=_moment(report.data_to),
+    )
+
+
+def _training(training: Training) -> TrainingBody:
+    report = _report(training)
+    numbers = report.metrics if report else None
+    return TrainingBody(
+        attempt=training.attempt,
+        started_at=training.started_at,
+        finished_at=training.finished_at,
+        outcome=training.outcome,
+        reason=training.reason,
+        version=report.artifact_sha256[:12] if report and report.artifact_sha256 else None,
+        accuracy=numbers.accuracy if numbers else None,
+        false_positive_rate=numbers.false_positive_rate if numbers else None,
+        recall=numbers.recall if numbers else None,
+    )
+
+
+def _report(training: Training) -> contract.Report | None:
+    if training.report is None:
+        return None
+    try:
+        return contract.decode(contract.Report, training.report)
+    except contract.ContractError:
+        return None  # of another version of this code
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _rows(counts: Iterable[Verdicts]) -> int:
+    return sum(each.rows for each in counts)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,128 @@
+"""Bodies of a model's report: what OpenAPI says of them is made from these sentences."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from gateway.schemas import ModelRef
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, from_attributes=True
+    )
+
+
+class BinBody(_Body):
+    """Runs whose probabilities lie in one tenth of the scale."""
+
+    predicted: float = Field(description="Their mean probability of failure.")
+    observed: float = Field(description="The share of them that failed.")
+    rows: int
+
+
+class DecileBody(_Body):
+    """A tenth of the held-out runs, by rising probability."""
+
+    least: float = Field(description="The smallest probability among them.")
+    rows: int
+    failures: int
+
+
+class DayBody(_Body):
+    """The runs of one day (UTC)."""
+
+    day: date
+    rows: int
+    failures: int
+    flagged: int = Field(description="How many were called failures.")
+    found: int = Field(description="How many of the failures were.")
+
+
+class MetricsBody(_Body):
+    """How good a predictor was; the positive class is failure, null is a share of nothing."""
+
+    accuracy: float
+    false_positive_rate: float | None
+    recall: float | None
+    precision: float | None
+    auc: float | None
+    brier: float
+    calibration_error: float
+    first_failure_recall: float | None
+    repeat_failure_recall: float | None
+    coverage: float = Field(description="The share of runs for which the answer was not unsure.")
+    selective_accuracy: float | None = Field(description="The accuracy among those.")
+    rows: int
+    failures: int
+
+
+class CurvesBody(_Body):
+    """What can be drawn of a predictor."""
+
+    calibration: tuple[BinBody, ...]
+    deciles: tuple[DecileBody, ...]
+    days: tuple[DayBody, ...]
+
+
+class HeldOutBody(_Body):
+    """How the version did on the newest runs of its data window, which it was not trained on."""
+
+    metrics: MetricsBody
+    baselines: dict[str, MetricsBody] = Field(description="alwaysPass and lastOutcome, on the same runs.")
+    curves: CurvesBody | None = Field(
+        description="Null for a version that was trained before there were any."
+    )
+    rows: int = Field(description="Runs in the data window, the trained ones and the held-out ones.")
+    data_from: datetime | None
+    data_to: datetime | None
+
+
+class LiveBody(_Body):
+    """How the version did on runs that it was asked about when they started."""
+
+    since: datetime = Field(description="When it was promoted, or 30 days ago.")
+    predictions: int
+    judged: int = Field(description="Of these, runs that have passed or failed by now.")
+    failures: int
+    flagged: int = Field(description="Judged runs that were called failures (band high).")
+    accuracy: float | None
+    false_positive_rate: float | None
+    recall: float | None
+    precision: float | None
+    calibration_error: float | None
+    coverage: float | None = Field(description="The share of judged runs whose band was not unsure.")
+    population_stability_index: float | None = Field(
+        description="How far the probabilities have moved from those of the held-out runs: below 0.1 hardly, "
+        "above 0.25 much; null where either is missing."
+    )
+    calibration: tuple[BinBody, ...]
+    days: tuple[DayBody, ...]
+
+
+class TrainingBody(_Body):
+    """One training of the model."""
+
+    attempt: int
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None = Field(description="Passed, GatesFailed or Failed; null while it runs.")
+    reason: str
+    version: str | None = Field(description="What it made, if it made something.")
+    accuracy: float | None
+    false_positive_rate: float | None
+    recall: float | None
+
+
+class ModelReportBody(_Body):
+    """The active version of a model: how it was judged, how it does, how it came to be."""
+
+    model: ModelRef
+    task: str
+    promoted_at: datetime
+    held_out: HeldOutBody | None = Field(description="Null where the training is not on record any more.")
+    live: LiveBody
+    trainings: tuple[TrainingBody, ...] = Field(description="The last ten, the newest first.")

@@ -1,0 +1,86 @@
+"""How probabilities relate to what happened, as points that a page can draw; and how far scores have drifted.
+
+Reliability diagrams: DeGroot and Fienberg, The Statistician 32 (1983), ten bins of equal width as in
+`ml.metrics.calibration_error`. Population stability index: Siddiqi, Credit Risk Scorecards (2006), ch. 4:
+below 0.1 nothing moved, above 0.25 the model meets other runs than it was judged on.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import log
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.contract import Bin, Curves, Day, Decile
+
+BINS = 10
+DECILES = 10
+_LEAST_SHARE = 1e-4
+"""Stands for an empty class, whose logarithm there is not."""
+
+
+def curves(
+    *,
+    failed: npt.NDArray[np.bool_],
+    probability: npt.NDArray[np.float64],
+    flagged: npt.NDArray[np.bool_],
+    started_at: npt.NDArray[np.float64],
+) -> Curves:
+    """The points of one predictor on runs that it has not seen, one entry of each array for a run.
+
+    `started_at` is in seconds since the epoch; days are UTC.
+    """
+    return Curves(
+        calibration=_calibration(failed, probability),
+        deciles=_deciles(failed, probability),
+        days=_days(failed, flagged, started_at),
+    )
+
+
+def stability(expected: Sequence[int], found: Sequence[int]) -> float | None:
+    """The population stability index of two counts over the same classes; None where one of them is empty."""
+    if not sum(expected) or not sum(found):
+        return None
+    before = [max(count / sum(expected), _LEAST_SHARE) for count in expected]
+    now = [max(count / sum(found), _LEAST_SHARE) for count in found]
+    return sum((n - b) * log(n / b) for b, n in zip(before, now, strict=True))
+
+
+def _calibration(failed: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]) -> tuple[Bin, ...]:
+    place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    found = []
+    for at in range(BINS):
+        here = place == at
+        if rows := int(here.sum()):
+            said, happened = float(probability[here].mean()), float(failed[here].mean())
+            found.append(Bin(predicted=said, observed=happened, rows=rows))
+    return tuple(found)
+
+
+def _deciles(failed: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]) -> tuple[Decile, ...]:
+    order = np.argsort(probability, kind="stable")
+    return tuple(
+        Decile(least=float(probability[part[0]]), rows=len(part), failures=int(failed[part].sum()))
+        for part in np.array_split(order, DECILES)
+        if len(part)
+    )
+
+
+def _days(
+    failed: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_], started_at: npt.NDArray[np.float64]
+) -> tuple[Day, ...]:
+    number = (started_at // 86_400).astype(np.int64)
+    found = []
+    for each in np.unique(number):
+        here = number == each
+        found.append(
+            Day(
+                day=datetime.fromtimestamp(int(each) * 86_400, UTC).date().isoformat(),
+                rows=int(here.sum()),
+                failures=int((here & failed).sum()),
+                flagged=int((here & flagged).sum()),
+                found=int((here & flagged & failed).sum()),
+            )
+        )
+    return tuple(found)
