@@ -37,7 +37,7 @@ def registrar(name: str, provider: Any, client: Outbound, *, project: str = "acm
 GITHUB_HOOK: dict[str, Any] = {
     "id": 7,
     "active": True,
-    "events": ["workflow_run", "workflow_job"],
+    "events": ["workflow_run", "workflow_job", "push", "pull_request", "deployment_status"],
     "config": {"url": URL, "content_type": "json", "insecure_ssl": "0", "secret": "********"},
 }
 GITLAB_HOOK: dict[str, Any] = {
@@ -45,6 +45,9 @@ GITLAB_HOOK: dict[str, Any] = {
     "url": URL,
     "pipeline_events": True,
     "job_events": True,
+    "push_events": True,
+    "merge_requests_events": True,
+    "deployment_events": True,
     "enable_ssl_verification": True,
     "alert_status": "executable",
 }
@@ -68,9 +71,15 @@ LISTS: dict[str, tuple[str, Callable[[list[Any]], Any], dict[str, Any]]] = {
 DRIFTED: dict[str, tuple[str, dict[str, Any]]] = {
     "GitHub: switched off": ("github", {"active": False}),
     "GitHub: an event is missing": ("github", {"events": ["workflow_run"]}),
+    "GitHub: of before commits and deployments were kept": (
+        "github",
+        {"events": ["workflow_run", "workflow_job"]},
+    ),
     "GitHub: as a form": ("github", {"config": GITHUB_HOOK["config"] | {"content_type": "form"}}),
     "GitHub: without TLS": ("github", {"config": GITHUB_HOOK["config"] | {"insecure_ssl": "1"}}),
     "GitLab: an event is missing": ("gitlab", {"job_events": False}),
+    "GitLab: of before commits were kept": ("gitlab", {"push_events": False}),
+    "GitLab: of before deployments were kept": ("gitlab", {"deployment_events": False}),
     "GitLab: switched off after failures": ("gitlab", {"alert_status": "disabled"}),
     "GitLab: without TLS": ("gitlab", {"enable_ssl_verification": False}),
     "Bitbucket: switched off": ("bitbucket", {"active": False}),
@@ -211,7 +220,7 @@ async def test_a_refusal_is_told_without_the_secrets(provider: Any, client: Outb
 
 WRONG = {
     "an expression that does not compile": ("id: string(item.id)", "id: string(item.id", "list.id"),
-    "a condition that is no bool": ("item.active == true &&", "'x' +", "list.current"),
+    "a condition that is no bool": ("item.active == true\n        &&", "'x' +", "list.current"),
     "a hole that does not compile": ("${{ input.secret }}", "${{ input.secret + }}", "body.config.secret"),
     "a field that nobody knows": ("  registration:\n", "  registration:\n    retry: {}\n", "registration"),
 }
