@@ -1,4 +1,7 @@
-"""The contract before a real API server: it takes the CRDs, refuses what they forbid, and says where."""
+"""The kinds before a real API server: it takes the CRDs, refuses what they forbid, and says where.
+
+No operator may run, it would take up what is created here: that is why it is among the contracts.
+"""
 
 import json
 import subprocess
