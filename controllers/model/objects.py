@@ -164,6 +164,18 @@ def last_training(training: Training) -> api.LastTraining:
     )
 
 
+def past(training: Training) -> api.PastTraining:
+    """An attempt among others, as the status shows it."""
+    metrics = training.report.metrics if training.report is not None else None
+    return api.PastTraining(
+        attempt=training.attempt,
+        version=training.version,
+        started_at=training.started_at,
+        outcome=training.outcome or "Running",
+        accuracy=round(metrics.accuracy, 4) if metrics is not None else None,
+    )
+
+
 def _json(metrics: contract.Metrics | None) -> Mapping[str, Any]:
     return json.loads(contract.to_json(metrics)) if metrics is not None else {}
 

@@ -138,9 +138,33 @@ def candidate(observed: Observed) -> Training | None:
     return None
 
 
+def named(version: str, trainings: Sequence[Training]) -> Training | None:
+    """The attempt that made a version which passed its gates, if its files are still there."""
+    return next((it for it in trainings[:KEPT] if it.outcome == "Passed" and it.version == version), None)
+
+
+def _newest(observed: Observed, trainings: Sequence[Training]) -> Training | None:
+    """The newest attempt that passed, unless its version is the active one, or an older one."""
+    pointer = observed.pointer
+    for training in trainings:
+        if pointer is not None and training.artifact_uri == pointer.artifact_uri:
+            return None
+        if training.outcome == "Passed":
+            same = pointer is not None and training.version == pointer.version
+            return None if same else training
+    return None
+
+
 def _promotion(model: Model, observed: Observed, *, now: datetime) -> Plan:
-    found = candidate(observed)
-    if found is None or found.outcome != "Passed":
+    trainings, chosen = observed.trainings, model.spec.serving.version
+    if isinstance(trainings, Unknown):
+        return Plan()
+    if chosen is None:
+        found = _newest(observed, trainings)
+    else:
+        active = observed.pointer is not None and observed.pointer.version == chosen
+        found = None if active else named(chosen, trainings)
+    if found is None:
         return Plan()
     assert observed.tenant is not None
     default = model.spec.serving.default and observed.other_default is None
@@ -151,7 +175,14 @@ def _promotion(model: Model, observed: Observed, *, now: datetime) -> Plan:
 
 def _serving(model: Model, observed: Observed, training: Sequence[Fact]) -> Plan:
     """Ready is about the active version alone; without one, the training tells why not."""
-    pointer = observed.pointer
+    pointer, chosen = observed.pointer, model.spec.serving.version
+    if chosen is not None and _is_missing(chosen, observed):
+        message = (
+            f"none of the last {KEPT} trainings made the version {chosen} and passed its gates:"
+            f" name one of status.trainings, or clear serving.version;"
+            f" {f'version {pointer.version}' if pointer is not None else 'none'} predicts meanwhile"
+        )
+        return says(READY, False, "VersionNotFound", message, stalled=True)
     if pointer is None:
         why = training[0]
         return says(READY, False, why.reason, f"no version predicts yet: {why.message}", stalled=why.stalled)
@@ -165,6 +196,14 @@ def _serving(model: Model, observed: Observed, training: Sequence[Fact]) -> Plan
     change = pointer.is_default != wanted
     turn = chain(WORK, act.SetDefaultModel(model_uid=model.uid, is_default=wanted)) if change else Plan()
     return merge(turn, says(READY, True, "Active", f"version {pointer.version} predicts"))
+
+
+def _is_missing(chosen: str, observed: Observed) -> bool:
+    """Whether the spec names a version that nobody has."""
+    pointer, trainings = observed.pointer, observed.trainings
+    if isinstance(trainings, Unknown) or (pointer is not None and pointer.version == chosen):
+        return False
+    return named(chosen, trainings) is None
 
 
 def _judged(trainings: Sequence[Training]) -> Plan:

@@ -70,6 +70,7 @@ def status(
         baselines=objects.baselines(reported) if reported is not None else None,
         dataset=objects.dataset(reported) if reported is not None else None,
         last_training=objects.last_training(last) if last is not None else None,
+        trainings=tuple(map(objects.past, observed.trainings[: plan.KEPT])),
         next_training_at=_next_training(model, last.started_at if last is not None else clock.now()),
     )
 

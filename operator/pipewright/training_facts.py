@@ -74,6 +74,12 @@ class Training:
         """Its outcome is not yet known."""
         return self.finished_at is None
 
+    @property
+    def version(self) -> str | None:
+        """The name of the version that it made; None where it made none."""
+        sha256 = self.report.artifact_sha256 if self.report is not None else None
+        return version_of(sha256) if sha256 is not None and self.outcome != "Failed" else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:

@@ -152,7 +152,20 @@ def test_a_model_waits_for_runs_trains_on_ray_and_predicts(
     )
     (job,) = jobs_of(ray_head, models.tenant_id)
     assert job["submission_id"] == last["submissionId"]
+    assert [(it["attempt"], it["version"]) for it in status["trainings"]] == [(1, active["version"])]
+    nobody_has_it(models)
     it_rests_and_goes(models, eventually, audit, folder=file_of(active["artifact"]["uri"]).parents[2])
+
+
+def nobody_has_it(models: Models) -> None:
+    gates = {"gates": GATES}
+    before = models.pointers()
+    models.apply(evaluation=gates, serving={"default": True, "version": "0" * 12})
+    models.wait("Ready", "VersionNotFound")
+    assert models.pointers() == before
+    models.apply(evaluation=gates, serving={"default": True, "version": before[0]["version"]})
+    models.wait("Ready", "Active")
+    assert models.pointers() == before
 
 
 def it_rests_and_goes(models: Models, eventually: Any, audit: Any, *, folder: Path) -> None:

@@ -122,6 +122,8 @@ DEADLINE_EXCEEDED = (
     "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
     " training.deadline if it needs more"
 )
+OTHER = finished(1, report=report(artifact_sha256="d" * 64))
+"""A version that is older than those with the usual digest."""
 BEGIN_1 = "export the data window and begin training, attempt 1"
 BEGIN_2 = "export the data window and begin training, attempt 2"
 DAY = timedelta(days=1)
@@ -251,6 +253,35 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     "the same model made again is not promoted again": (
         PLAIN,
         seen(finished(2), finished(1), pointer=pointer(finished(1))),
+        [],
+    ),
+    "a version that is named replaces a newer one": (
+        model(serving={"version": "d" * 12}),
+        seen(finished(2), OTHER, pointer=pointer(finished(2), generation=7)),
+        ["promote version dddddddddddd"],
+    ),
+    "while one is named a newer one stays what it is": (
+        model(serving={"version": "d" * 12}),
+        seen(finished(2), OTHER, pointer=pointer(OTHER)),
+        [],
+    ),
+    "when none is named any more the newest that passed returns": (
+        PLAIN,
+        seen(finished(3, "GatesFailed"), finished(2), OTHER, pointer=pointer(OTHER)),
+        ["promote version bbbbbbbbbbbb"],
+    ),
+    "a version that missed a gate cannot be named": (
+        model(serving={"version": "d" * 12}),
+        seen(
+            finished(2),
+            finished(1, "GatesFailed", report=report(outcome="GatesFailed", artifact_sha256="d" * 64)),
+            pointer=pointer(finished(2)),
+        ),
+        [],
+    ),
+    "nor one whose files are gone": (
+        model(serving={"version": "d" * 12}),
+        seen(*(finished(number) for number in range(12, 2, -1)), OTHER, pointer=pointer(finished(12))),
         [],
     ),
     "what missed a gate is not promoted, nor tried again by itself": (
@@ -429,6 +460,36 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
         True,
         "Unreachable",
         "Ray did not answer",
+    ),
+    "a version that nobody has": (
+        model(serving={"version": "d" * 12}),
+        seen(finished(), pointer=pointer(finished())),
+        "Ready",
+        False,
+        "VersionNotFound",
+        (
+            "none of the last 10 trainings made the version dddddddddddd and passed its gates: name one of"
+            " status.trainings, or clear serving.version; version bbbbbbbbbbbb predicts meanwhile"
+        ),
+    ),
+    "a version that nobody has, and no other": (
+        model(serving={"version": "d" * 12}),
+        seen(finished()),
+        "Ready",
+        False,
+        "VersionNotFound",
+        (
+            "none of the last 10 trainings made the version dddddddddddd and passed its gates: name one of"
+            " status.trainings, or clear serving.version; none predicts meanwhile"
+        ),
+    ),
+    "a version that is named and there": (
+        model(serving={"version": "d" * 12}),
+        seen(finished(2), OTHER, pointer=pointer(OTHER)),
+        "Ready",
+        True,
+        "Active",
+        "version dddddddddddd predicts",
     ),
     "a second default": (
         model(serving={"default": True}),

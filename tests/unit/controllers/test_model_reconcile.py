@@ -143,6 +143,36 @@ async def test_from_data_to_an_active_version() -> None:
     assert world.pointers.pointers[UID].is_default
 
 
+async def test_an_earlier_version_predicts_while_it_is_named() -> None:
+    nightly = {"schedule": "0 3 * * *"}
+    world = World()
+    first = (await world.settle(model(training=nightly))).status.active
+    assert first is not None
+    world.windows.window = ExportedWindow(
+        content=b"later", sha256=hashlib.sha256(b"later").hexdigest(), rows=700
+    )
+    world.clock.at += timedelta(days=1)
+    later = await world.settle(model(training=nightly))
+    assert [(it.attempt, it.outcome, it.accuracy) for it in later.status.trainings] == [
+        (2, "Passed", 0.9123),
+        (1, "Passed", 0.9123),
+    ]
+    second = later.status.trainings[0].version
+    assert later.status.trainings[1].version == first.version != second
+
+    back = await world.settle(model(training=nightly, serving={"version": first.version}))
+    assert back.status.active is not None
+    assert back.status.active.version == first.version
+    assert condition(back, "Ready") == ("True", "Active")
+    assert back.status.candidate is not None
+    assert back.status.candidate.version == second
+
+    again = await world.settle(model(training=nightly))
+    assert again.status.active is not None
+    assert again.status.active.version == second
+    assert world.pointers.pointers[UID].generation == 4
+
+
 async def test_a_settled_model_says_the_same_again() -> None:
     world = World()
     ready = await world.settle(model())

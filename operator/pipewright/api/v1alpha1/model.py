@@ -135,6 +135,17 @@ class Serving(Base):
 
     default: bool = False
     """Whether this is the model that the word prediction means in this namespace; at most one may be."""
+    version: (
+        Annotated[
+            str,
+            Field(max_length=12),
+            Matching(
+                "^[0-9a-f]{12}$", "version must be the name of one of status.trainings, e.g. 3f8a1c09b2de"
+            ),
+        ]
+        | None
+    ) = None
+    """The version that predicts, one of status.trainings that passed; the newest that passed when absent."""
 
 
 class ModelSpec(Base):
@@ -241,6 +252,21 @@ class LastTraining(Base):
     """Why it ended so, e.g. which gate, with value and limit."""
 
 
+class PastTraining(Base):
+    """A training, in short."""
+
+    attempt: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Counts the trainings of this model."""
+    version: Annotated[str, Field(max_length=64)] | None = None
+    """What it made; absent when it made nothing, or runs."""
+    started_at: Time
+    """When it began."""
+    outcome: Literal["Running", "Passed", "GatesFailed", "Failed"]
+    """How it ended."""
+    accuracy: Share | None = None
+    """The share of held-out runs that the version called right."""
+
+
 class ModelStatus(Status):
     """Which version predicts, and how good it is."""
 
@@ -254,6 +280,8 @@ class ModelStatus(Status):
     """The data window of the last training."""
     last_training: LastTraining | None = None
     """The training that ran last, or runs."""
+    trainings: Annotated[tuple[PastTraining, ...], Field(max_length=10)] = ()
+    """The last ten trainings, the newest first; spec.serving.version may name a version of them."""
     next_training_at: Time | None = None
     """When the schedule asks for the next training."""
 
