@@ -43,6 +43,10 @@ WINDOW_COLUMNS: Mapping[str, str] = {
 
 `outcome` is success, failure, cancel, error or skip. `finished_at` is null while the attempt runs."""
 
+MODEL_FORMAT = "pipewright-model/2 2eac9ad17a9e"
+"""What this release writes and reads: the file's format, and the digest of the features' names (a test
+compares them). A version that was made as another cannot be scored with, and is trained anew."""
+
 HYPERPARAMETERS: Mapping[str, tuple[float, float, float]] = {
     "num_leaves": (8, 2, 64),
     "learning_rate": (0.03, 0.001, 0.5),
@@ -207,6 +211,8 @@ class Report:
     """Of the model, on the same runs; None where nothing was trained, and in reports of older trainings."""
     artifact_sha256: str | None = None
     artifact_bytes: int = 0
+    model_format: str | None = None
+    """`MODEL_FORMAT` of the code that made it; None in reports of releases that did not tell."""
     rows: int = 0
     """Attempts with a known outcome in the data window."""
     data_from: str | None = None

@@ -188,6 +188,7 @@ def _train_and_store(job: TrainingJob) -> Report:
         curves=found.curves,
         artifact_sha256=artifact.digest(found.content),
         artifact_bytes=len(found.content),
+        model_format=contract.MODEL_FORMAT,
         rows=found.rows,
         data_from=found.data_from,
         data_to=found.data_to,

@@ -25,12 +25,13 @@ HYPERPARAMETERS = {
 
 
 def recipe(model: Model) -> str:
-    """Short digest of the part of the spec that decides what a training makes, and whether it passes."""
+    """Short digest of what decides what a training makes, and whether it passes: of the spec, and of us."""
     spec = model.spec
     parts = {
         "data": spec.data.dump(),
         "evaluation": spec.evaluation.dump(),
         "hyperparameters": spec.training.hyperparameters.dump(),
+        "format": contract.MODEL_FORMAT,
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -39,6 +39,10 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         _other_default(model, tenant, ports),
         _integrations(model, ports),
     )
+    labelled, fresh = await asyncio.gather(
+        _labelled(model, tenant, integrations, trainings, ports, now=now),
+        _labelled(model, tenant, integrations, trainings, ports, now=now, fresh=True),
+    )
     return Observed(
         tenant=tenant,
         pointer=pointer,
@@ -47,7 +51,8 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         trainings=trainings,
         job=await _job(running, ports),
         result=await _result(running, ports) if running is not None and not model.deleting else None,
-        labelled=await _labelled(model, tenant, integrations, trainings, ports, now=now),
+        labelled=labelled,
+        fresh=fresh,
         has_files=model.deleting and await _has_files(model, tenant, ports),
     )
 
@@ -127,15 +132,28 @@ async def _labelled(
     ports: TrainingPorts,
     *,
     now: datetime,
+    fresh: bool = False,
 ) -> int | Unknown | None:
-    """How many runs there are to learn from; not counted where no training can begin."""
+    """How many runs there are to learn from; not counted where no training can begin.
+
+    `fresh`: only those that became known since the last training began; not counted without one.
+    """
     uids = [uid for uid in integrations.values() if uid is not None]
     busy = isinstance(trainings, Unknown) or _running(trainings) is not None
     busy = busy or tenant.state == runner_facts.SUSPENDED
     if model.deleting or busy or len(uids) < len(integrations):
         return None
+    last = trainings[0].started_at if trainings and not isinstance(trainings, Unknown) else None
+    if fresh and last is None:
+        return None
     return await _or_unknown(
-        ports.windows.count(tenant, since=now - model.spec.data.window, until=now, integrations=uids or None)
+        ports.windows.count(
+            tenant,
+            since=now - model.spec.data.window,
+            until=now,
+            integrations=uids or None,
+            known_after=last if fresh else None,
+        )
     )
 
 

@@ -82,6 +82,8 @@ class Observed:
     result: Result | Unknown | None = None
     labelled: int | Unknown | None = None
     """Attempts of runs with a known outcome in the window; None: not counted."""
+    fresh: int | Unknown | None = None
+    """Of these, those that became known since the last training began; None: not counted."""
     has_files: bool = False
     """Looked at for a teardown only."""
 
@@ -361,14 +363,27 @@ def due(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
     if isinstance(trainings, Unknown):
         return None
     last = trainings[0] if trainings else None
-    if observed.pointer is None and (last is None or last.recipe != objects.recipe(model)):
-        return now  # the first one, or the first one since the spec asks for something else
+    none = observed.pointer is None or _unreadable(observed.pointer, trainings)
+    if none and (last is None or last.recipe != objects.recipe(model)):
+        return now  # the first one, or the first one since the spec, or this release, asks for something else
     if last is None:
         assert observed.pointer is not None
         return schedule(model, after=observed.pointer.promoted_at)
     retry = _retry(model, trainings)
-    by_schedule = schedule(model, after=last.started_at)
+    by_schedule = schedule(model, after=seen_to(model, last))
     return min((at for at in (retry, by_schedule) if at is not None), default=None)
+
+
+def _unreadable(pointer: Pointer, trainings: Sequence[Training]) -> bool:
+    """Whether the active version was made by a release whose files this one does not read."""
+    made = next((it for it in trainings if it.artifact_uri == pointer.artifact_uri), None)
+    return made is not None and made.report is not None and made.report.model_format != contract.MODEL_FORMAT
+
+
+def seen_to(model: Model, last: Training) -> datetime:
+    """Until when the schedule's turns are seen to: trained, or passed over."""
+    skipped = model.status.last_skipped
+    return max(last.started_at, skipped.turn) if skipped is not None else last.started_at
 
 
 def _retry(model: Model, trainings: Sequence[Training]) -> datetime | None:
@@ -411,6 +426,8 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
             " succeeded or failed; it begins when they are there"
         )
         return merge(_idle("WaitingForData", message), Plan(check_after=RETRY))
+    if last is not None and _nothing_new(model, observed, last):
+        return _passed_over(model, last, now=now)
     assert observed.tenant is not None
     begin = act.BeginTraining(
         tenant=observed.tenant,
@@ -423,6 +440,23 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
     )
     told = says(TRAINING, True, "Running", f"attempt {begin.attempt} is under way")
     return merge(chain(WORK, begin), _pruning(observed, trainings), told)
+
+
+def _passed_over(model: Model, last: Training, *, now: datetime) -> Plan:
+    """All turns until now: those that were missed while nobody was there, too."""
+    wanted = model.spec.training
+    assert wanted.schedule is not None, "only a schedule asks for the same again"
+    soon = now + timedelta(microseconds=1)
+    turn = cron.last_before(wanted.schedule, zone=wanted.time_zone, before=soon)
+    skip = act.SkipTraining(turn=turn, attempt=last.attempt)
+    following = cron.next_after(wanted.schedule, zone=wanted.time_zone, after=now)
+    return merge(chain(WORK, skip), _idle("NothingNew", str(skip)), Plan(check_after=following - now))
+
+
+def _nothing_new(model: Model, observed: Observed, last: Training) -> bool:
+    """Whether the same spec would learn from the same runs again."""
+    same = last.recipe == objects.recipe(model) and last.outcome != "Failed"
+    return same and observed.fresh == 0
 
 
 def _pruning(observed: Observed, trainings: Sequence[Training]) -> Plan:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from controllers.model import objects, plan
 from controllers.model.observe import observe
 from pipewright import conditions, errors, runner_facts
+from pipewright.actions.model import SkipTraining
 from pipewright.api.meta import Condition
-from pipewright.api.v1alpha1.model import Model, ModelStatus
+from pipewright.api.v1alpha1.model import Model, ModelStatus, SkippedTraining
 from pipewright.apply import apply, trainings
 from pipewright.outcome import Outcome
 from pipewright.plan import Fact, Results
+from pipewright.training_facts import Training
 
 if TYPE_CHECKING:
     from pipewright.ports import Clock
@@ -71,7 +73,8 @@ def status(
         dataset=objects.dataset(reported) if reported is not None else None,
         last_training=objects.last_training(last) if last is not None else None,
         trainings=tuple(map(objects.past, observed.trainings[: plan.KEPT])),
-        next_training_at=_next_training(model, last.started_at if last is not None else clock.now()),
+        last_skipped=_skipped(model, wanted),
+        next_training_at=_next_training(model, wanted, last, now=clock.now()),
     )
 
 
@@ -94,8 +97,20 @@ def _conditions(model: Model, wanted: plan.Plan, results: Results, *, now: datet
     return tuple(condition for condition in told if condition.type != _ALL)
 
 
-def _next_training(model: Model, after: datetime) -> datetime | None:
+def _skipped(model: Model, wanted: plan.Plan) -> SkippedTraining | None:
+    """The turn that is passed over now, or the last one that was: it must be remembered."""
+    for action in wanted:
+        if isinstance(action, SkipTraining):
+            return SkippedTraining(turn=action.turn, reason=str(action))
+    return model.status.last_skipped
+
+
+def _next_training(
+    model: Model, wanted: plan.Plan, last: Training | None, *, now: datetime
+) -> datetime | None:
+    skipped = _skipped(model, wanted)
+    known = [last.started_at if last is not None else None, skipped.turn if skipped is not None else None]
     try:
-        return plan.schedule(model, after=after)
+        return plan.schedule(model, after=max((at for at in known if at is not None), default=now))
     except errors.Stalled:  # a condition says it
         return None

@@ -241,6 +241,9 @@ async def test_a_window_holds_the_tenants_attempts_as_training_reads_them(databa
     span = {"since": NOW - timedelta(hours=48), "until": NOW}
     assert await windows.count(TENANT, **span, integrations=[one]) == 2
     assert await windows.count(TENANT, **span, integrations=[one, other]) == 3
+    before, heard = NOW - timedelta(seconds=1), NOW
+    assert await windows.count(TENANT, **span, integrations=[one], known_after=before) == 2
+    assert await windows.count(TENANT, **span, integrations=[one], known_after=heard) == 0
     found = await windows.export(TENANT, **span, integrations=[one])
     assert found == await windows.export(TENANT, **span, integrations=[one])
     table = parquet.read(found.content, sha256=found.sha256)

@@ -29,6 +29,21 @@ class BeginTraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkipTraining:
+    """Pass over a turn of the schedule. Nothing changes but the status, which remembers the turn."""
+
+    turn: datetime
+    attempt: int
+    """The last one, since which nothing happened."""
+
+    def __str__(self) -> str:
+        return (
+            f"skip the training of {self.turn:%Y-%m-%d %H:%M} UTC:"
+            f" nothing was heard of runs that passed or failed since attempt {self.attempt}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitTraining:
     """Give the job of an attempt whose intent is written to the compute cluster."""
 
@@ -128,6 +143,7 @@ class PruneTrainings:
 
 ModelAction = (
     BeginTraining
+    | SkipTraining
     | SubmitTraining
     | StopTraining
     | FinishTraining

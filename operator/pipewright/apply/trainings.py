@@ -20,6 +20,8 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
     match action:
         case model.BeginTraining():
             await _begin(action, ports)
+        case model.SkipTraining():
+            pass  # the status tells, and it is written after this
         case model.SubmitTraining():
             await ports.compute.submit(action.job, tenant_id=action.tenant.id, model_uid=action.model_uid)
             await ports.trainings.mark(

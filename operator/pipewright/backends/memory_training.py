@@ -158,11 +158,21 @@ class MemoryWindows:
     def __init__(self, window: ExportedWindow, *, labelled: int) -> None:
         self.window = window
         self.labelled = labelled
+        self.fresh: int | None = None
+        """Of these, those that ended since the last training; None: all."""
 
     async def count(
-        self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
+        self,
+        tenant: TenantRef,
+        *,
+        since: datetime,
+        until: datetime,
+        integrations: Sequence[str] | None,
+        known_after: datetime | None = None,
     ) -> int:
         """The number that was set."""
+        if known_after is not None and self.fresh is not None:
+            return self.fresh
         return self.labelled
 
     async def export(

@@ -107,9 +107,18 @@ class Windows(Protocol):
     """The tenant's history as training data, people as surrogates. `integrations`: UIDs; None: all."""
 
     async def count(
-        self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
+        self,
+        tenant: TenantRef,
+        *,
+        since: datetime,
+        until: datetime,
+        integrations: Sequence[str] | None,
+        known_after: datetime | None = None,
     ) -> int:
-        """How many attempts with a known outcome (success or failure) began in [since, until)."""
+        """How many attempts with a known outcome (success or failure) began in [since, until).
+
+        `known_after`: only those of which something was heard later than that, such as an imported history.
+        """
         ...
 
     async def export(

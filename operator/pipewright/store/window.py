@@ -61,10 +61,11 @@ async def count(
     since: datetime | None = None,
     until: datetime | None = None,
     integrations: Sequence[str] | None = None,
+    known_after: datetime | None = None,
 ) -> int:
     """How many finished attempts with a label (success or failure) the window has."""
-    query = f"SELECT count(*) FROM pipewright.runs r {_WHERE} AND r.outcome IN ('success', 'failure')"  # noqa: S608
-    cursor = await conn.execute(query, _values(since, until, integrations))
+    values = _values(since, until, integrations) | {"known_after": known_after}
+    cursor = await conn.execute(_COUNT, values)
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 
@@ -98,4 +99,9 @@ WHERE r.started_at >= coalesce(%(since)s::timestamptz, '-infinity')
     AND r.started_at < coalesce(%(until)s::timestamptz, 'infinity')
     AND (%(integrations)s::text[] IS NULL OR r.integration = ANY (%(integrations)s::text[]::uuid[]))
 """
+_COUNT = f"""
+SELECT count(*) FROM pipewright.runs r {_WHERE}
+    AND r.outcome IN ('success', 'failure')
+    AND r.seen_at > coalesce(%(known_after)s::timestamptz, '-infinity')
+"""  # noqa: S608 - the texts are ours
 _ORDER = " ORDER BY r.started_at, r.provider_id, r.attempt"

@@ -13,6 +13,7 @@ from controllers.model.plan import Observed, Plan, Result, Unknown, plan_model, 
 from ml import contract
 from pipewright.actions.model import PruneTrainings
 from pipewright.api.v1alpha1 import Model
+from pipewright.api.v1alpha1.model import ModelStatus
 from pipewright.plan import Fact
 from pipewright.runner_facts import TenantRef
 from pipewright.training_facts import DataWindow, JobStatus, Training
@@ -49,6 +50,11 @@ PLAIN = model()
 NIGHTLY = model(training={"schedule": "0 3 * * *", "timeZone": "Europe/Berlin"})
 
 
+def skipped(subject: Model, *, turn: str) -> Model:
+    told = {"lastSkipped": {"turn": turn, "reason": "nothing new"}}
+    return subject.model_copy(update={"status": ModelStatus.model_validate(told)})
+
+
 def report(**other: Any) -> contract.Report:
     values = {
         "submission_id": "s1",
@@ -57,6 +63,7 @@ def report(**other: Any) -> contract.Report:
         "metrics": METRICS,
         "baselines": {"alwaysPass": METRICS, "lastOutcome": METRICS},
         "artifact_sha256": SHA,
+        "model_format": contract.MODEL_FORMAT,
         "rows": 600,
         "data_from": "2026-01-01T00:00:00Z",
         "data_to": "2026-03-01T00:00:00Z",
@@ -122,11 +129,17 @@ DEADLINE_EXCEEDED = (
     "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
     " training.deadline if it needs more"
 )
+OLD = replace(finished(1, report=report(model_format="pipewright-model/1")), recipe="0123456789")
+"""Made by an earlier release."""
 OTHER = finished(1, report=report(artifact_sha256="d" * 64))
 """A version that is older than those with the usual digest."""
 BEGIN_1 = "export the data window and begin training, attempt 1"
 BEGIN_2 = "export the data window and begin training, attempt 2"
 DAY = timedelta(days=1)
+SKIP = (
+    "skip the training of 2026-03-10 02:00 UTC: nothing was heard of runs that passed or failed"
+    " since attempt 1"
+)
 
 PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     "without a version and with enough runs the first training begins": (PLAIN, seen(), [BEGIN_1]),
@@ -299,6 +312,16 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
         seen(finished(), pointer=pointer(finished())),
         [],
     ),
+    "a version that this release cannot read is trained anew at once": (
+        PLAIN,
+        seen(OLD, pointer=pointer(OLD)),
+        [BEGIN_2],
+    ),
+    "and once: what the release made of it is not what stands in its way": (
+        PLAIN,
+        seen(finished(2, "GatesFailed"), OLD, pointer=pointer(OLD)),
+        [],
+    ),
     "technical trouble is tried again after a while": (
         PLAIN,
         seen(finished(1, "Failed", ago=timedelta(seconds=20))),
@@ -323,6 +346,55 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     "the schedule trains again after a missed gate": (
         NIGHTLY,
         seen(finished(1, "GatesFailed", ago=DAY, of=NIGHTLY)),
+        [BEGIN_2],
+    ),
+    "a turn of the schedule without anything new is passed over": (
+        NIGHTLY,
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=0),
+        [SKIP],
+    ),
+    "also when the last version missed a gate: the same runs would miss it again": (
+        NIGHTLY,
+        seen(finished(1, "GatesFailed", ago=DAY, of=NIGHTLY), fresh=0),
+        [SKIP],
+    ),
+    "one new run is something new": (
+        NIGHTLY,
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=1),
+        [BEGIN_2],
+    ),
+    "a changed spec is something new": (
+        model(training={"schedule": "0 3 * * *"}, evaluation={"gates": {"minAccuracy": 0.5}}),
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), fresh=0),
+        [BEGIN_2],
+    ),
+    "turns that were missed are passed over together": (
+        NIGHTLY,
+        seen(finished(1, ago=9 * DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=0),
+        [SKIP],
+    ),
+    "what was passed over is not due any more": (
+        skipped(NIGHTLY, turn="2026-03-10T02:00:00Z"),
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=3),
+        [],
+    ),
+    "but the next turn is": (
+        skipped(NIGHTLY, turn="2026-03-09T02:00:00Z"),
+        seen(finished(1, ago=3 * DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=3),
+        [BEGIN_2],
+    ),
+    "technical trouble is tried again without anything new": (
+        NIGHTLY,
+        seen(finished(1, "Failed", ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=0),
+        [BEGIN_2],
+    ),
+    "what cannot be counted is not passed over": (
+        NIGHTLY,
+        seen(
+            finished(1, ago=DAY, of=NIGHTLY),
+            pointer=pointer(finished(1)),
+            fresh=Unknown(reason="Unreachable", message="down"),
+        ),
         [BEGIN_2],
     ),
     "not before the schedule's time": (

@@ -173,6 +173,33 @@ async def test_an_earlier_version_predicts_while_it_is_named() -> None:
     assert world.pointers.pointers[UID].generation == 4
 
 
+async def test_a_turn_without_anything_new_is_passed_over_once_and_remembered() -> None:
+    nightly = model(training={"schedule": "0 3 * * *"})
+    world = World()
+    ready = await world.settle(nightly)
+    world.windows.fresh = 0
+    world.clock.at += timedelta(days=1)
+    passed, outcome = await world.step(ready)
+    turn = datetime(2026, 3, 11, 3, 0, tzinfo=UTC)
+    assert [name for name, _ in outcome.results.done] == ["SkipTraining"]
+    assert condition(passed, "Training") == ("False", "NothingNew")
+    assert condition(passed, "Ready") == ("True", "Active")
+    assert passed.status.last_skipped is not None
+    assert passed.status.last_skipped.turn == turn
+    assert passed.status.next_training_at == turn + timedelta(days=1)
+    assert outcome.next_look is not None
+    assert outcome.next_look <= timedelta(days=1)
+
+    world.windows.fresh = 5
+    again, outcome = await world.step(passed)
+    assert outcome.results.done == ()
+    assert again.status.last_skipped == passed.status.last_skipped
+    world.clock.at += timedelta(days=1)
+    trained = await world.settle(again)
+    assert [it.attempt for it in trained.status.trainings] == [2, 1]
+    assert trained.status.next_training_at == turn + timedelta(days=2)
+
+
 async def test_a_settled_model_says_the_same_again() -> None:
     world = World()
     ready = await world.settle(model())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ml import contract
+from ml import artifact, contract, features
 from ml.contract import ContractError, Gates, Metrics, Report, TrainingJob
 
 ROOT = Path(__file__).parents[3]
@@ -113,3 +113,8 @@ def test_the_contract_imports_without_numpy() -> None:
         [sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "False"
+
+
+def test_the_format_that_the_operator_knows_is_the_files() -> None:
+    written = f"{artifact.FORMAT} {features.SCHEMA}"
+    assert written == contract.MODEL_FORMAT

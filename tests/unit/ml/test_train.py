@@ -143,7 +143,7 @@ def test_a_window_without_a_column_is_refused_by_name() -> None:
         window.read(content, sha256=artifact.digest(content))
 
 
-def test_what_finished_after_the_cut_is_not_trained_on() -> None:
+def test_what_known_after_the_cut_is_not_trained_on() -> None:
     rows = plain_rows(["success", "failure"] * 200)
     late = rows[10]
     late["finished_at"] = rows[-1]["finished_at"]

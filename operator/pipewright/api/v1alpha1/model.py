@@ -267,6 +267,15 @@ class PastTraining(Base):
     """The share of held-out runs that the version called right."""
 
 
+class SkippedTraining(Base):
+    """A turn of the schedule that was passed over."""
+
+    turn: Time
+    """When the schedule asked for it."""
+    reason: Annotated[str, Field(max_length=1024)]
+    """Why, as a sentence."""
+
+
 class ModelStatus(Status):
     """Which version predicts, and how good it is."""
 
@@ -282,6 +291,8 @@ class ModelStatus(Status):
     """The training that ran last, or runs."""
     trainings: Annotated[tuple[PastTraining, ...], Field(max_length=10)] = ()
     """The last ten trainings, the newest first; spec.serving.version may name a version of them."""
+    last_skipped: SkippedTraining | None = None
+    """The last turn that was passed over because there was nothing new to learn from."""
     next_training_at: Time | None = None
     """When the schedule asks for the next training."""
 

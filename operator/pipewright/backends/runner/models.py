@@ -94,11 +94,19 @@ class PostgresWindows:
         self._databases = databases
 
     async def count(
-        self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
+        self,
+        tenant: TenantRef,
+        *,
+        since: datetime,
+        until: datetime,
+        integrations: Sequence[str] | None,
+        known_after: datetime | None = None,
     ) -> int:
         """Attempts with a known outcome."""
         async with self._databases.connection(tenant) as conn:
-            return await window.count(conn, since=since, until=until, integrations=integrations)
+            return await window.count(
+                conn, since=since, until=until, integrations=integrations, known_after=known_after
+            )
 
     async def export(
         self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
