@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import yaml
 
@@ -150,16 +151,24 @@ def _good(code: int, found: Any, what: str) -> Any:
     return found
 
 
+def _proxied(server: SplitResult) -> bool:
+    return server.scheme in getproxies() and not proxy_bypass(server.hostname or "")
+
+
 _known: dict[tuple[Path, int], Objects | None] = {}
 
 
 def of(kubeconfig: Path) -> Objects | None:
-    """The server of a kubeconfig of ours; None where its user logs in by something else than a token."""
+    """The server of a kubeconfig; None where only kubectl knows how to get there.
+
+    That is by a login that is no token, through a proxy, or under another name.
+    """
     key = (kubeconfig, kubeconfig.stat().st_mtime_ns)
     if key not in _known:
         document = yaml.safe_load(kubeconfig.read_text())
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         authority = base64.b64decode(cluster.get("certificate-authority-data", ""))
-        usable = set(user) == {"token"} and authority
+        plain = set(user) == {"token"} and set(cluster) == {"server", "certificate-authority-data"}
+        usable = plain and not _proxied(urlsplit(cluster["server"]))
         _known[key] = Objects(cluster["server"], user["token"], authority) if usable else None
     return _known[key]
