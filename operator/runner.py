@@ -29,6 +29,7 @@ from pipewright.runtime.drive import Controller
 from pipewright.runtime.gaps import GapBook
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
+from pipewright.runtime.turns import TurnBook
 from pipewright.settings import Settings, SettingsError, read_secret
 from pipewright.store.pools import Pools
 
@@ -134,6 +135,7 @@ async def _ports(
         windows=traced(models.PostgresWindows(tenants), "windows"),
         pointers=traced(models.PostgresPointers(rows), "pointers"),
         gaps=GapBook(metrics),
+        turns=TurnBook(metrics, clock=clock),
     )
 
 

@@ -374,6 +374,27 @@ def due(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
     return min((at for at in (retry, by_schedule) if at is not None), default=None)
 
 
+def overdue(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
+    """Since when a training is due that only trouble keeps from beginning; None: there is none.
+
+    A tenant that is suspended, and runs or Integrations that are not there yet, are no trouble.
+    """
+    tenant, trainings, labelled = observed.tenant, observed.trainings, observed.labelled
+    if model.deleting or tenant is None or tenant.state == runner_facts.SUSPENDED:
+        return None
+    if isinstance(trainings, Unknown):
+        told = model.status.next_training_at
+        return told if told is not None and told <= now else None
+    enough = isinstance(labelled, Unknown) or (labelled or 0) >= model.spec.data.min_runs
+    if not enough or (trainings and trainings[0].running):
+        return None
+    try:
+        at = due(model, observed, now=now)
+    except errors.Stalled:
+        return None
+    return at if at is not None and at <= now else None
+
+
 def _unreadable(pointer: Pointer, trainings: Sequence[Training]) -> bool:
     """Whether the active version was made by a release whose files this one does not read."""
     made = next((it for it in trainings if it.artifact_uri == pointer.artifact_uri), None)

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from pipewright import errors
 from pipewright.actions import model
-from pipewright.ports.training import Artifacts, TrainingPorts
+from pipewright.ports.training import Artifacts, TrainingPorts, TurnEnd
 from pipewright.training_facts import DataWindow, Training
 
 
@@ -21,7 +21,7 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
         case model.BeginTraining():
             await _begin(action, ports)
         case model.SkipTraining():
-            pass  # the status tells, and it is written after this
+            _count(ports, "Skipped")  # the status tells the rest, and it is written after this
         case model.SubmitTraining():
             await ports.compute.submit(action.job, tenant_id=action.tenant.id, model_uid=action.model_uid)
             await ports.trainings.mark(
@@ -39,6 +39,7 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
                 report=action.report,
                 at=action.at,
             )
+            _count(ports, action.outcome)
         case model.PromoteModel():
             if not await ports.pointers.promote(action.pointer, expected=action.expected):
                 raise errors.Conflict(f"{action}: the active version changed meanwhile")
@@ -55,6 +56,11 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
                 await ports.artifacts.delete(url)
         case _:
             assert_never(action)
+
+
+def _count(ports: TrainingPorts, how: TurnEnd) -> None:
+    if ports.turns is not None:
+        ports.turns.ended(how)
 
 
 def folder(artifacts: Artifacts, *, tenant_id: str, model_uid: str) -> str:

@@ -26,7 +26,7 @@ from pipewright.runner_facts import (
 if TYPE_CHECKING:
     from connectors.manifest import Manifest
     from pipewright.events import Record
-    from pipewright.ports.training import Artifacts, Compute, Pointers, Trainings, Windows
+    from pipewright.ports.training import Artifacts, Compute, Pointers, Trainings, TurnBook, Windows
 
 
 class Directory(Protocol):
@@ -313,4 +313,6 @@ class RunnerPorts:
     windows: Windows
     pointers: Pointers
     gaps: GapBook | None = None
+    """None: nobody counts."""
+    turns: TurnBook | None = None
     """None: nobody counts."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ml import contract
 from pipewright.ports.common import Cluster
@@ -162,6 +162,22 @@ class Pointers(Protocol):
         ...
 
 
+TurnEnd = Literal["Passed", "GatesFailed", "Failed", "Skipped"]
+"""How a turn of a Model's schedule ended."""
+
+
+class TurnBook(Protocol):
+    """What the metrics tell of trainings."""
+
+    def saw(self, model_uid: str, *, due: datetime | None) -> None:
+        """Since when a training is due that trouble keeps from beginning; None: there is none."""
+        ...
+
+    def ended(self, how: TurnEnd) -> None:
+        """One more training ended, or was passed over."""
+        ...
+
+
 class TrainingPorts(Protocol):
     """What the Model controller reaches; the runner's ports are these and more."""
 
@@ -198,4 +214,9 @@ class TrainingPorts(Protocol):
     @property
     def pointers(self) -> Pointers:
         """What the gateway follows."""
+        ...
+
+    @property
+    def turns(self) -> TurnBook | None:
+        """Who counts; None: nobody does."""
         ...

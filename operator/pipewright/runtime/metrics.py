@@ -146,6 +146,17 @@ class Metrics:
             "Missed deliveries that a CI system was asked for again.",
             registry=own,
         )
+        self.model_trainings = Counter(
+            "pipewright_model_trainings_total",
+            "Trainings of Models by how they ended; Skipped: there was nothing new to learn from.",
+            ["outcome"],
+            registry=own,
+        )
+        self.models_overdue = Gauge(
+            "pipewright_models_overdue",
+            "Models whose training has been due for more than an hour and has not begun.",
+            registry=own,
+        )
         self.schema_rollout = Gauge(
             "pipewright_schema_rollout",
             "1 for the state that the roll-out of this release's schema has on a server, 0 for the others.",

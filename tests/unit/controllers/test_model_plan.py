@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controllers.model import objects
-from controllers.model.plan import Observed, Plan, Result, Unknown, plan_model, plan_teardown
+from controllers.model.plan import Observed, Plan, Result, Unknown, overdue, plan_model, plan_teardown
 from ml import contract
 from pipewright.actions.model import PruneTrainings
 from pipewright.api.v1alpha1 import Model
@@ -631,6 +631,56 @@ LOOKS: dict[str, tuple[Model, Observed, timedelta | None]] = {
 @pytest.mark.parametrize(("subject", "observed", "wanted"), LOOKS.values(), ids=LOOKS.keys())
 def test_when_it_is_looked_at_again(subject: Model, observed: Observed, wanted: timedelta | None) -> None:
     assert plan_model(subject, observed, now=NOW).check_after == wanted
+
+
+OVERDUE: dict[str, tuple[Model, Observed, datetime | None]] = {
+    "a turn that has come": (
+        NIGHTLY,
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1))),
+        datetime(2026, 3, 10, 2, 0, tzinfo=UTC),
+    ),
+    "also where nobody can count the runs": (
+        NIGHTLY,
+        seen(
+            finished(1, ago=DAY, of=NIGHTLY),
+            pointer=pointer(finished(1)),
+            labelled=Unknown(reason="Unreachable", message="down"),
+        ),
+        datetime(2026, 3, 10, 2, 0, tzinfo=UTC),
+    ),
+    "the first one": (PLAIN, seen(), NOW),
+    "not one that runs": (PLAIN, seen(RUNNING), None),
+    "not one whose time has not come": (
+        NIGHTLY,
+        seen(finished(1, ago=timedelta(hours=9), of=NIGHTLY), pointer=pointer(finished(1))),
+        None,
+    ),
+    "not one that waits for runs": (PLAIN, seen(labelled=3), None),
+    "not one that waits for an Integration": (PLAIN, seen(labelled=None), None),
+    "not one of a suspended tenant": (
+        PLAIN,
+        seen(tenant=replace(TENANT, state="Suspended")),
+        None,
+    ),
+    "not one that the spec keeps from coming": (
+        model(training={"schedule": "0 0 31 2 *"}),
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1))),
+        None,
+    ),
+    "with a journal that cannot be read the status says when": (
+        NIGHTLY.model_copy(
+            update={"status": ModelStatus.model_validate({"nextTrainingAt": "2026-03-10T02:00:00Z"})}
+        ),
+        Observed(tenant=TENANT, trainings=Unknown(reason="Unreachable", message="down")),
+        datetime(2026, 3, 10, 2, 0, tzinfo=UTC),
+    ),
+    "nothing of what is being deleted": (model(deleting=True), seen(), None),
+}
+
+
+@pytest.mark.parametrize(("subject", "observed", "since"), OVERDUE.values(), ids=OVERDUE.keys())
+def test_what_is_overdue(subject: Model, observed: Observed, since: datetime | None) -> None:
+    assert overdue(subject, observed, now=NOW) == since
 
 
 def test_the_clock_change_moves_a_local_schedule_in_utc() -> None:

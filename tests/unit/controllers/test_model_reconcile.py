@@ -61,6 +61,20 @@ class Clock:
 
 
 @dataclass
+class Turns:
+    """Who counts."""
+
+    ends: list[str] = field(default_factory=list)
+    due: dict[str, datetime | None] = field(default_factory=dict)
+
+    def saw(self, model_uid: str, *, due: datetime | None) -> None:
+        self.due[model_uid] = due
+
+    def ended(self, how: str) -> None:
+        self.ends.append(how)
+
+
+@dataclass
 class World:
     """Ports in memory, and a clock."""
 
@@ -76,6 +90,7 @@ class World:
         )
     )
     clock: Clock = field(default_factory=Clock)
+    turns: Turns | None = field(default_factory=lambda: Turns())
     reports: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -197,6 +212,8 @@ async def test_a_turn_without_anything_new_is_passed_over_once_and_remembered() 
     world.clock.at += timedelta(days=1)
     trained = await world.settle(again)
     assert [it.attempt for it in trained.status.trainings] == [2, 1]
+    assert world.turns is not None
+    assert (world.turns.ends, world.turns.due) == (["Passed", "Skipped", "Passed"], {UID: None})
     assert trained.status.next_training_at == turn + timedelta(days=2)
 
 
