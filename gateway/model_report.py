@@ -24,7 +24,7 @@ from gateway.model_schemas import (
     TrainingBody,
 )
 from gateway.schemas import ModelRef
-from ml import contract, curves
+from ml import contract, curves, drift
 from pipewright.store import journal, verdicts
 from pipewright.store.records import Training
 from pipewright.store.verdicts import Verdicts
@@ -80,7 +80,7 @@ def report_of(trainings: Iterable[Training], sha256: str) -> contract.Report | N
 
 
 def live(counts: Sequence[Verdicts], *, since: datetime, expected: contract.Curves | None) -> LiveBody:
-    """What the counts say: the formulas of `ml.metrics` and `ml.curves`, over counts instead of rows."""
+    """What the counts say: the formulas of `ml.metrics` and `ml.drift`, over counts instead of rows."""
     judged = [each for each in counts if each.failed is not None]
     rows, failures = _rows(judged), _rows(each for each in judged if each.failed)
     flagged = _rows(each for each in judged if each.band == "high")
@@ -113,7 +113,7 @@ def _stability(counts: Sequence[Verdicts], expected: contract.Curves | None) -> 
     for each in counts:
         found[max(each.decile, 1)] += each.rows
     before = [each.rows for each in expected.deciles]
-    return curves.stability(before, [found[at] for at in range(1, len(before) + 1)])
+    return drift.stability(before, [found[at] for at in range(1, len(before) + 1)])
 
 
 def _bins(judged: Sequence[Verdicts]) -> tuple[BinBody, ...]:

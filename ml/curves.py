@@ -1,13 +1,10 @@
-"""How probabilities relate to what happened, as points that a page can draw; and how far scores have drifted.
+"""How probabilities relate to what happened, as points that a page can draw.
 
 Reliability diagrams: DeGroot and Fienberg, The Statistician 32 (1983), ten bins of equal width as in
-`ml.metrics.calibration_error`. Population stability index: Siddiqi, Credit Risk Scorecards (2006), ch. 4:
-below 0.1 nothing moved, above 0.25 the model meets other runs than it was judged on.
+`ml.metrics.calibration_error`.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from math import log
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +13,6 @@ from ml.contract import Bin, Curves, Day, Decile
 
 BINS = 10
 DECILES = 10
-_LEAST_SHARE = 1e-4
-"""Stands for an empty class, whose logarithm there is not."""
 
 
 def curves(
@@ -36,15 +31,6 @@ def curves(
         deciles=_deciles(failed, probability),
         days=_days(failed, flagged, started_at),
     )
-
-
-def stability(expected: Sequence[int], found: Sequence[int]) -> float | None:
-    """The population stability index of two counts over the same classes; None where one of them is empty."""
-    if not sum(expected) or not sum(found):
-        return None
-    before = [max(count / sum(expected), _LEAST_SHARE) for count in expected]
-    now = [max(count / sum(found), _LEAST_SHARE) for count in found]
-    return sum((n - b) * log(n / b) for b, n in zip(before, now, strict=True))
 
 
 def _calibration(failed: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]) -> tuple[Bin, ...]:

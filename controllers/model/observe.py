@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from controllers.model import objects
-from controllers.model.plan import Observed, Result, Unknown
-from ml import contract
+from controllers.model.plan import LEAST_PREDICTIONS, Observed, Result, Unknown
+from ml import contract, drift
 from pipewright import errors, runner_facts
 from pipewright.api.v1alpha1 import Model
 from pipewright.apply import trainings as files
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import JobStatus, Training
+from pipewright.training_facts import JobStatus, Pointer, Training
 
 if TYPE_CHECKING:
     from pipewright.ports.training import TrainingPorts
@@ -46,6 +46,7 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
     return Observed(
         tenant=tenant,
         pointer=pointer,
+        drift=await _drift(model, tenant, pointer, trainings, ports),
         other_default=other,
         integrations=integrations,
         trainings=trainings,
@@ -55,6 +56,33 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         fresh=fresh,
         has_files=model.deleting and await _has_files(model, tenant, ports),
     )
+
+
+async def _drift(
+    model: Model,
+    tenant: TenantRef,
+    pointer: Pointer | None,
+    trainings: Sequence[Training] | Unknown,
+    ports: TrainingPorts,
+) -> float | Unknown | None:
+    """How far the active version's probabilities are from those of the runs that it was judged on."""
+    if model.spec.training.max_drift is None or pointer is None or isinstance(trainings, Unknown):
+        return None
+    made = next((it.report for it in trainings if it.artifact_uri == pointer.artifact_uri), None)
+    if model.deleting or made is None or made.curves is None:
+        return None
+    expected = made.curves.deciles
+    found = await _or_unknown(
+        ports.trainings.spread(
+            tenant,
+            version=pointer.version,
+            since=pointer.promoted_at,
+            bounds=[each.least for each in expected],
+        )
+    )
+    if isinstance(found, Unknown) or sum(found) < LEAST_PREDICTIONS:
+        return found if isinstance(found, Unknown) else None
+    return drift.stability([each.rows for each in expected], found)
 
 
 def _running(trainings: Sequence[Training] | Unknown) -> Training | None:

@@ -23,9 +23,11 @@ from pipewright.ports import Secret
 from pipewright.ports.training import Pointers, Trainings
 from pipewright.records import RunRecord
 from pipewright.runner_facts import TenantRef
-from pipewright.store import connect, history, pools, trouble
+from pipewright.store import connect, history, pools, predictions, trouble
+from pipewright.store.records import Scored
 from pipewright.training_facts import DataWindow, Pointer, Training
 
+INTEGRATION = str(uuid.uuid4())
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Active", server="main")
 REPORT = contract.Report(submission_id="s", outcome="GatesFailed", reason="accuracy is 0.8", rows=5)
@@ -91,6 +93,30 @@ async def test_an_intent_is_read_back_as_it_was_written(trainings: Trainings, ui
     wanted = training()
     assert await trainings.begin(TENANT, wanted, model_uid=uid)
     assert await trainings.latest(TENANT, model_uid=uid) == (wanted,)
+
+
+async def test_predictions_are_counted_by_where_they_lie(trainings: Trainings, database: OneDatabase) -> None:
+    version, before = uuid.uuid4().hex[:12], NOW - timedelta(days=1)
+    made = [(NOW, 0.05), (NOW, 0.1), (NOW, 0.29), (NOW, 0.3), (NOW, 1.0), (before, 0.5)]
+    if isinstance(trainings, MemoryTrainings):
+        trainings.predictions = [(version, at, probability) for at, probability in made]
+        trainings.predictions.append(("another", NOW, 0.5))
+    else:
+        async with database.connection(TENANT) as conn:
+            for number, (at, probability) in enumerate(made):
+                for kind, of in (("run", version), ("retry", version)) if number else (("run", version),):
+                    await predictions.record(conn, scored(number, kind, of, at, probability))
+            await predictions.record(conn, scored(99, "run", "another", NOW, 0.5))
+    bounds = [0.1, 0.3, 0.9, 0.95]
+    assert list(await trainings.spread(TENANT, version=version, since=NOW, bounds=bounds)) == [3, 1, 0, 1]
+    assert list(await trainings.spread(TENANT, version=version, since=before, bounds=bounds)) == [3, 2, 0, 1]
+
+
+def scored(number: int, kind: Any, version: str, at: datetime, probability: float) -> Scored:
+    return Scored(
+        integration=INTEGRATION, provider_id=f"{version}-{number}", attempt=1, kind=kind,
+        probability=probability, band="low", reasons=(), model_version=version, scored_at=at,
+    )  # fmt: skip
 
 
 async def test_an_attempt_begins_once(trainings: Trainings, uid: str) -> None:

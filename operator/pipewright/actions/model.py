@@ -23,9 +23,12 @@ class BeginTraining:
     """Now: the end of the window, and the attempt's start."""
     integrations: tuple[str, ...] | None
     """UIDs; None: all."""
+    cause: str = ""
+    """Why, where the schedule does not say it."""
 
     def __str__(self) -> str:
-        return f"export the data window and begin training, attempt {self.attempt}"
+        told = f"export the data window and begin training, attempt {self.attempt}"
+        return f"{told}: {self.cause}" if self.cause else told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
@@ -107,11 +108,23 @@ class MemoryTrainings:
 
     def __init__(self) -> None:
         self.attempts: dict[str, dict[int, Training]] = {}
+        self.predictions: list[tuple[str, datetime, float]] = []
+        """Version, when, probability."""
 
     async def latest(self, tenant: TenantRef, *, model_uid: str) -> Sequence[Training]:
         """The attempts, the newest first."""
         found = self.attempts.get(model_uid, {})
         return tuple(found[number] for number in sorted(found, reverse=True))
+
+    async def spread(
+        self, tenant: TenantRef, *, version: str, since: datetime, bounds: Sequence[float]
+    ) -> Sequence[int]:
+        """Predictions by where they lie."""
+        found = [0] * len(bounds)
+        for of, at, probability in self.predictions:
+            if of == version and at >= since:
+                found[max(bisect_right(bounds, probability), 1) - 1] += 1
+        return found
 
     async def begin(self, tenant: TenantRef, training: Training, *, model_uid: str) -> bool:
         """Keep the intent."""

@@ -75,10 +75,16 @@ class Artifacts(Protocol):
 
 
 class Trainings(Protocol):
-    """The journal of trainings, in the tenant's database."""
+    """The journal of trainings and of what their versions said, in the tenant's database."""
 
     async def latest(self, tenant: TenantRef, *, model_uid: str) -> Sequence[Training]:
         """The model's last attempts, the newest first; as many as any decision needs."""
+        ...
+
+    async def spread(
+        self, tenant: TenantRef, *, version: str, since: datetime, bounds: Sequence[float]
+    ) -> Sequence[int]:
+        """How many predictions of a version since then lie from each of these rising bounds to the next."""
         ...
 
     async def begin(self, tenant: TenantRef, training: Training, *, model_uid: str) -> bool:

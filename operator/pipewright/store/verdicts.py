@@ -40,6 +40,24 @@ async def count(
         return await cursor.fetchall()
 
 
+async def spread(
+    conn: psycopg.AsyncConnection, *, version: str, since: datetime, bounds: Sequence[float]
+) -> list[int]:
+    """How many of a version's predictions since then lie from each of these rising bounds to the next.
+
+    What lies below the first counts with it.
+    """
+    cursor = await conn.execute(_SPREAD, {"version": version, "since": since, "bounds": list(bounds)})
+    found: dict[int, int] = dict(await cursor.fetchall())
+    return [found.get(at, 0) for at in range(1, len(bounds) + 1)]
+
+
+_SPREAD = """
+SELECT greatest(width_bucket(probability, %(bounds)s::float8[]), 1) AS decile, count(*)
+FROM pipewright.predictions
+WHERE kind = 'run' AND model_version = %(version)s AND scored_at >= %(since)s
+GROUP BY 1
+"""
 _COUNT = """
 SELECT (p.scored_at AT TIME ZONE 'UTC')::date AS day,
     width_bucket(p.probability, %(bounds)s::float8[]) AS decile,

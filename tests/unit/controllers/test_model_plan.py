@@ -55,6 +55,9 @@ def skipped(subject: Model, *, turn: str) -> Model:
     return subject.model_copy(update={"status": ModelStatus.model_validate(told)})
 
 
+DRIFTING = model(training={"maxDrift": 0.25})
+
+
 def report(**other: Any) -> contract.Report:
     values = {
         "submission_id": "s1",
@@ -414,6 +417,35 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
         NIGHTLY,
         seen(finished(1, ago=DAY, of=NIGHTLY)),
         ["promote version bbbbbbbbbbbb"],
+    ),
+    "drift trains ahead of the schedule": (
+        DRIFTING,
+        seen(finished(1, ago=DAY, of=DRIFTING), pointer=pointer(finished(1)), drift=0.26),
+        [f"{BEGIN_2}: the probabilities have drifted (index 0.26)"],
+    ),
+    "no more than what is allowed is no drift": (
+        DRIFTING,
+        seen(finished(1, ago=DAY, of=DRIFTING), pointer=pointer(finished(1)), drift=0.25),
+        [],
+    ),
+    "nor what nobody could count": (
+        DRIFTING,
+        seen(
+            finished(1, ago=DAY, of=DRIFTING),
+            pointer=pointer(finished(1)),
+            drift=Unknown(reason="Unreachable", message="down"),
+        ),
+        [],
+    ),
+    "drift trains once a day": (
+        DRIFTING,
+        seen(finished(1, ago=timedelta(hours=23), of=DRIFTING), pointer=pointer(finished(1)), drift=0.9),
+        [],
+    ),
+    "drift that nobody asked for is shown and no more": (
+        PLAIN,
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), drift=0.9),
+        [],
     ),
     "an Integration that is not there is waited for": (
         model(data={"integrations": ["github"]}),

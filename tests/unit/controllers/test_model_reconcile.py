@@ -105,6 +105,8 @@ class World:
             reason=self.reports.get("reason", "all gates passed"),
             metrics=METRICS,
             baselines={"alwaysPass": METRICS, "lastOutcome": METRICS},
+            curves=self.reports.get("curves"),
+            model_format=contract.MODEL_FORMAT,
             artifact_sha256=hashlib.sha256(content).hexdigest(),
             rows=580,
             data_from="2026-01-01T00:00:00Z",
@@ -215,6 +217,27 @@ async def test_a_turn_without_anything_new_is_passed_over_once_and_remembered() 
     assert world.turns is not None
     assert (world.turns.ends, world.turns.due) == (["Passed", "Skipped", "Passed"], {UID: None})
     assert trained.status.next_training_at == turn + timedelta(days=2)
+
+
+async def test_probabilities_that_drift_train_anew() -> None:
+    halves = (
+        contract.Decile(least=0.0, rows=500, failures=5),
+        contract.Decile(least=0.2, rows=500, failures=90),
+    )
+    world = World(reports={"curves": contract.Curves(calibration=(), deciles=halves, days=())})
+    ready = await world.settle(model(training={"maxDrift": 0.25}))
+    assert ready.status.active is not None
+    version = ready.status.active.version
+    world.clock.at += timedelta(days=1)
+    few = [(version, world.clock.at, 0.9)] * 150
+    world.trainings.predictions = list(few)
+    _, outcome = await world.step(ready)
+    assert outcome.results.done == (), "too few to tell drift from chance"
+    world.trainings.predictions = few * 2 + [(version, world.clock.at, 0.1)] * 20
+    _, outcome = await world.step(ready)
+    (name, sentence) = outcome.results.done[0]
+    assert name == "BeginTraining"
+    assert "have drifted" in sentence
 
 
 async def test_a_settled_model_says_the_same_again() -> None:

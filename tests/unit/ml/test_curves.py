@@ -7,7 +7,7 @@ from math import log
 import numpy as np
 import pytest
 
-from ml import contract, curves, metrics, train
+from ml import contract, curves, drift, metrics, train
 from ml.contract import Bin, Curves, Day, Decile
 
 MIDNIGHT = 20_000 * 86_400.0
@@ -88,12 +88,12 @@ def test_what_is_no_point_is_named() -> None:
     ],
 )
 def test_the_stability_index(before: tuple[int, int], now: tuple[int, int], index: float | None) -> None:
-    found = curves.stability(before, now)
+    found = drift.stability(before, now)
     assert found == (None if index is None else pytest.approx(index))
 
 
 def test_an_empty_class_is_a_large_shift_and_not_an_infinite_one() -> None:
-    index = curves.stability((50, 50), (100, 0))
+    index = drift.stability((50, 50), (100, 0))
     assert index is not None
     assert 1 < index < 10
 

@@ -98,6 +98,8 @@ class Training(Base):
 
     schedule: Cron | None = None
     """When to train again, as five cron fields, e.g. 0 3 * * *; without it only the first comes by itself."""
+    max_drift: Annotated[float, Field(ge=0.05, le=10)] | None = None
+    """Also train, once a day at most, when the population stability index exceeds this, e.g. 0.25."""
     time_zone: TimeZone = "Etc/UTC"
     """The IANA time zone in which the schedule is read, e.g. Europe/Berlin."""
     deadline: Annotated[Duration, Between("1m", "24h")] = parse_duration("30m")

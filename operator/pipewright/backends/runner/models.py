@@ -16,7 +16,7 @@ from ml import window as parquet
 from pipewright.backends.runner.databases import TenantDatabases
 from pipewright.backends.runner.platform import PlatformDatabase
 from pipewright.runner_facts import TenantRef
-from pipewright.store import journal, records, routes, window
+from pipewright.store import journal, records, routes, verdicts, window
 from pipewright.training_facts import (
     DataWindow,
     ExportedWindow,
@@ -41,6 +41,13 @@ class PostgresTrainings:
         async with self._databases.connection(tenant) as conn:
             found = await journal.trainings(conn, model_uid, limit=KEPT)
         return tuple(map(_training, found))
+
+    async def spread(
+        self, tenant: TenantRef, *, version: str, since: datetime, bounds: Sequence[float]
+    ) -> Sequence[int]:
+        """Predictions by where they lie."""
+        async with self._databases.connection(tenant) as conn:
+            return await verdicts.spread(conn, version=version, since=since, bounds=bounds)
 
     async def begin(self, tenant: TenantRef, training: Training, *, model_uid: str) -> bool:
         """Write the intent."""
