@@ -8,6 +8,7 @@ One attempt at a time. The report decides, not the job's state: it is written la
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,6 +48,9 @@ BETWEEN_DRIFTS = timedelta(days=1)
 """Drift trains no sooner after the training before: the next version may meet the same runs."""
 LEAST_PREDICTIONS = 200
 """Of fewer the index says chance: over ten classes it is about 9 / n where nothing has moved at all."""
+
+KILLED = re.compile(r"exit code (137|-9)\b|out ?of ?memory", re.IGNORECASE)
+"""How Ray tells of a job that the kernel has killed: 128 + SIGKILL from a shell, else the signal's number."""
 
 KEPT = 10
 """Trainings whose files stay, besides the active version's."""
@@ -249,10 +253,20 @@ def _supervised(model: Model, observed: Observed, training: Training, *, now: da
     if not job.ended:
         return merge(told, Plan(check_after=min(POLL, left)))
     reason = {
-        "Failed": f"JobFailed: {job.message or 'the job ended without a report'}",
+        "Failed": _why_failed(job.message),
         "Stopped": "JobStopped: somebody stopped the job on the Ray cluster",
     }.get(job.phase, "NoReport: the job ended without a report")
     return merge(chain(WORK, _fail(observed.tenant, training, reason, now=now)), told)
+
+
+def _why_failed(message: str) -> str:
+    """The cluster's words, and what to do where they tell it."""
+    if KILLED.search(message):
+        return (
+            f"OutOfMemory: the job was killed, most likely for its memory ({message}): give the Ray cluster's"
+            " nodes more, or shorten data.window"
+        )
+    return f"JobFailed: {message or 'the job ended without a report'}"
 
 
 def _stopped(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from controllers.model import plan
 from ml import artifact, contract, train, window
 from pipewright import errors
 from pipewright.backends.memory_training import MemoryCompute
@@ -160,6 +161,23 @@ async def test_a_stopped_job_ends_and_stopping_again_is_no_error(
     assert (await ended(bench.endless, wanted.submission_id)).phase == "Stopped"
     await bench.endless.stop(wanted.submission_id)
     await bench.endless.stop("0" * 32)
+
+
+@pytest.mark.ray
+async def test_a_job_that_the_kernel_kills_is_told_by_its_exit_code(
+    ray_head: Any, job: Callable[..., contract.TrainingJob], tmp_path: Path
+) -> None:
+    folder = tmp_path / "ml"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "train.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    compute = RayCompute(ray_head.address, token_file=ray_head.token_file, package=Package.of(folder))
+    wanted = job()
+    await submit(compute, wanted)
+    found = await ended(compute, wanted.submission_id)
+    await compute.close()
+    assert found.phase == "Failed"
+    assert plan.KILLED.search(found.message), found.message
 
 
 @pytest.mark.ray

@@ -200,8 +200,19 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     ),
     "a job that failed without a report is noted with the cluster's words": (
         PLAIN,
-        seen(RUNNING, job=JobStatus(phase="Failed", message="exit code 137")),
-        ["note training, attempt 1, as Failed: JobFailed: exit code 137"],
+        seen(RUNNING, job=JobStatus(phase="Failed", message="exit code 1")),
+        ["note training, attempt 1, as Failed: JobFailed: exit code 1"],
+    ),
+    "a job that was killed is told apart": (
+        PLAIN,
+        seen(RUNNING, job=JobStatus(phase="Failed", message="failed with exit code 137")),
+        [
+            (
+                "note training, attempt 1, as Failed: OutOfMemory: the job was killed, most likely for its"
+                " memory (failed with exit code 137): give the Ray cluster's nodes more, or shorten"
+                " data.window"
+            )
+        ],
     ),
     "success without a report is a failure": (
         PLAIN,
