@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ml import contract, features
+from ml.arrays import Flags, Floats
 from ml.linear import Linear
 
 FORMAT = "pipewright-model/2"
@@ -39,7 +39,7 @@ class Calibration:
     slope: float
     intercept: float
 
-    def probability(self, logit: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def probability(self, logit: Floats) -> Floats:
         """The calibrated probability of failure for averaged logits."""
         return 1 / (1 + np.exp(-np.clip(self.slope * logit + self.intercept, -30, 30)))
 
@@ -64,9 +64,7 @@ class Thresholds:
             return "high"
         return "medium" if probability >= self.medium else "low"
 
-    def unsure(
-        self, probability: npt.NDArray[np.float64], *, has_history: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
+    def unsure(self, probability: Floats, *, has_history: Flags) -> Flags:
         """For which of many probabilities the band is unsure."""
         return ~has_history | ((self.unsure_low < probability) & (probability < self.unsure_high))
 

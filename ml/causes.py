@@ -15,8 +15,9 @@ from typing import Any, Literal
 from scipy import sparse
 
 from ml import taxonomy, templates
+from ml.arrays import Floats
 from ml.taxonomy import Kind, Owner
-from ml.text import Floats, Logistic, TfIdf
+from ml.text import Logistic, TfIdf
 
 FORMAT = "pipewright-causes/1"
 TRANSIENT = "transient"

@@ -7,8 +7,8 @@ Reliability diagrams: DeGroot and Fienberg, The Statistician 32 (1983), ten bins
 from datetime import UTC, datetime
 
 import numpy as np
-import numpy.typing as npt
 
+from ml.arrays import Flags, Floats
 from ml.contract import Bin, Curves, Day, Decile
 
 BINS = 10
@@ -17,10 +17,10 @@ DECILES = 10
 
 def curves(
     *,
-    failed: npt.NDArray[np.bool_],
-    probability: npt.NDArray[np.float64],
-    flagged: npt.NDArray[np.bool_],
-    started_at: npt.NDArray[np.float64],
+    failed: Flags,
+    probability: Floats,
+    flagged: Flags,
+    started_at: Floats,
 ) -> Curves:
     """The points of one predictor on runs that it has not seen, one entry of each array for a run.
 
@@ -33,7 +33,7 @@ def curves(
     )
 
 
-def _calibration(failed: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]) -> tuple[Bin, ...]:
+def _calibration(failed: Flags, probability: Floats) -> tuple[Bin, ...]:
     place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     found = []
     for at in range(BINS):
@@ -44,7 +44,7 @@ def _calibration(failed: npt.NDArray[np.bool_], probability: npt.NDArray[np.floa
     return tuple(found)
 
 
-def _deciles(failed: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]) -> tuple[Decile, ...]:
+def _deciles(failed: Flags, probability: Floats) -> tuple[Decile, ...]:
     order = np.argsort(probability, kind="stable")
     return tuple(
         Decile(least=float(probability[part[0]]), rows=len(part), failures=int(failed[part].sum()))
@@ -53,9 +53,7 @@ def _deciles(failed: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]
     )
 
 
-def _days(
-    failed: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_], started_at: npt.NDArray[np.float64]
-) -> tuple[Day, ...]:
+def _days(failed: Flags, flagged: Flags, started_at: Floats) -> tuple[Day, ...]:
     number = (started_at // 86_400).astype(np.int64)
     found = []
     for each in np.unique(number):

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 import lightgbm as lgb
 import numpy as np
 
-from ml.metrics import Flags
-from ml.text import Floats
+from ml.arrays import Flags, Floats
 
 QUANTILES = (0.5, 0.9, 0.95)
 RECENT = 50

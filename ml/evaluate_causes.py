@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from ml import causes, evaluate_work, intervals, metrics, reference_patterns, taxonomy
+from ml.arrays import Flags, Floats
 from ml.causes import CauseModel, Failure
-from ml.text import Floats, Logistic, TfIdf, words
+from ml.text import Logistic, TfIdf, words
 
 Line = dict[str, Any]
 Statistic = Callable[[intervals.Rows], float]
@@ -196,17 +197,17 @@ DATASETS: Mapping[str, Callable[[Path], Iterable[Line]]] = {
 }
 
 
-def f1(truth: metrics.Flags, flagged: metrics.Flags) -> float:
+def f1(truth: Flags, flagged: Flags) -> float:
     """Harmonic mean of precision and recall; not a number where there is neither."""
     total = int(truth.sum()) + int(flagged.sum())
     return 2 * int((truth & flagged).sum()) / total if total else float("nan")
 
 
-def _f1_of(truth: metrics.Flags, flagged: metrics.Flags) -> Statistic:
+def _f1_of(truth: Flags, flagged: Flags) -> Statistic:
     return lambda at: f1(truth[at], flagged[at])
 
 
-def _share_of(right: metrics.Flags) -> Statistic:
+def _share_of(right: Flags) -> Statistic:
     return lambda at: float(right[at].mean())
 
 

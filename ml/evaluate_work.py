@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ml import anomaly, durations, flaky, intervals
-from ml.text import Floats
+from ml.arrays import Floats
 
 TEST = 0.25
 LONGEST = 6 * 3600.0

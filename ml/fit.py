@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import contract, linear
+from ml.arrays import Flags, Floats
 from ml.artifact import Calibration, Thresholds
 from ml.replay import Dataset
 from ml.scorer import Scorer
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
 
 TARGET_FALSE_POSITIVE_RATE = 0.04

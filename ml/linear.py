@@ -12,10 +12,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from ml.arrays import Flags, Floats
 
 RIDGE = 200.0
 """Penalty on the squared weights of standardised features; chosen on the older part of real histories."""

@@ -8,12 +8,9 @@ of work was not red before (Jin and Servant, ICSE 2020, predict them apart from 
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from ml.arrays import Flags, Floats
 from ml.contract import Metrics
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 def metrics(

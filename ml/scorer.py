@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 import lightgbm as lgb
 import numpy as np
-import numpy.typing as npt
 
+from ml.arrays import Floats
 from ml.linear import Linear
-
-Floats = npt.NDArray[np.float64]
 
 
 class Scorer:

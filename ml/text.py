@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize, sparse, special
 
-Floats = npt.NDArray[np.float64]
+from ml.arrays import Floats
 
 _WORD = re.compile(r"\b\w\w+\b")
 

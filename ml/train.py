@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ml import artifact, contract, curves, fit, metrics, replay, transfer, window
+from ml.arrays import Flags
 from ml.contract import Curves, Gates, Metrics, Report, TrainingJob
 from ml.replay import Dataset
 
@@ -195,7 +196,7 @@ def _train_and_store(job: TrainingJob) -> Report:
     )
 
 
-def _need(part: str, failed: fit.Flags, *, least: int) -> None:
+def _need(part: str, failed: Flags, *, least: int) -> None:
     failures = int(failed.sum())
     if min(failures, len(failed) - failures) < least:
         raise TrainingFailed(

@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import fit, metrics
+from ml.arrays import Flags, Floats
 from ml.contract import Metrics
 from ml.fit import Learn
 from ml.replay import Dataset
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 DAY = 86400.0
 
