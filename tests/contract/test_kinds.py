@@ -314,6 +314,10 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
         "baselines": {"alwaysPass": {"accuracy": 0.75}, "lastOutcome": {}},
         "dataset": {"uri": "file:///d", "rows": 9, "from": when, "to": when, "sha256": "1" * 64},
         "lastTraining": {"attempt": 1, "submissionId": "x", "startedAt": when, "outcome": "Passed"},
+        "trainings": [
+            {"attempt": 1, "version": "0a1b", "startedAt": when, "outcome": "Passed", "accuracy": 0.875}
+        ],
+        "lastSkipped": {"turn": when, "reason": "Nothing is new."},
         "nextTrainingAt": when,
     }
     model = api.create(TABLES["model"]["good"], keep=True)

@@ -13,6 +13,9 @@ from dev import web
 from dev.demo.scene import ProviderClient
 from dev.github_payloads import github_events
 
+EVENTS = ["deployment_status", "pull_request", "push", "workflow_job", "workflow_run"]
+"""Of what the history keeps: runs, jobs, commits, deployments."""
+
 
 @pytest.fixture
 def home(tenants: Any) -> str:
@@ -161,7 +164,7 @@ def test_it_is_made_with_our_secret_and_its_deliveries_are_taken(
     wait_registered(eventually, tenants, home)
     (hook,) = hooks.all()
     assert hook["config"]["url"] == shown(tenants, home)["url"]
-    assert sorted(hook["events"]) == ["workflow_job", "workflow_run"]
+    assert sorted(hook["events"]) == EVENTS
     eventually(lambda: deliver(provider, project) == {"202": 1}, says="the gateway takes what it signs")
 
 
@@ -176,7 +179,7 @@ def test_one_that_was_entered_by_hand_is_taken_over(
     wait_registered(eventually, tenants, home)
     (hook,) = hooks.all()
     assert hook["id"] == by_hand["id"]
-    assert sorted(hook["events"]) == ["workflow_job", "workflow_run"]
+    assert sorted(hook["events"]) == EVENTS
 
 
 def test_a_rotation_reaches_it_and_what_failed_before_is_sent_again(

@@ -63,7 +63,7 @@ LOGS: dict[str, tuple[list[Any], list[Missed], datetime | None]] = {
         [Missed(id="1", at=at(1), last=at(1), tries=1), Missed(id="2", at=at(2), last=at(2), tries=1)],
         None,
     ),
-    "events that nobody uses are nobody's gap": ([sent(1, "a", 1, 500, event="push")], [], None),
+    "events that nobody uses are nobody's gap": ([sent(1, "a", 1, 500, event="star")], [], None),
     "what was sent before is not looked at": ([sent(1, "a", -1, 500)], [], None),
     "entries of another shape are none": ([{"id": 1}, None, 3, sent(1, "", 1, 500)], [], None),
 }  # fmt: skip
