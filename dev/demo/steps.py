@@ -101,7 +101,7 @@ def integration(scene: Scene, provider: ProviderClient) -> None:
 def history(scene: Scene, provider: ProviderClient, findings: Findings) -> None:
     """Months of runs: the older ones imported, the newer ones delivered as signed webhooks."""
     now = datetime.now(UTC)
-    records = list(simulator.history(until=now - timedelta(minutes=30), runs=RUNS))
+    records = list(simulator.recent(until=now - timedelta(minutes=30), runs=RUNS))
     border = (now - BY_WEBHOOK).isoformat(timespec="seconds").replace("+00:00", "Z")
     newer = {(it["id"], it["attempt"]) for it in records if it["type"] == "run" and it["startedAt"] >= border}
     by_webhook = [it for it in records if (it.get("run", it["id"]), it["attempt"]) in newer]
