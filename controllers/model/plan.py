@@ -392,7 +392,8 @@ def due(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
         return schedule(model, after=observed.pointer.promoted_at)
     retry = _retry(model, trainings)
     by_schedule = schedule(model, after=seen_to(model, last))
-    by_drift = last.started_at + BETWEEN_DRIFTS if _drifted(model, observed) else None
+    drifted = _drifted(model, observed) and not _nothing_new(model, observed, last)
+    by_drift = last.started_at + BETWEEN_DRIFTS if drifted else None
     return min((at for at in (retry, by_schedule, by_drift) if at is not None), default=None)
 
 

@@ -56,6 +56,7 @@ def skipped(subject: Model, *, turn: str) -> Model:
 
 
 DRIFTING = model(training={"maxDrift": 0.25})
+NIGHTLY_DRIFTING = model(training={"schedule": "0 3 * * *", "timeZone": "Europe/Berlin", "maxDrift": 0.25})
 
 
 def report(**other: Any) -> contract.Report:
@@ -451,6 +452,21 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     "drift trains once a day": (
         DRIFTING,
         seen(finished(1, ago=timedelta(hours=23), of=DRIFTING), pointer=pointer(finished(1)), drift=0.9),
+        [],
+    ),
+    "nor drift while there is nothing new to learn from": (
+        DRIFTING,
+        seen(finished(1, ago=DAY, of=DRIFTING), pointer=pointer(finished(1)), drift=0.9, fresh=0),
+        [],
+    ),
+    "then a turn of the schedule is passed over": (
+        NIGHTLY_DRIFTING,
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, fresh=0),
+        [SKIP],
+    ),
+    "once": (
+        skipped(NIGHTLY_DRIFTING, turn="2026-03-10T02:00:00Z"),
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, fresh=0),
         [],
     ),
     "drift that nobody asked for is shown and no more": (
