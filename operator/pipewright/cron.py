@@ -1,4 +1,9 @@
-"""Times of a cron schedule in a time zone. Pure: the caller says what time it is."""
+"""Times of a cron schedule in a time zone. Pure: the caller says what time it is.
+
+When the clocks are set back an hour comes twice. A schedule that names its hours takes the first of the two;
+one that comes each hour, or each few hours (the field begins with *), takes both. When they are set forward a
+time that is left out comes at the end of the gap.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,9 @@ def last_before(schedule: str, *, zone: str, before: datetime) -> datetime:
 def _turn(schedule: str, *, zone: str, at: datetime, forward: bool) -> datetime:
     try:
         times = croniter(schedule, at.astimezone(ZoneInfo(zone)))
-        found: datetime = times.get_next(datetime) if forward else times.get_prev(datetime)
+        found = _step(times, forward=forward)
+        while not schedule.split()[1].startswith("*") and _is_repeated(found):
+            found = _step(times, forward=forward)
     except (ZoneInfoNotFoundError, ValueError, OSError) as wrong:
         if isinstance(wrong, CroniterError):
             raise errors.Stalled(
@@ -42,3 +49,13 @@ def _turn(schedule: str, *, zone: str, at: datetime, forward: bool) -> datetime:
             f"the time zone {zone} is not in the IANA database: use a name such as Europe/Berlin",
         ) from None
     return found.astimezone(UTC)
+
+
+def _step(times: croniter, *, forward: bool) -> datetime:
+    found: datetime = times.get_next(datetime) if forward else times.get_prev(datetime)
+    return found
+
+
+def _is_repeated(found: datetime) -> bool:
+    """Whether the clock showed this time an hour before, too."""
+    return bool(found.fold) and found.utcoffset() != found.replace(fold=0).utcoffset()
