@@ -38,12 +38,12 @@ async def reconcile(model: Model, *, ports: TrainingPorts, clock: Clock) -> Outc
     """
     now = clock.now()
     observed = await observe(model, ports=ports, now=now)
+    if ports.turns is not None:
+        ports.turns.saw(model.uid, due=plan.overdue(model, observed, now=now))
     if not model.deleting:
         runner_facts.require_active(observed.tenant, namespace=model.namespace, or_suspended=True)
     think = plan.plan_teardown if model.deleting else plan.plan_model
     wanted = think(model, observed, now=now)
-    if ports.turns is not None:
-        ports.turns.saw(model.uid, due=plan.overdue(model, observed, now=now))
     results = await apply(wanted, partial(trainings.perform, ports=ports))
     return Outcome(
         status=status(model, observed, wanted, results, clock=clock),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import get_args
 
 from pipewright.ports.common import Clock
 from pipewright.ports.training import TurnEnd
@@ -20,6 +21,8 @@ class TurnBook:
         self._clock = clock
         self._due: dict[str, datetime] = {}
         metrics.models_overdue.set_function(self._overdue)
+        for how in get_args(TurnEnd):  # from 0 on, or a rate does not see the first, and a sum over none is none
+            metrics.model_trainings.labels(how)
 
     def saw(self, model_uid: str, *, due: datetime | None) -> None:
         """Since when a training is due that trouble keeps from beginning; None: there is none."""

@@ -363,6 +363,20 @@ async def test_a_namespace_without_a_tenant_waits() -> None:
         await world.step(model())
 
 
+async def test_a_training_is_not_overdue_in_a_namespace_that_is_no_tenants_any_more() -> None:
+    world = World()
+    ready = await world.settle(model(training={"schedule": "0 3 * * *"}))
+    world.clock.at += timedelta(days=1)
+    forbid(world.windows, "export", errors.Unreachable("the database is down"))
+    await world.step(ready)
+    assert world.turns is not None
+    assert world.turns.due[UID] == datetime(2026, 3, 11, 3, 0, tzinfo=UTC)
+    world.directory.tenants.clear()
+    with pytest.raises(errors.Waiting):
+        await world.step(ready)
+    assert world.turns.due[UID] is None
+
+
 @pytest.mark.parametrize(
     "content",
     [b"{", b"[]", b"\xff", b"{}", b'{"submissionId": "another", "outcome": "Passed", "reason": ""}'],
@@ -426,6 +440,43 @@ async def test_killed_after_any_write_it_ends_in_the_same_state(deleting: bool) 
         assert state(world.world) == state(undisturbed.world), f"killed after write {number}"
 
 
+NIGHT = {"schedule": "0 3 * * *"}
+
+
+async def test_killed_after_any_write_of_a_longer_life_it_ends_in_the_same_state() -> None:
+    """A second version, a turn that is passed over, a rollback to the first, and back."""
+    undisturbed = await longer_life(World())
+    told = state(undisturbed.world)
+    assert [outcome for _, _, _, outcome in told["trainings"]] == ["Passed", "Passed"]
+    assert [generation for _, _, generation in told["pointers"]] == [4]
+    assert undisturbed.counted >= 14
+    for number in range(1, undisturbed.counted + 1):
+        world = await longer_life(World(), kill_after=number)
+        assert state(world.world) == told, f"killed after write {number}"
+
+
+async def longer_life(world: World, *, kill_after: int | None = None) -> Counted:
+    counted = Counted(world)
+    for port, method in WRITES:
+        _count(counted, getattr(world, port), method, kill_after)
+    subject = await _until_it_rests(world, model(training=NIGHT))
+    first = subject.status.trainings[0].version
+    world.windows.window = ExportedWindow(
+        content=b"later", sha256=hashlib.sha256(b"later").hexdigest(), rows=700
+    )
+    world.clock.at += timedelta(days=1)
+    subject = await _until_it_rests(world, subject)
+    world.windows.fresh = 0
+    world.clock.at += timedelta(days=1)
+    subject = await _until_it_rests(world, subject)
+    assert subject.status.last_skipped is not None
+    assert subject.status.last_skipped.turn == datetime(2026, 3, 12, 3, 0, tzinfo=UTC)
+    for serving in ({"version": first}, {}):
+        named = model(training=NIGHT, serving=serving)
+        subject = await _until_it_rests(world, named.model_copy(update={"status": subject.status}))
+    return counted
+
+
 @dataclass
 class Counted:
     world: World
@@ -443,7 +494,7 @@ async def life(world: World, *, deleting: bool, kill_after: int | None = None) -
     return counted
 
 
-async def _until_it_rests(world: World, subject: Model) -> None:
+async def _until_it_rests(world: World, subject: Model) -> Model:
     while True:
         try:
             subject, outcome = await world.step(subject)
@@ -451,7 +502,7 @@ async def _until_it_rests(world: World, subject: Model) -> None:
             continue
         killed = any(isinstance(it.error, Killed) for it in outcome.results.failures)
         if not killed and not outcome.results.done and not outcome.results.failures:
-            return
+            return subject
 
 
 def _count(counted: Counted, port: Any, method: str, kill_after: int | None) -> None:

@@ -47,6 +47,6 @@ def test_ends_are_counted_by_how() -> None:
     book.ended("Passed")
     counted = {
         how: metrics.registry.get_sample_value("pipewright_model_trainings_total", {"outcome": how})
-        for how in ("Passed", "Skipped", "Failed")
+        for how in ("Passed", "Skipped", "GatesFailed", "Failed")
     }
-    assert counted == {"Passed": 2, "Skipped": 1, "Failed": None}
+    assert counted == {"Passed": 2, "Skipped": 1, "GatesFailed": 0, "Failed": 0}
