@@ -54,6 +54,7 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         result=await _result(running, ports) if running is not None and not model.deleting else None,
         labelled=labelled,
         fresh=fresh,
+        is_lost=not model.deleting and await _is_lost(pointer, ports),
         has_files=model.deleting and await _has_files(model, tenant, ports),
     )
 
@@ -150,6 +151,13 @@ def _digest(content: bytes) -> str:
 async def _has_files(model: Model, tenant: TenantRef, ports: TrainingPorts) -> bool:
     home = files.folder(ports.artifacts, tenant_id=tenant.id, model_uid=model.uid)
     return await ports.artifacts.exists(home)
+
+
+async def _is_lost(pointer: Pointer | None, ports: TrainingPorts) -> bool:
+    """Whether the active version's file has gone. Its digest is checked by the gateway when it loads it."""
+    if pointer is None:
+        return False
+    return await _or_unknown(ports.artifacts.exists(pointer.artifact_uri)) is False
 
 
 async def _labelled(

@@ -46,6 +46,8 @@ MAX_BACKOFF = timedelta(minutes=10)
 
 BETWEEN_DRIFTS = timedelta(days=1)
 """Drift trains no sooner after the training before: the next version may meet the same runs."""
+BETWEEN_LOSSES = timedelta(days=1)
+"""A lost version is not made anew more often: something goes on deleting it, or the gates refuse it."""
 LEAST_PREDICTIONS = 200
 """Of fewer the index says chance: over ten classes it is about 9 / n where nothing has moved at all."""
 
@@ -95,6 +97,8 @@ class Observed:
     """Of these, those that became known since the last training began; None: not counted."""
     drift: float | Unknown | None = None
     """The population stability index of the active version's probabilities; None: not asked, or not known."""
+    is_lost: bool = False
+    """The active version's file has left the artifact store; a store that does not answer lost none."""
     has_files: bool = False
     """Looked at for a teardown only."""
 
@@ -164,7 +168,7 @@ def _newest(observed: Observed, trainings: Sequence[Training]) -> Training | Non
             return None
         if training.outcome == "Passed":
             same = pointer is not None and training.version == pointer.version
-            return None if same else training
+            return None if same and not observed.is_lost else training
     return None
 
 
@@ -175,8 +179,10 @@ def _promotion(model: Model, observed: Observed, *, now: datetime) -> Plan:
     if chosen is None:
         found = _newest(observed, trainings)
     else:
-        active = observed.pointer is not None and observed.pointer.version == chosen
-        found = None if active else named(chosen, trainings)
+        found, pointer = named(chosen, trainings), observed.pointer
+        if pointer is not None and found is not None and pointer.version == chosen:
+            helps = observed.is_lost and found.artifact_uri != pointer.artifact_uri
+            found = found if helps else None
     if found is None:
         return Plan()
     assert observed.tenant is not None
@@ -208,7 +214,25 @@ def _serving(model: Model, observed: Observed, training: Sequence[Fact]) -> Plan
         return merge(says(READY, False, "AnotherDefault", message, stalled=True), Plan(check_after=MISSING))
     change = pointer.is_default != wanted
     turn = chain(WORK, act.SetDefaultModel(model_uid=model.uid, is_default=wanted)) if change else Plan()
-    return merge(turn, says(READY, True, "Active", f"version {pointer.version} predicts"))
+    return merge(turn, _usable(observed, pointer))
+
+
+def _usable(observed: Observed, pointer: Pointer) -> Plan:
+    """Ready is what a gateway that starts now could do."""
+    if observed.is_lost:
+        message = (
+            f"the file of version {pointer.version} is no longer in the artifact store: a gateway that has"
+            " it loaded goes on, others predict nothing; restore the file, name another version in"
+            " serving.version, or wait for the next training"
+        )
+        return says(READY, False, "ArtifactMissing", message)
+    if not isinstance(observed.trainings, Unknown) and _unreadable(pointer, observed.trainings):
+        message = (
+            f"version {pointer.version} was made by an earlier release, whose files this one does not read:"
+            " nothing is predicted until a training passes its gates"
+        )
+        return says(READY, False, "FormatNotRead", message)
+    return says(READY, True, "Active", f"version {pointer.version} predicts")
 
 
 def _is_missing(chosen: str, observed: Observed) -> bool:
@@ -394,7 +418,16 @@ def due(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
     by_schedule = schedule(model, after=seen_to(model, last))
     drifted = _drifted(model, observed) and not _nothing_new(model, observed, last)
     by_drift = last.started_at + BETWEEN_DRIFTS if drifted else None
-    return min((at for at in (retry, by_schedule, by_drift) if at is not None), default=None)
+    by_loss = _replacement(observed, last, now=now)
+    return min((at for at in (retry, by_schedule, by_drift, by_loss) if at is not None), default=None)
+
+
+def _replacement(observed: Observed, last: Training, *, now: datetime) -> datetime | None:
+    """When a version whose file was lost is made anew: at once, and where that did not help once a day."""
+    if not observed.is_lost or last.outcome == "Failed":  # that has its retries
+        return None
+    assert observed.pointer is not None
+    return now if last.artifact_uri == observed.pointer.artifact_uri else last.started_at + BETWEEN_LOSSES
 
 
 def _drifted(model: Model, observed: Observed) -> bool:
@@ -506,11 +539,13 @@ def _passed_over(model: Model, last: Training, *, now: datetime) -> Plan:
 def _nothing_new(model: Model, observed: Observed, last: Training) -> bool:
     """Whether the same spec would learn from the same runs again."""
     same = last.recipe == objects.recipe(model) and last.outcome != "Failed"
-    return same and observed.fresh == 0
+    return same and observed.fresh == 0 and not observed.is_lost
 
 
 def _cause(model: Model, observed: Observed, last: Training | None, *, now: datetime) -> str:
-    """Why it begins, where that is not plain: drift, ahead of the schedule."""
+    """Why it begins, where that is not plain: a loss, or drift ahead of the schedule."""
+    if observed.is_lost:
+        return "the active version's file is no longer in the artifact store"
     if last is None or not _drifted(model, observed):
         return ""
     turn = schedule(model, after=seen_to(model, last))

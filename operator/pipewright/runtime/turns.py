@@ -21,7 +21,7 @@ class TurnBook:
         self._clock = clock
         self._due: dict[str, datetime] = {}
         metrics.models_overdue.set_function(self._overdue)
-        for how in get_args(TurnEnd):  # from 0 on, or a rate does not see the first, and a sum over none is none
+        for how in get_args(TurnEnd):  # from 0 on: a sum over no series is none, and no alert comes of it
             metrics.model_trainings.labels(how)
 
     def saw(self, model_uid: str, *, due: datetime | None) -> None:

@@ -469,6 +469,58 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
         seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, fresh=0),
         [],
     ),
+    "a lost version is made anew at once, although nothing is new": (
+        PLAIN,
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), is_lost=True, fresh=0),
+        [f"{BEGIN_2}: the active version's file is no longer in the artifact store"],
+    ),
+    "and promoted from where it lies now, though it is the same": (
+        PLAIN,
+        seen(finished(2), finished(1), pointer=pointer(finished(1)), is_lost=True),
+        ["promote version bbbbbbbbbbbb"],
+    ),
+    "also where it is named": (
+        model(serving={"version": "b" * 12}),
+        seen(finished(2), finished(1), pointer=pointer(finished(1)), is_lost=True),
+        ["promote version bbbbbbbbbbbb"],
+    ),
+    "what is promoted is not promoted again for being lost": (
+        model(serving={"version": "b" * 12}),
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), is_lost=True, labelled=3),
+        [],
+    ),
+    "where the gates refuse what was made anew, it is made once a day": (
+        PLAIN,
+        seen(
+            finished(2, "GatesFailed", ago=timedelta(hours=23)),
+            finished(1, ago=2 * DAY),
+            pointer=pointer(finished(1)),
+            is_lost=True,
+            fresh=0,
+        ),
+        [],
+    ),
+    "and then again": (
+        PLAIN,
+        seen(
+            finished(2, "GatesFailed", ago=DAY),
+            finished(1, ago=2 * DAY),
+            pointer=pointer(finished(1)),
+            is_lost=True,
+            fresh=0,
+        ),
+        [f"{BEGIN_2[:-1]}3: the active version's file is no longer in the artifact store"],
+    ),
+    "technical trouble with a lost version has the retries of any other": (
+        PLAIN,
+        seen(
+            *(finished(number, "Failed", ago=DAY) for number in (4, 3, 2)),
+            finished(1, ago=2 * DAY),
+            pointer=pointer(finished(1)),
+            is_lost=True,
+        ),
+        [],
+    ),
     "drift that nobody asked for is shown and no more": (
         PLAIN,
         seen(finished(1, ago=DAY), pointer=pointer(finished(1)), drift=0.9),
@@ -621,6 +673,29 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
         True,
         "Active",
         "version dddddddddddd predicts",
+    ),
+    "a version whose file has gone": (
+        PLAIN,
+        seen(finished(), pointer=pointer(finished()), is_lost=True),
+        "Ready",
+        False,
+        "ArtifactMissing",
+        (
+            "the file of version bbbbbbbbbbbb is no longer in the artifact store: a gateway that has it"
+            " loaded goes on, others predict nothing; restore the file, name another version in serving.version, or"
+            " wait for the next training"
+        ),
+    ),
+    "a version that this release does not read": (
+        PLAIN,
+        seen(training(2, phase="Submitted"), OLD, pointer=pointer(OLD), job=JobStatus(phase="Running")),
+        "Ready",
+        False,
+        "FormatNotRead",
+        (
+            "version bbbbbbbbbbbb was made by an earlier release, whose files this one does not read: nothing"
+            " is predicted until a training passes its gates"
+        ),
     ),
     "a second default": (
         model(serving={"default": True}),

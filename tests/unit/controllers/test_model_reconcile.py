@@ -363,6 +363,30 @@ async def test_a_namespace_without_a_tenant_waits() -> None:
         await world.step(model())
 
 
+async def test_a_version_whose_file_is_lost_is_made_anew_and_predicts_again() -> None:
+    world = World()
+    ready = await world.settle(model())
+    before = world.pointers.pointers[UID]
+    world.windows.fresh = 0
+    await world.artifacts.delete(before.artifact_uri)
+    told, _ = await world.step(ready)
+    assert condition(told, "Ready") == ("False", "ArtifactMissing")
+    again = await world.settle(told)
+    after = world.pointers.pointers[UID]
+    assert condition(again, "Ready") == ("True", "Active")
+    assert (after.version, after.generation) == (before.version, 2)
+    assert after.artifact_uri in world.artifacts.files
+    assert [it.attempt for it in again.status.trainings] == [2, 1]
+
+
+async def test_an_artifact_store_that_is_down_has_lost_nothing() -> None:
+    world = World()
+    ready = await world.settle(model())
+    forbid(world.artifacts, "exists", errors.Unreachable("the store is down"))
+    told, outcome = await world.step(ready)
+    assert (condition(told, "Ready"), outcome.results.done) == (("True", "Active"), ())
+
+
 async def test_a_training_is_not_overdue_in_a_namespace_that_is_no_tenants_any_more() -> None:
     world = World()
     ready = await world.settle(model(training={"schedule": "0 3 * * *"}))
