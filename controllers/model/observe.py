@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from controllers.model import objects
 from controllers.model.plan import LEAST_PREDICTIONS, Observed, Result, Unknown
@@ -39,9 +40,10 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         _other_default(model, tenant, ports),
         _integrations(model, ports),
     )
-    labelled, fresh = await asyncio.gather(
-        _labelled(model, tenant, integrations, trainings, ports, now=now),
-        _labelled(model, tenant, integrations, trainings, ports, now=now, fresh=True),
+    count = partial(_labelled, model, tenant, integrations, trainings, ports, now=now)
+    wanted = model.spec.training.on_new_runs is not None
+    labelled, fresh, ended = await asyncio.gather(
+        count(), count(since_last="known"), count(since_last="ended") if wanted else _nothing()
     )
     return Observed(
         tenant=tenant,
@@ -54,6 +56,7 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         result=await _result(running, ports) if running is not None and not model.deleting else None,
         labelled=labelled,
         fresh=fresh,
+        ended=ended,
         is_lost=not model.deleting and await _is_lost(pointer, ports),
         has_files=model.deleting and await _has_files(model, tenant, ports),
     )
@@ -168,11 +171,11 @@ async def _labelled(
     ports: TrainingPorts,
     *,
     now: datetime,
-    fresh: bool = False,
+    since_last: Literal["known", "ended"] | None = None,
 ) -> int | Unknown | None:
     """How many runs there are to learn from; not counted where no training can begin.
 
-    `fresh`: only those that became known since the last training began; not counted without one.
+    `since_last`: only those that became known, or ended, since the last training began; not counted without.
     """
     uids = [uid for uid in integrations.values() if uid is not None]
     busy = isinstance(trainings, Unknown) or _running(trainings) is not None
@@ -180,7 +183,7 @@ async def _labelled(
     if model.deleting or busy or len(uids) < len(integrations):
         return None
     last = trainings[0].started_at if trainings and not isinstance(trainings, Unknown) else None
-    if fresh and last is None:
+    if since_last is not None and last is None:
         return None
     return await _or_unknown(
         ports.windows.count(
@@ -188,9 +191,14 @@ async def _labelled(
             since=now - model.spec.data.window,
             until=now,
             integrations=uids or None,
-            known_after=last if fresh else None,
+            known_after=last if since_last == "known" else None,
+            ended_after=last if since_last == "ended" else None,
         )
     )
+
+
+async def _nothing() -> None:
+    """What is counted where nobody asks."""
 
 
 async def _or_unknown(read: Awaitable[T]) -> T | Unknown:

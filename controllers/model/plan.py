@@ -46,6 +46,8 @@ MAX_BACKOFF = timedelta(minutes=10)
 
 BETWEEN_DRIFTS = timedelta(days=1)
 """Drift trains no sooner after the training before: the next version may meet the same runs."""
+BETWEEN_NEW_RUNS = timedelta(hours=1)
+"""However many runs end, a model is not trained on their account more often."""
 BETWEEN_LOSSES = timedelta(days=1)
 """A lost version is not made anew more often: something goes on deleting it, or the gates refuse it."""
 LEAST_PREDICTIONS = 200
@@ -95,6 +97,8 @@ class Observed:
     """Attempts of runs with a known outcome in the window; None: not counted."""
     fresh: int | Unknown | None = None
     """Of these, those that became known since the last training began; None: not counted."""
+    ended: int | Unknown | None = None
+    """Those that ended since the last training began; None: not asked, or not counted."""
     drift: float | Unknown | None = None
     """The population stability index of the active version's probabilities; None: not asked, or not known."""
     is_lost: bool = False
@@ -418,8 +422,15 @@ def due(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
     by_schedule = schedule(model, after=seen_to(model, last))
     drifted = _drifted(model, observed) and not _nothing_new(model, observed, last)
     by_drift = last.started_at + BETWEEN_DRIFTS if drifted else None
+    by_runs = last.started_at + BETWEEN_NEW_RUNS if _grown(model, observed) else None
     by_loss = _replacement(observed, last, now=now)
-    return min((at for at in (retry, by_schedule, by_drift, by_loss) if at is not None), default=None)
+    turns = (retry, by_schedule, by_runs, by_drift, by_loss)
+    return min((at for at in turns if at is not None), default=None)
+
+
+def _grown(model: Model, observed: Observed) -> bool:
+    wanted, found = model.spec.training.on_new_runs, observed.ended
+    return wanted is not None and isinstance(found, int) and found >= wanted and observed.fresh != 0
 
 
 def _replacement(observed: Observed, last: Training, *, now: datetime) -> datetime | None:
@@ -543,14 +554,18 @@ def _nothing_new(model: Model, observed: Observed, last: Training) -> bool:
 
 
 def _cause(model: Model, observed: Observed, last: Training | None, *, now: datetime) -> str:
-    """Why it begins, where that is not plain: a loss, or drift ahead of the schedule."""
+    """Why it begins, where that is not plain: a loss, or new runs or drift ahead of the schedule."""
     if observed.is_lost:
         return "the active version's file is no longer in the artifact store"
-    if last is None or not _drifted(model, observed):
+    if last is None:
         return ""
     turn = schedule(model, after=seen_to(model, last))
-    ahead = turn is None or turn > now
-    return f"the probabilities have drifted (index {observed.drift:.2f})" if ahead else ""
+    if turn is not None and turn <= now:
+        return ""
+    if _grown(model, observed) and now >= last.started_at + BETWEEN_NEW_RUNS:
+        return f"{observed.ended} runs passed or failed since attempt {last.attempt} began"
+    drifted = _drifted(model, observed)
+    return f"the probabilities have drifted (index {observed.drift:.2f})" if drifted else ""
 
 
 def _pruning(observed: Observed, trainings: Sequence[Training]) -> Plan:

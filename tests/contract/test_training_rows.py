@@ -270,6 +270,9 @@ async def test_a_window_holds_the_tenants_attempts_as_training_reads_them(databa
     before, heard = NOW - timedelta(seconds=1), NOW
     assert await windows.count(TENANT, **span, integrations=[one], known_after=before) == 2
     assert await windows.count(TENANT, **span, integrations=[one], known_after=heard) == 0
+    ends = sorted(run(number).finished_at for number in (1, 2))
+    for after, left in ((ends[0] - timedelta(seconds=1), 2), (ends[0], 1), (ends[1], 0)):
+        assert await windows.count(TENANT, **span, integrations=[one], ended_after=after) == left
     found = await windows.export(TENANT, **span, integrations=[one])
     assert found == await windows.export(TENANT, **span, integrations=[one])
     table = parquet.read(found.content, sha256=found.sha256)

@@ -171,6 +171,8 @@ class MemoryWindows:
     def __init__(self, window: ExportedWindow, *, labelled: int) -> None:
         self.window = window
         self.labelled = labelled
+        self.ended = 0
+        """Those that finished since the last training began."""
         self.fresh: int | None = None
         """Of these, those that ended since the last training; None: all."""
 
@@ -182,8 +184,11 @@ class MemoryWindows:
         until: datetime,
         integrations: Sequence[str] | None,
         known_after: datetime | None = None,
+        ended_after: datetime | None = None,
     ) -> int:
         """The number that was set."""
+        if ended_after is not None:
+            return self.ended
         if known_after is not None and self.fresh is not None:
             return self.fresh
         return self.labelled

@@ -120,10 +120,12 @@ class Windows(Protocol):
         until: datetime,
         integrations: Sequence[str] | None,
         known_after: datetime | None = None,
+        ended_after: datetime | None = None,
     ) -> int:
         """How many attempts with a known outcome (success or failure) began in [since, until).
 
         `known_after`: only those of which something was heard later than that, such as an imported history.
+        `ended_after`: only those that finished later than that, however often they were heard of.
         """
         ...
 

@@ -62,9 +62,10 @@ async def count(
     until: datetime | None = None,
     integrations: Sequence[str] | None = None,
     known_after: datetime | None = None,
+    ended_after: datetime | None = None,
 ) -> int:
     """How many finished attempts with a label (success or failure) the window has."""
-    values = _values(since, until, integrations) | {"known_after": known_after}
+    values = _values(since, until, integrations) | {"known_after": known_after, "ended_after": ended_after}
     cursor = await conn.execute(_COUNT, values)
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
@@ -103,5 +104,6 @@ _COUNT = f"""
 SELECT count(*) FROM pipewright.runs r {_WHERE}
     AND r.outcome IN ('success', 'failure')
     AND r.seen_at > coalesce(%(known_after)s::timestamptz, '-infinity')
+    AND (%(ended_after)s::timestamptz IS NULL OR r.finished_at > %(ended_after)s::timestamptz)
 """  # noqa: S608 - the texts are ours
 _ORDER = " ORDER BY r.started_at, r.provider_id, r.attempt"

@@ -56,6 +56,7 @@ def skipped(subject: Model, *, turn: str) -> Model:
 
 
 DRIFTING = model(training={"maxDrift": 0.25})
+GROWING = model(training={"onNewRuns": 200})
 NIGHTLY_DRIFTING = model(training={"schedule": "0 3 * * *", "timeZone": "Europe/Berlin", "maxDrift": 0.25})
 
 
@@ -469,6 +470,46 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
         seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, fresh=0),
         [],
     ),
+    "new runs train ahead of the schedule": (
+        GROWING,
+        seen(finished(1, ago=timedelta(hours=1), of=GROWING), pointer=pointer(finished(1)), ended=200),
+        [f"{BEGIN_2}: 200 runs passed or failed since attempt 1 began"],
+    ),
+    "once an hour": (
+        GROWING,
+        seen(finished(1, ago=timedelta(minutes=59), of=GROWING), pointer=pointer(finished(1)), ended=900),
+        [],
+    ),
+    "fewer than that wait for more": (
+        GROWING,
+        seen(finished(1, ago=DAY, of=GROWING), pointer=pointer(finished(1)), ended=199),
+        [],
+    ),
+    "new runs that cannot be counted train nothing": (
+        GROWING,
+        seen(
+            finished(1, ago=DAY, of=GROWING),
+            pointer=pointer(finished(1)),
+            ended=Unknown(reason="Unreachable", message="down"),
+        ),
+        [],
+    ),
+    "new runs that nobody asked for train nothing": (
+        PLAIN,
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), ended=900),
+        [],
+    ),
+    "new runs wait for the job that runs": (
+        GROWING,
+        seen(
+            training(2, of=GROWING, ago=timedelta(minutes=5), phase="Submitted"),
+            finished(1, ago=DAY, of=GROWING),
+            pointer=pointer(finished(1)),
+            job=JobStatus(phase="Running"),
+            ended=900,
+        ),
+        [],
+    ),
     "a lost version is made anew at once, although nothing is new": (
         PLAIN,
         seen(finished(1, ago=DAY), pointer=pointer(finished(1)), is_lost=True, fresh=0),
@@ -682,8 +723,8 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
         "ArtifactMissing",
         (
             "the file of version bbbbbbbbbbbb is no longer in the artifact store: a gateway that has it"
-            " loaded goes on, others predict nothing; restore the file, name another version in serving.version, or"
-            " wait for the next training"
+            " loaded goes on, others predict nothing; restore the file, name another version in"
+            " serving.version, or wait for the next training"
         ),
     ),
     "a version that this release does not read": (
@@ -757,6 +798,11 @@ LOOKS: dict[str, tuple[Model, Observed, timedelta | None]] = {
         PLAIN,
         seen(finished(), pointer=pointer(finished())),
         None,
+    ),
+    "new runs that came too soon are remembered until the hour is over": (
+        GROWING,
+        seen(finished(1, ago=timedelta(minutes=59), of=GROWING), pointer=pointer(finished(1)), ended=900),
+        timedelta(minutes=1),
     ),
     "runs to come are looked for": (PLAIN, seen(labelled=1), timedelta(seconds=10)),
 }

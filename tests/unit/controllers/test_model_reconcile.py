@@ -240,6 +240,23 @@ async def test_probabilities_that_drift_train_anew() -> None:
     assert "have drifted" in sentence
 
 
+async def test_enough_new_runs_train_anew_and_count_from_there() -> None:
+    growing = model(training={"onNewRuns": 50})
+    world = World()
+    ready = await world.settle(growing)
+    world.windows.ended = 50
+    world.clock.at += timedelta(minutes=30)
+    _, outcome = await world.step(ready)
+    assert outcome.results.done == ()
+    assert outcome.next_look is not None
+    assert outcome.next_look <= timedelta(minutes=30)
+    world.clock.at += outcome.next_look
+    began, outcome = await world.step(ready)
+    assert outcome.results.done[0][1].endswith("50 runs passed or failed since attempt 1 began")
+    world.windows.ended = 0
+    assert [it.attempt for it in (await world.settle(began)).status.trainings] == [2, 1]
+
+
 async def test_a_settled_model_says_the_same_again() -> None:
     world = World()
     ready = await world.settle(model())

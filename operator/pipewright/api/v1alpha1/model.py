@@ -98,6 +98,8 @@ class Training(Base):
 
     schedule: Cron | None = None
     """When to train again, as five cron fields, e.g. 0 3 * * *; without it only the first comes by itself."""
+    on_new_runs: Annotated[int, Field(ge=50, le=1_000_000)] | None = None
+    """Also train, once an hour at most, when so many runs passed or failed since the last training began."""
     max_drift: Annotated[float, Field(ge=0.05, le=10)] | None = None
     """Also train, once a day at most, when the population stability index exceeds this, e.g. 0.25."""
     time_zone: TimeZone = "Etc/UTC"

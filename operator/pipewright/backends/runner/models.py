@@ -108,11 +108,17 @@ class PostgresWindows:
         until: datetime,
         integrations: Sequence[str] | None,
         known_after: datetime | None = None,
+        ended_after: datetime | None = None,
     ) -> int:
         """Attempts with a known outcome."""
         async with self._databases.connection(tenant) as conn:
             return await window.count(
-                conn, since=since, until=until, integrations=integrations, known_after=known_after
+                conn,
+                since=since,
+                until=until,
+                integrations=integrations,
+                known_after=known_after,
+                ended_after=ended_after,
             )
 
     async def export(
