@@ -217,7 +217,9 @@ def _serving(model: Model, observed: Observed, training: Sequence[Fact]) -> Plan
         )
         return merge(says(READY, False, "AnotherDefault", message, stalled=True), Plan(check_after=MISSING))
     change = pointer.is_default != wanted
-    turn = chain(WORK, act.SetDefaultModel(model_uid=model.uid, is_default=wanted)) if change else Plan()
+    turn: Plan = Plan()
+    if change:
+        turn = chain(WORK, act.SetDefaultModel(model_uid=model.uid, is_default=wanted))
     return merge(turn, _usable(observed, pointer))
 
 
