@@ -6,17 +6,17 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from controllers.model import objects
-from controllers.model.plan import LEAST_PREDICTIONS, Observed, Result, Unknown
+from controllers.model.due import LEAST_PREDICTIONS
+from controllers.model.observed import Observed, Result, Unknown
 from ml import contract, drift
 from pipewright import errors, runner_facts
 from pipewright.api.v1alpha1 import Model
 from pipewright.apply import trainings as files
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import JobStatus, Pointer, Training
+from pipewright.training_facts import JobStatus, Pointer, RunCount, Training
 
 if TYPE_CHECKING:
     from pipewright.ports.training import TrainingPorts
@@ -40,11 +40,6 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         _other_default(model, tenant, ports),
         _integrations(model, ports),
     )
-    count = partial(_labelled, model, tenant, integrations, trainings, ports, now=now)
-    wanted = model.spec.training.on_new_runs is not None
-    labelled, fresh, ended = await asyncio.gather(
-        count(), count(since_last="known"), count(since_last="ended") if wanted else _nothing()
-    )
     return Observed(
         tenant=tenant,
         pointer=pointer,
@@ -54,9 +49,7 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         trainings=trainings,
         job=await _job(running, ports),
         result=await _result(running, ports) if running is not None and not model.deleting else None,
-        labelled=labelled,
-        fresh=fresh,
-        ended=ended,
+        runs=await _runs(model, tenant, integrations, trainings, ports, now=now),
         is_lost=not model.deleting and await _is_lost(pointer, ports),
         has_files=model.deleting and await _has_files(model, tenant, ports),
     )
@@ -163,7 +156,7 @@ async def _is_lost(pointer: Pointer | None, ports: TrainingPorts) -> bool:
     return await _or_unknown(ports.artifacts.exists(pointer.artifact_uri)) is False
 
 
-async def _labelled(
+async def _runs(
     model: Model,
     tenant: TenantRef,
     integrations: Mapping[str, str | None],
@@ -171,19 +164,12 @@ async def _labelled(
     ports: TrainingPorts,
     *,
     now: datetime,
-    since_last: Literal["known", "ended"] | None = None,
-) -> int | Unknown | None:
-    """How many runs there are to learn from; not counted where no training can begin.
-
-    `since_last`: only those that became known, or ended, since the last training began; not counted without.
-    """
+) -> RunCount | Unknown | None:
+    """How many runs there are to learn from; not counted where no training can begin."""
     uids = [uid for uid in integrations.values() if uid is not None]
-    busy = isinstance(trainings, Unknown) or _running(trainings) is not None
-    busy = busy or tenant.state == runner_facts.SUSPENDED
-    if model.deleting or busy or len(uids) < len(integrations):
+    if model.deleting or tenant.state == runner_facts.SUSPENDED or len(uids) < len(integrations):
         return None
-    last = trainings[0].started_at if trainings and not isinstance(trainings, Unknown) else None
-    if since_last is not None and last is None:
+    if isinstance(trainings, Unknown) or _running(trainings) is not None:
         return None
     return await _or_unknown(
         ports.windows.count(
@@ -191,14 +177,9 @@ async def _labelled(
             since=now - model.spec.data.window,
             until=now,
             integrations=uids or None,
-            known_after=last if since_last == "known" else None,
-            ended_after=last if since_last == "ended" else None,
+            new_since=trainings[0].started_at if trainings else None,
         )
     )
-
-
-async def _nothing() -> None:
-    """What is counted where nobody asks."""
 
 
 async def _or_unknown(read: Awaitable[T]) -> T | Unknown:

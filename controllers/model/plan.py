@@ -9,13 +9,13 @@ One attempt at a time. The report decides, not the job's state: it is written la
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controllers.model import objects
+from controllers.model import due, objects
+from controllers.model.observed import Observed, Result, Unknown
 from ml import contract
-from pipewright import cron, errors, plan, runner_facts
+from pipewright import errors, plan, runner_facts
 from pipewright.actions import model as act
 from pipewright.api.meta import format_duration
 from pipewright.api.v1alpha1 import Model
@@ -40,71 +40,11 @@ MISSING = timedelta(seconds=30)
 """When to look again for an Integration or another model's place: they are not watched."""
 SOON = timedelta(seconds=1)
 """When to look again at a job that was told to stop."""
-BACKOFF = timedelta(seconds=10)
-MAX_BACKOFF = timedelta(minutes=10)
-"""The waits between attempts that failed for a technical reason: four times as long each time."""
-
-BETWEEN_DRIFTS = timedelta(days=1)
-"""Drift trains no sooner after the training before: the next version may meet the same runs."""
-BETWEEN_NEW_RUNS = timedelta(hours=1)
-"""However many runs end, a model is not trained on their account more often."""
-BETWEEN_LOSSES = timedelta(days=1)
-"""A lost version is not made anew more often: something goes on deleting it, or the gates refuse it."""
-LEAST_PREDICTIONS = 200
-"""Of fewer the index says chance: over ten classes it is about 9 / n where nothing has moved at all."""
-
 KILLED = re.compile(r"exit code (137|-9)\b|out ?of ?memory", re.IGNORECASE)
 """How Ray tells of a job that the kernel has killed: 128 + SIGKILL from a shell, else the signal's number."""
 
 KEPT = 10
 """Trainings whose files stay, besides the active version's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown:
-    """A server did not answer, so nothing is known and nothing is done about its part."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a job left in the artifact store."""
-
-    report: contract.Report | None = None
-    problem: str = ""
-    """Why there is no report although its file is there."""
-    artifact_sha256: str | None = None
-    """Digest of the model file as it lies there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """Everything that was seen of a Model, at one look."""
-
-    tenant: TenantRef | None
-    pointer: Pointer | None = None
-    other_default: str | None = None
-    """Another model that is the namespace's default for this task."""
-    integrations: Mapping[str, str | None] = field(default_factory=dict)
-    """Name in the spec → UID."""
-    trainings: Sequence[Training] | Unknown = ()
-    """The newest first."""
-    job: JobStatus | Unknown | None = None
-    result: Result | Unknown | None = None
-    labelled: int | Unknown | None = None
-    """Attempts of runs with a known outcome in the window; None: not counted."""
-    fresh: int | Unknown | None = None
-    """Of these, those that became known since the last training began; None: not counted."""
-    ended: int | Unknown | None = None
-    """Those that ended since the last training began; None: not asked, or not counted."""
-    drift: float | Unknown | None = None
-    """The population stability index of the active version's probabilities; None: not asked, or not known."""
-    is_lost: bool = False
-    """The active version's file has left the artifact store; a store that does not answer lost none."""
-    has_files: bool = False
-    """Looked at for a teardown only."""
 
 
 def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
@@ -232,7 +172,7 @@ def _usable(observed: Observed, pointer: Pointer) -> Plan:
             " serving.version, or wait for the next training"
         )
         return says(READY, False, "ArtifactMissing", message)
-    if not isinstance(observed.trainings, Unknown) and _unreadable(pointer, observed.trainings):
+    if not isinstance(observed.trainings, Unknown) and due.is_unreadable(pointer, observed.trainings):
         message = (
             f"version {pointer.version} was made by an earlier release, whose files this one does not read:"
             " nothing is predicted until a training passes its gates"
@@ -394,134 +334,34 @@ def _stop(tenant: TenantRef, training: Training) -> act.StopTraining:
 def _refused(model: Model, *, now: datetime) -> Plan | None:
     """What only a change of the spec can help."""
     try:
-        schedule(model, after=now)
+        due.schedule(model, after=now)
     except errors.Stalled as wrong:
         return says(TRAINING, False, wrong.reason, wrong.message, stalled=True)
     return None
 
 
-def schedule(model: Model, *, after: datetime) -> datetime | None:
-    """When the schedule asks for a training next; None without a schedule. Raises errors.Stalled."""
-    training = model.spec.training
-    if training.schedule is None:
-        return None
-    return cron.next_after(training.schedule, zone=training.time_zone, after=after)
-
-
-def due(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
-    """When the next training is due by what happened so far; None: not by itself. Raises errors.Stalled."""
-    trainings = observed.trainings
-    if isinstance(trainings, Unknown):
-        return None
-    last = trainings[0] if trainings else None
-    none = observed.pointer is None or _unreadable(observed.pointer, trainings)
-    if none and (last is None or last.recipe != objects.recipe(model)):
-        return now  # the first one, or the first one since the spec, or this release, asks for something else
-    if last is None:
-        assert observed.pointer is not None
-        return schedule(model, after=observed.pointer.promoted_at)
-    retry = _retry(model, trainings)
-    by_schedule = schedule(model, after=seen_to(model, last))
-    drifted = _drifted(model, observed) and not _nothing_new(model, observed, last)
-    by_drift = last.started_at + BETWEEN_DRIFTS if drifted else None
-    by_runs = last.started_at + BETWEEN_NEW_RUNS if _grown(model, observed) else None
-    by_loss = _replacement(observed, last, now=now)
-    turns = (retry, by_schedule, by_runs, by_drift, by_loss)
-    return min((at for at in turns if at is not None), default=None)
-
-
-def _grown(model: Model, observed: Observed) -> bool:
-    wanted, found = model.spec.training.on_new_runs, observed.ended
-    return wanted is not None and isinstance(found, int) and found >= wanted and observed.fresh != 0
-
-
-def _replacement(observed: Observed, last: Training, *, now: datetime) -> datetime | None:
-    """When a version whose file was lost is made anew: at once, and where that did not help once a day."""
-    if not observed.is_lost or last.outcome == "Failed":  # that has its retries
-        return None
-    assert observed.pointer is not None
-    return now if last.artifact_uri == observed.pointer.artifact_uri else last.started_at + BETWEEN_LOSSES
-
-
-def _drifted(model: Model, observed: Observed) -> bool:
-    allowed, found = model.spec.training.max_drift, observed.drift
-    return allowed is not None and isinstance(found, float) and found > allowed
-
-
-def overdue(model: Model, observed: Observed, *, now: datetime) -> datetime | None:
-    """Since when a training is due that only trouble keeps from beginning; None: there is none.
-
-    A tenant that is suspended, and runs or Integrations that are not there yet, are no trouble.
-    """
-    tenant, trainings, labelled = observed.tenant, observed.trainings, observed.labelled
-    if model.deleting or tenant is None or tenant.state == runner_facts.SUSPENDED:
-        return None
-    if isinstance(trainings, Unknown):
-        told = model.status.next_training_at
-        return told if told is not None and told <= now else None
-    enough = isinstance(labelled, Unknown) or (labelled or 0) >= model.spec.data.min_runs
-    if not enough or (trainings and trainings[0].running):
-        return None
-    try:
-        at = due(model, observed, now=now)
-    except errors.Stalled:
-        return None
-    return at if at is not None and at <= now else None
-
-
-def _unreadable(pointer: Pointer, trainings: Sequence[Training]) -> bool:
-    """Whether the active version was made by a release whose files this one does not read."""
-    made = next((it for it in trainings if it.artifact_uri == pointer.artifact_uri), None)
-    return made is not None and made.report is not None and made.report.model_format != contract.MODEL_FORMAT
-
-
-def seen_to(model: Model, last: Training) -> datetime:
-    """Until when the schedule's turns are seen to: trained, or passed over."""
-    skipped = model.status.last_skipped
-    return max(last.started_at, skipped.turn) if skipped is not None else last.started_at
-
-
-def _retry(model: Model, trainings: Sequence[Training]) -> datetime | None:
-    """After technical trouble: some more attempts, the waits between them growing. Each turn anew."""
-    last, wanted = trainings[0], model.spec.training
-    turn = None
-    if wanted.schedule is not None:
-        turn = cron.last_before(
-            wanted.schedule, zone=wanted.time_zone, before=last.started_at + timedelta(microseconds=1)
-        )
-    failures = 0
-    for training in trainings:  # the newest first
-        earlier = turn is not None and training.started_at < turn
-        if training.outcome != "Failed" or training.recipe != last.recipe or earlier:
-            break
-        failures += 1
-    if failures == 0 or failures > wanted.retries:
-        return None
-    assert last.finished_at is not None
-    return last.finished_at + min(MAX_BACKOFF, BACKOFF * (1 << 2 * (failures - 1)))
-
-
 def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, now: datetime) -> Plan:
-    at = due(model, observed, now=now)
+    asked = due.turn(model, observed, now=now)
     last = trainings[0] if trainings else None
-    if at is None or at > now:
-        told = _at_rest(model, last, again=at is not None)
-        return merge(told, Plan(check_after=at - now if at is not None else None))
+    if asked is None or asked.at > now:
+        told = _at_rest(model, last, again=asked is not None)
+        return merge(told, Plan(check_after=asked.at - now if asked is not None else None))
     missing = sorted(name for name, uid in observed.integrations.items() if uid is None)
     if missing:
         message = f"there is no Integration {missing[0]} in this namespace: create it, or correct the spec"
         return merge(_idle("WaitingForIntegration", message), Plan(check_after=MISSING))
-    if isinstance(observed.labelled, Unknown):
-        unknown = says(TRAINING, None, observed.labelled.reason, observed.labelled.message)
+    runs = observed.runs
+    if isinstance(runs, Unknown):
+        unknown = says(TRAINING, None, runs.reason, runs.message)
         return merge(unknown, Plan(check_after=RETRY))
     data = model.spec.data
-    if observed.labelled is None or observed.labelled < data.min_runs:
+    if runs is None or runs.rows < data.min_runs:
         message = (
             f"training needs {data.min_runs} runs of the last {format_duration(data.window)} that"
             " succeeded or failed; it begins when they are there"
         )
         return merge(_idle("WaitingForData", message), Plan(check_after=RETRY))
-    if last is not None and _nothing_new(model, observed, last):
+    if last is not None and due.is_nothing_new(model, observed, last):
         return _passed_over(model, last, now=now)
     assert observed.tenant is not None
     begin = act.BeginTraining(
@@ -532,7 +372,7 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
         since=now - data.window,
         at=now,
         integrations=_uids(observed),
-        cause=_cause(model, observed, last, now=now),
+        cause=asked.cause,
     )
     told = says(TRAINING, True, "Running", f"attempt {begin.attempt} is under way")
     return merge(chain(WORK, begin), _pruning(observed, trainings), told)
@@ -540,34 +380,11 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
 
 def _passed_over(model: Model, last: Training, *, now: datetime) -> Plan:
     """All turns until now: those that were missed while nobody was there, too."""
-    wanted = model.spec.training
-    assert wanted.schedule is not None, "only a schedule asks for the same again"
-    soon = now + timedelta(microseconds=1)
-    turn = cron.last_before(wanted.schedule, zone=wanted.time_zone, before=soon)
-    skip = act.SkipTraining(turn=turn, attempt=last.attempt)
-    following = cron.next_after(wanted.schedule, zone=wanted.time_zone, after=now)
+    over, following = due.scheduled_until(model, now), due.schedule(model, after=now)
+    assert over is not None, "only a schedule asks for the same again"
+    assert following is not None
+    skip = act.SkipTraining(turn=over, attempt=last.attempt)
     return merge(chain(WORK, skip), _idle("NothingNew", str(skip)), Plan(check_after=following - now))
-
-
-def _nothing_new(model: Model, observed: Observed, last: Training) -> bool:
-    """Whether the same spec would learn from the same runs again."""
-    same = last.recipe == objects.recipe(model) and last.outcome != "Failed"
-    return same and observed.fresh == 0 and not observed.is_lost
-
-
-def _cause(model: Model, observed: Observed, last: Training | None, *, now: datetime) -> str:
-    """Why it begins, where that is not plain: a loss, or new runs or drift ahead of the schedule."""
-    if observed.is_lost:
-        return "the active version's file is no longer in the artifact store"
-    if last is None:
-        return ""
-    turn = schedule(model, after=seen_to(model, last))
-    if turn is not None and turn <= now:
-        return ""
-    if _grown(model, observed) and now >= last.started_at + BETWEEN_NEW_RUNS:
-        return f"{observed.ended} runs passed or failed since attempt {last.attempt} began"
-    drifted = _drifted(model, observed)
-    return f"the probabilities have drifted (index {observed.drift:.2f})" if drifted else ""
 
 
 def _pruning(observed: Observed, trainings: Sequence[Training]) -> Plan:

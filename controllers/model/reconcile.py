@@ -10,8 +10,9 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controllers.model import objects, plan
+from controllers.model import due, objects, plan
 from controllers.model.observe import observe
+from controllers.model.observed import Observed, Unknown
 from pipewright import conditions, errors, runner_facts
 from pipewright.actions.model import SkipTraining
 from pipewright.api.meta import Condition
@@ -39,7 +40,7 @@ async def reconcile(model: Model, *, ports: TrainingPorts, clock: Clock) -> Outc
     now = clock.now()
     observed = await observe(model, ports=ports, now=now)
     if ports.turns is not None:
-        ports.turns.saw(model.uid, due=plan.overdue(model, observed, now=now))
+        ports.turns.saw(model.uid, due=due.overdue(model, observed, now=now))
     if not model.deleting:
         runner_facts.require_active(observed.tenant, namespace=model.namespace, or_suspended=True)
     think = plan.plan_teardown if model.deleting else plan.plan_model
@@ -54,12 +55,12 @@ async def reconcile(model: Model, *, ports: TrainingPorts, clock: Clock) -> Outc
 
 
 def status(
-    model: Model, observed: plan.Observed, wanted: plan.Plan, results: Results, *, clock: Clock
+    model: Model, observed: Observed, wanted: plan.Plan, results: Results, *, clock: Clock
 ) -> ModelStatus:
     """What we tell others: a projection of what was seen and what came of the plan."""
     told = _conditions(model, wanted, results, now=clock.now())
     active = objects.active(observed.pointer) if observed.pointer is not None else None
-    if observed.tenant is None or isinstance(observed.trainings, plan.Unknown):
+    if observed.tenant is None or isinstance(observed.trainings, Unknown):
         # what the journal told us last time stays
         update = {"observed_generation": model.generation, "conditions": told, "active": active}
         return model.status.model_copy(update=update)
@@ -113,6 +114,6 @@ def _next_training(
     skipped = _skipped(model, wanted)
     known = [last.started_at if last is not None else None, skipped.turn if skipped is not None else None]
     try:
-        return plan.schedule(model, after=max((at for at in known if at is not None), default=now))
+        return due.schedule(model, after=max((at for at in known if at is not None), default=now))
     except errors.Stalled:  # a condition says it
         return None

@@ -42,6 +42,17 @@ class DataWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunCount:
+    """How many attempts with a known outcome a window holds: all, and what is new since a moment."""
+
+    rows: int
+    heard: int
+    """Of these, those of which something was heard later; also an old run, when its history is imported."""
+    ended: int
+    """Of these, those that finished later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedWindow:
     """A data window that was just read from the tenant's history."""
 

@@ -25,7 +25,7 @@ from pipewright.records import RunRecord
 from pipewright.runner_facts import TenantRef
 from pipewright.store import connect, history, pools, predictions, trouble
 from pipewright.store.records import Scored
-from pipewright.training_facts import DataWindow, Pointer, Training
+from pipewright.training_facts import DataWindow, Pointer, RunCount, Training
 
 INTEGRATION = str(uuid.uuid4())
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -265,14 +265,15 @@ async def test_a_window_holds_the_tenants_attempts_as_training_reads_them(databa
             await history.upsert_runs(conn, runs, integration=integration, seen_at=NOW, actors=actors)
     windows = PostgresWindows(database)  # type: ignore[arg-type]
     span = {"since": NOW - timedelta(hours=48), "until": NOW}
-    assert await windows.count(TENANT, **span, integrations=[one]) == 2
-    assert await windows.count(TENANT, **span, integrations=[one, other]) == 3
-    before, heard = NOW - timedelta(seconds=1), NOW
-    assert await windows.count(TENANT, **span, integrations=[one], known_after=before) == 2
-    assert await windows.count(TENANT, **span, integrations=[one], known_after=heard) == 0
+    both = await windows.count(TENANT, **span, integrations=[one, other], new_since=None)
+    assert both == RunCount(rows=3, heard=3, ended=3)
     ends = sorted(end for number in (1, 2) if (end := run(number).finished_at) is not None)
-    for after, left in ((ends[0] - timedelta(seconds=1), 2), (ends[0], 1), (ends[1], 0)):
-        assert await windows.count(TENANT, **span, integrations=[one], ended_after=after) == left
+    second = timedelta(seconds=1)
+    for since, heard, ended in (
+        (ends[0] - second, 2, 2), (ends[0], 2, 1), (ends[1], 2, 0), (NOW - second, 2, 0), (NOW, 0, 0),
+    ):  # fmt: skip
+        counted = await windows.count(TENANT, **span, integrations=[one], new_since=since)
+        assert counted == RunCount(rows=2, heard=heard, ended=ended), since
     found = await windows.export(TENANT, **span, integrations=[one])
     assert found == await windows.export(TENANT, **span, integrations=[one])
     table = parquet.read(found.content, sha256=found.sha256)

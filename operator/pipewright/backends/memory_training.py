@@ -14,6 +14,7 @@ from pipewright.training_facts import (
     ExportedWindow,
     JobStatus,
     Pointer,
+    RunCount,
     Training,
     TrainingOutcome,
     TrainingPhase,
@@ -171,10 +172,10 @@ class MemoryWindows:
     def __init__(self, window: ExportedWindow, *, labelled: int) -> None:
         self.window = window
         self.labelled = labelled
+        self.heard: int | None = None
+        """Of these, those of which something was heard since the last training began; None: all."""
         self.ended = 0
-        """Those that finished since the last training began."""
-        self.fresh: int | None = None
-        """Of these, those that ended since the last training; None: all."""
+        """Of these, those that finished since then."""
 
     async def count(
         self,
@@ -183,15 +184,13 @@ class MemoryWindows:
         since: datetime,
         until: datetime,
         integrations: Sequence[str] | None,
-        known_after: datetime | None = None,
-        ended_after: datetime | None = None,
-    ) -> int:
-        """The number that was set."""
-        if ended_after is not None:
-            return self.ended
-        if known_after is not None and self.fresh is not None:
-            return self.fresh
-        return self.labelled
+        new_since: datetime | None,
+    ) -> RunCount:
+        """The numbers that were set."""
+        if new_since is None:
+            return RunCount(rows=self.labelled, heard=self.labelled, ended=self.labelled)
+        heard = self.labelled if self.heard is None else self.heard
+        return RunCount(rows=self.labelled, heard=heard, ended=self.ended)
 
     async def export(
         self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None

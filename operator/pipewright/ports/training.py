@@ -17,6 +17,7 @@ from pipewright.training_facts import (
     ExportedWindow,
     JobStatus,
     Pointer,
+    RunCount,
     Training,
     TrainingOutcome,
     TrainingPhase,
@@ -119,13 +120,11 @@ class Windows(Protocol):
         since: datetime,
         until: datetime,
         integrations: Sequence[str] | None,
-        known_after: datetime | None = None,
-        ended_after: datetime | None = None,
-    ) -> int:
+        new_since: datetime | None,
+    ) -> RunCount:
         """How many attempts with a known outcome (success or failure) began in [since, until).
 
-        `known_after`: only those of which something was heard later than that, such as an imported history.
-        `ended_after`: only those that finished later than that, however often they were heard of.
+        And how many of these are new since a moment; None: all are.
         """
         ...
 

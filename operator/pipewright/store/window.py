@@ -61,14 +61,16 @@ async def count(
     since: datetime | None = None,
     until: datetime | None = None,
     integrations: Sequence[str] | None = None,
-    known_after: datetime | None = None,
-    ended_after: datetime | None = None,
-) -> int:
-    """How many finished attempts with a label (success or failure) the window has."""
-    values = _values(since, until, integrations) | {"known_after": known_after, "ended_after": ended_after}
-    cursor = await conn.execute(_COUNT, values)
+    new_since: datetime | None = None,
+) -> tuple[int, int, int]:
+    """How many finished attempts with a label (success or failure) the window has.
+
+    Then of these, of how many something was heard since a moment, and how many finished since; None: all.
+    """
+    cursor = await conn.execute(_COUNT, _values(since, until, integrations) | {"new_since": new_since})
     row = await cursor.fetchone()
-    return int(row[0]) if row else 0
+    assert row is not None, "a count without groups has one row"
+    return row[0], row[1], row[2]
 
 
 def _batch(rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
@@ -101,9 +103,9 @@ WHERE r.started_at >= coalesce(%(since)s::timestamptz, '-infinity')
     AND (%(integrations)s::text[] IS NULL OR r.integration = ANY (%(integrations)s::text[]::uuid[]))
 """
 _COUNT = f"""
-SELECT count(*) FROM pipewright.runs r {_WHERE}
-    AND r.outcome IN ('success', 'failure')
-    AND r.seen_at > coalesce(%(known_after)s::timestamptz, '-infinity')
-    AND (%(ended_after)s::timestamptz IS NULL OR r.finished_at > %(ended_after)s::timestamptz)
+SELECT count(*),
+    count(*) FILTER (WHERE r.seen_at > coalesce(%(new_since)s::timestamptz, '-infinity')),
+    count(*) FILTER (WHERE r.finished_at > coalesce(%(new_since)s::timestamptz, '-infinity'))
+FROM pipewright.runs r {_WHERE} AND r.outcome IN ('success', 'failure')
 """  # noqa: S608 - the texts are ours
 _ORDER = " ORDER BY r.started_at, r.provider_id, r.attempt"

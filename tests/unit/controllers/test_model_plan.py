@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from controllers.model import objects
-from controllers.model.plan import Observed, Plan, Result, Unknown, overdue, plan_model, plan_teardown
+from controllers.model.due import overdue
+from controllers.model.observed import Observed, Result, Unknown
+from controllers.model.plan import Plan, plan_model, plan_teardown
 from ml import contract
 from pipewright.actions.model import PruneTrainings
 from pipewright.api.v1alpha1 import Model
 from pipewright.api.v1alpha1.model import ModelStatus
 from pipewright.plan import Fact
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import DataWindow, JobStatus, Training
+from pipewright.training_facts import DataWindow, JobStatus, RunCount, Training
 
 UID = "11111111-2222-3333-4444-555555555555"
 TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Active", server="main")
@@ -115,8 +117,9 @@ def pointer(of: Training, *, subject: Model = PLAIN, generation: int = 1, is_def
     return replace(made, generation=generation)
 
 
-def seen(*trainings: Training, **other: Any) -> Observed:
-    values: dict[str, Any] = {"tenant": TENANT, "trainings": trainings, "labelled": 600, **other}
+def seen(*trainings: Training, runs: Any = 600, heard: int = 600, ended: int = 0, **other: Any) -> Observed:
+    counted = RunCount(rows=runs, heard=heard, ended=ended) if isinstance(runs, int) else runs
+    values: dict[str, Any] = {"tenant": TENANT, "trainings": trainings, "runs": counted, **other}
     return Observed(**values)
 
 
@@ -148,7 +151,7 @@ SKIP = (
 
 PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     "without a version and with enough runs the first training begins": (PLAIN, seen(), [BEGIN_1]),
-    "with too few runs nothing begins": (PLAIN, seen(labelled=499), []),
+    "with too few runs nothing begins": (PLAIN, seen(runs=499), []),
     "what was begun is submitted": (PLAIN, seen(training()), ["submit training, attempt 1"]),
     "a job that is queued or runs is left alone": (PLAIN, seen(RUNNING, job=JobStatus(phase="Pending")), []),
     "a job that the cluster has forgotten is submitted once more": (
@@ -366,52 +369,52 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     ),
     "a turn of the schedule without anything new is passed over": (
         NIGHTLY,
-        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=0),
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), heard=0),
         [SKIP],
     ),
     "also when the last version missed a gate: the same runs would miss it again": (
         NIGHTLY,
-        seen(finished(1, "GatesFailed", ago=DAY, of=NIGHTLY), fresh=0),
+        seen(finished(1, "GatesFailed", ago=DAY, of=NIGHTLY), heard=0),
         [SKIP],
     ),
     "one new run is something new": (
         NIGHTLY,
-        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=1),
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), heard=1),
         [BEGIN_2],
     ),
     "a changed spec is something new": (
         model(training={"schedule": "0 3 * * *"}, evaluation={"gates": {"minAccuracy": 0.5}}),
-        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), fresh=0),
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), heard=0),
         [BEGIN_2],
     ),
     "turns that were missed are passed over together": (
         NIGHTLY,
-        seen(finished(1, ago=9 * DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=0),
+        seen(finished(1, ago=9 * DAY, of=NIGHTLY), pointer=pointer(finished(1)), heard=0),
         [SKIP],
     ),
     "what was passed over is not due any more": (
         skipped(NIGHTLY, turn="2026-03-10T02:00:00Z"),
-        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=3),
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), heard=3),
         [],
     ),
     "but the next turn is": (
         skipped(NIGHTLY, turn="2026-03-09T02:00:00Z"),
-        seen(finished(1, ago=3 * DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=3),
+        seen(finished(1, ago=3 * DAY, of=NIGHTLY), pointer=pointer(finished(1)), heard=3),
         [BEGIN_2],
     ),
     "technical trouble is tried again without anything new": (
         NIGHTLY,
-        seen(finished(1, "Failed", ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), fresh=0),
+        seen(finished(1, "Failed", ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), heard=0),
         [BEGIN_2],
     ),
-    "what cannot be counted is not passed over": (
+    "what cannot be counted is neither passed over nor begun": (
         NIGHTLY,
         seen(
             finished(1, ago=DAY, of=NIGHTLY),
             pointer=pointer(finished(1)),
-            fresh=Unknown(reason="Unreachable", message="down"),
+            runs=Unknown(reason="Unreachable", message="down"),
         ),
-        [BEGIN_2],
+        [],
     ),
     "not before the schedule's time": (
         NIGHTLY,
@@ -457,17 +460,17 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     ),
     "nor drift while there is nothing new to learn from": (
         DRIFTING,
-        seen(finished(1, ago=DAY, of=DRIFTING), pointer=pointer(finished(1)), drift=0.9, fresh=0),
+        seen(finished(1, ago=DAY, of=DRIFTING), pointer=pointer(finished(1)), drift=0.9, heard=0),
         [],
     ),
     "then a turn of the schedule is passed over": (
         NIGHTLY_DRIFTING,
-        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, fresh=0),
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, heard=0),
         [SKIP],
     ),
     "once": (
         skipped(NIGHTLY_DRIFTING, turn="2026-03-10T02:00:00Z"),
-        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, fresh=0),
+        seen(finished(1, ago=DAY, of=NIGHTLY), pointer=pointer(finished(1)), drift=0.9, heard=0),
         [],
     ),
     "new runs train ahead of the schedule": (
@@ -490,7 +493,7 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
         seen(
             finished(1, ago=DAY, of=GROWING),
             pointer=pointer(finished(1)),
-            ended=Unknown(reason="Unreachable", message="down"),
+            runs=Unknown(reason="Unreachable", message="down"),
         ),
         [],
     ),
@@ -512,7 +515,7 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     ),
     "a lost version is made anew at once, although nothing is new": (
         PLAIN,
-        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), is_lost=True, fresh=0),
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), is_lost=True, heard=0),
         [f"{BEGIN_2}: the active version's file is no longer in the artifact store"],
     ),
     "and promoted from where it lies now, though it is the same": (
@@ -527,7 +530,7 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     ),
     "what is promoted is not promoted again for being lost": (
         model(serving={"version": "b" * 12}),
-        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), is_lost=True, labelled=3),
+        seen(finished(1, ago=DAY), pointer=pointer(finished(1)), is_lost=True, runs=3),
         [],
     ),
     "where the gates refuse what was made anew, it is made once a day": (
@@ -537,7 +540,7 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
             finished(1, ago=2 * DAY),
             pointer=pointer(finished(1)),
             is_lost=True,
-            fresh=0,
+            heard=0,
         ),
         [],
     ),
@@ -548,7 +551,7 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
             finished(1, ago=2 * DAY),
             pointer=pointer(finished(1)),
             is_lost=True,
-            fresh=0,
+            heard=0,
         ),
         [f"{BEGIN_2[:-1]}3: the active version's file is no longer in the artifact store"],
     ),
@@ -569,7 +572,7 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     ),
     "an Integration that is not there is waited for": (
         model(data={"integrations": ["github"]}),
-        seen(integrations={"github": None}, labelled=None),
+        seen(integrations={"github": None}, runs=None),
         [],
     ),
     "the default is marked when the spec says so": (
@@ -608,7 +611,7 @@ def test_plans(subject: Model, observed: Observed, wanted: list[str]) -> None:
 SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
     "too few runs": (
         PLAIN,
-        seen(labelled=120),
+        seen(runs=120),
         "Ready",
         False,
         "WaitingForData",
@@ -619,7 +622,7 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
     ),
     "the number of runs is not told, so the message stays": (
         PLAIN,
-        seen(labelled=121),
+        seen(runs=121),
         "Training",
         False,
         "WaitingForData",
@@ -804,7 +807,7 @@ LOOKS: dict[str, tuple[Model, Observed, timedelta | None]] = {
         seen(finished(1, ago=timedelta(minutes=59), of=GROWING), pointer=pointer(finished(1)), ended=900),
         timedelta(minutes=1),
     ),
-    "runs to come are looked for": (PLAIN, seen(labelled=1), timedelta(seconds=10)),
+    "runs to come are looked for": (PLAIN, seen(runs=1), timedelta(seconds=10)),
 }
 
 
@@ -824,7 +827,7 @@ OVERDUE: dict[str, tuple[Model, Observed, datetime | None]] = {
         seen(
             finished(1, ago=DAY, of=NIGHTLY),
             pointer=pointer(finished(1)),
-            labelled=Unknown(reason="Unreachable", message="down"),
+            runs=Unknown(reason="Unreachable", message="down"),
         ),
         datetime(2026, 3, 10, 2, 0, tzinfo=UTC),
     ),
@@ -835,8 +838,8 @@ OVERDUE: dict[str, tuple[Model, Observed, datetime | None]] = {
         seen(finished(1, ago=timedelta(hours=9), of=NIGHTLY), pointer=pointer(finished(1))),
         None,
     ),
-    "not one that waits for runs": (PLAIN, seen(labelled=3), None),
-    "not one that waits for an Integration": (PLAIN, seen(labelled=None), None),
+    "not one that waits for runs": (PLAIN, seen(runs=3), None),
+    "not one that waits for an Integration": (PLAIN, seen(runs=None), None),
     "not one of a suspended tenant": (
         PLAIN,
         seen(tenant=replace(TENANT, state="Suspended")),

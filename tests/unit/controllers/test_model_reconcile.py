@@ -194,7 +194,7 @@ async def test_a_turn_without_anything_new_is_passed_over_once_and_remembered() 
     nightly = model(training={"schedule": "0 3 * * *"})
     world = World()
     ready = await world.settle(nightly)
-    world.windows.fresh = 0
+    world.windows.heard = 0
     world.clock.at += timedelta(days=1)
     passed, outcome = await world.step(ready)
     turn = datetime(2026, 3, 11, 3, 0, tzinfo=UTC)
@@ -207,7 +207,7 @@ async def test_a_turn_without_anything_new_is_passed_over_once_and_remembered() 
     assert outcome.next_look is not None
     assert outcome.next_look <= timedelta(days=1)
 
-    world.windows.fresh = 5
+    world.windows.heard = 5
     again, outcome = await world.step(passed)
     assert outcome.results.done == ()
     assert again.status.last_skipped == passed.status.last_skipped
@@ -384,7 +384,7 @@ async def test_a_version_whose_file_is_lost_is_made_anew_and_predicts_again() ->
     world = World()
     ready = await world.settle(model())
     before = world.pointers.pointers[UID]
-    world.windows.fresh = 0
+    world.windows.heard = 0
     await world.artifacts.delete(before.artifact_uri)
     told, _ = await world.step(ready)
     assert condition(told, "Ready") == ("False", "ArtifactMissing")
@@ -507,7 +507,7 @@ async def longer_life(world: World, *, kill_after: int | None = None) -> Counted
     )
     world.clock.at += timedelta(days=1)
     subject = await _until_it_rests(world, subject)
-    world.windows.fresh = 0
+    world.windows.heard = 0
     world.clock.at += timedelta(days=1)
     subject = await _until_it_rests(world, subject)
     assert subject.status.last_skipped is not None

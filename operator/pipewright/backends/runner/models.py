@@ -21,6 +21,7 @@ from pipewright.training_facts import (
     DataWindow,
     ExportedWindow,
     Pointer,
+    RunCount,
     Training,
     TrainingOutcome,
     TrainingPhase,
@@ -107,19 +108,14 @@ class PostgresWindows:
         since: datetime,
         until: datetime,
         integrations: Sequence[str] | None,
-        known_after: datetime | None = None,
-        ended_after: datetime | None = None,
-    ) -> int:
+        new_since: datetime | None,
+    ) -> RunCount:
         """Attempts with a known outcome."""
         async with self._databases.connection(tenant) as conn:
-            return await window.count(
-                conn,
-                since=since,
-                until=until,
-                integrations=integrations,
-                known_after=known_after,
-                ended_after=ended_after,
+            rows, heard, ended = await window.count(
+                conn, since=since, until=until, integrations=integrations, new_since=new_since
             )
+        return RunCount(rows=rows, heard=heard, ended=ended)
 
     async def export(
         self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
