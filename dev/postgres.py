@@ -234,8 +234,7 @@ def _configuration(port: int, *, durable: bool) -> str:
     }
     if not durable:
         # Commits stay synchronous: what was committed survives SIGKILL, only not the machine's end.
-        # Its databases live for seconds: a session of autovacuum in each, every minute, helps nobody.
-        settings |= {"fsync": "off", "full_page_writes": "off", "autovacuum_naptime": "'1h'"}
+        settings |= {"fsync": "off", "full_page_writes": "off"}
     return "\n# The development stack's own settings.\n" + "".join(
         f"{k} = {v}\n" for k, v in settings.items()
     )

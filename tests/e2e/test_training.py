@@ -105,9 +105,9 @@ def models(tenants: Any, stack: Stack, ray_head: Ray, eventually: Any) -> Iterat
 
 @cache
 def simulated(count: int = 5000) -> Sequence[RunRecord]:
-    """Runs of the simulator that end now."""
+    """Runs of the simulator up to a day ago or so, the same at each hour."""
     until = datetime.now(UTC).replace(microsecond=0)
-    told = simulator.history(seed=7, until=until, runs=count)
+    told = simulator.recent(until=until, runs=count)
     parsed = [parse_record(record) for record in told if record["type"] == "run"]
     return [record for record in parsed if isinstance(record, RunRecord)]
 
