@@ -112,8 +112,7 @@ def _stability(counts: Sequence[Verdicts], expected: contract.Curves | None) -> 
     found: Counter[int] = Counter()
     for each in counts:
         found[max(each.decile, 1)] += each.rows
-    before = [each.rows for each in expected.deciles]
-    return drift.stability(before, [found[at] for at in range(1, len(before) + 1)])
+    return drift.since(expected.deciles, [found[at] for at in range(1, len(expected.deciles) + 1)])
 
 
 def _bins(judged: Sequence[Verdicts]) -> tuple[BinBody, ...]:

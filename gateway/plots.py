@@ -49,7 +49,7 @@ def scatter(title: str, series: Sequence[Series], *, x: str, y: str) -> str:
     return _frame(title, "".join(marks) + ticks)
 
 
-def bars(title: str, found: Sequence[Bar], *, most: float = 1.0) -> str:
+def bars(title: str, found: Sequence[Bar]) -> str:
     """A bar for each share, as high as it is; none where there is nothing to take a share of."""
     slot = (WIDTH - _LEFT - _RIGHT) / max(len(found), 1)
     every = max(1, len(found) // 8)
@@ -57,7 +57,7 @@ def bars(title: str, found: Sequence[Bar], *, most: float = 1.0) -> str:
     for at, bar in enumerate(found):
         left = _LEFT + at * slot
         if bar.share is not None:
-            top = _y(min(bar.share / most, 1.0))
+            top = _y(bar.share)
             marks.append(
                 f'<rect class="bar" x="{left + slot * 0.1:.1f}" y="{top}" width="{slot * 0.8:.1f}"'
                 f' height="{_y(0) - top:.1f}"><title>{escape(bar.told)}</title></rect>'
@@ -67,13 +67,13 @@ def bars(title: str, found: Sequence[Bar], *, most: float = 1.0) -> str:
             marks.append(
                 f'<text x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(bar.label)}</text>'
             )
-    return _frame(title, "".join(marks), most=most)
+    return _frame(title, "".join(marks))
 
 
-def _frame(title: str, inside: str, *, most: float = 1.0) -> str:
+def _frame(title: str, inside: str) -> str:
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" y1="{_y(at)}" x2="{WIDTH - _RIGHT}" y2="{_y(at)}"/>'
-        f'<text x="{_LEFT - 6}" y="{_y(at) + 4:.1f}" text-anchor="end">{at * most:.0%}</text>'
+        f'<text x="{_LEFT - 6}" y="{_y(at) + 4:.1f}" text-anchor="end">{at:.0%}</text>'
         for at in _STEPS
     )
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{grid}{inside}</svg>'

@@ -79,7 +79,7 @@ async def _drift(
     )
     if isinstance(found, Unknown) or sum(found) < LEAST_PREDICTIONS:
         return found if isinstance(found, Unknown) else None
-    return drift.stability([each.rows for each in expected], found)
+    return drift.since(expected, found)
 
 
 def _running(trainings: Sequence[Training] | Unknown) -> Training | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from math import log
 
 import numpy as np
@@ -90,6 +91,20 @@ def test_what_is_no_point_is_named() -> None:
 def test_the_stability_index(before: tuple[int, int], now: tuple[int, int], index: float | None) -> None:
     found = drift.stability(before, now)
     assert found == (None if index is None else pytest.approx(index))
+
+
+def test_deciles_that_begin_at_one_probability_are_one_class() -> None:
+    rows = [0.05] * 60 + [0.2, 0.3, 0.4, 0.5] * 10
+    none = np.zeros(100, dtype=bool)
+    deciles = curves.curves(
+        failed=none, probability=np.array(rows), flagged=none, started_at=np.zeros(100)
+    ).deciles
+    bounds = [each.least for each in deciles]
+    assert len(set(bounds)) < len(bounds)
+    found = [0] * len(bounds)
+    for probability in rows:
+        found[bisect_right(bounds, probability) - 1] += 1
+    assert drift.since(deciles, found) == pytest.approx(0.0)
 
 
 def test_an_empty_class_is_a_large_shift_and_not_an_infinite_one() -> None:
