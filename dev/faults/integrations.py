@@ -83,9 +83,12 @@ class IntegrationStory(Story):
         if self.deletes:
             rig.kubernetes.delete(rig.path(subject.name))
         elif self.rotates:
-            # written in whole seconds, and later than the secret that counts was made
-            asked = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            rig.kubernetes.patch(rig.path(subject.name), {"metadata": {"annotations": {ROTATE: asked}}})
+            # in whole seconds, and later than the secret that counts was made; asked for when it is due:
+            # a time to come is told in the status first, if the runner is quick enough to see it coming
+            asked = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+            rig.until(lambda: datetime.now(UTC) >= asked, within=2, says="the next second begins")
+            body = {"metadata": {"annotations": {ROTATE: asked.strftime("%Y-%m-%dT%H:%M:%SZ")}}}
+            rig.kubernetes.patch(rig.path(subject.name), body)
         elif self.change is not None:
             rig.kubernetes.patch(rig.path(subject.name), {"spec": self.change})
         else:
