@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from dev import parts
+from pipewright import errors
 from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, Server
 from pipewright.ports import LOGINS, Secret
 from pipewright.store import connect, roles
@@ -65,7 +66,13 @@ async def _place(server: Server) -> AsyncIterator[Place]:
     passwords = {purpose: Secret(f"password-of-{purpose}") for purpose in LOGINS}
     await logins.set(place.id, passwords=passwords, version=1)
     yield place
-    await databases.drop(place.id, uid=place.uid)
+    for left in reversed(range(5)):
+        try:
+            await databases.drop(place.id, uid=place.uid)
+            return
+        except errors.Unreachable:  # a disk that stands still for half a minute: it goes on where it stopped
+            if not left:
+                raise
 
 
 @pytest.fixture(scope="session")
