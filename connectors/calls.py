@@ -135,14 +135,17 @@ class Calls:
             raise errors.Stalled("InvalidInput", "an input must not be . or ..")
         return self._base + place + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
-    async def get(self, url: str, *, max_bytes: int | None = None) -> Answer:
-        """Read something; gives a good and whole answer only.
+    async def get(
+        self, url: str, *, max_bytes: int | None = None, good: frozenset[int] = frozenset()
+    ) -> Answer:
+        """Read something; gives a good and whole answer only. `good` has statuses other than 2xx that are.
 
         Raises:
             as `send` and `refuse`, and errors.Stalled for an answer that is too large.
         """
         answer = await self.send("GET", url, max_bytes=max_bytes)
-        self.refuse(answer)
+        if answer.status not in good:
+            self.refuse(answer)
         if not answer.complete:
             most = max_bytes or self._http.max_response_bytes
             raise errors.Stalled(

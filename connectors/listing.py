@@ -15,7 +15,7 @@ from connectors.rules import Reads, RecordRule, reads
 from pipewright import expressions
 from pipewright.expressions import Condition, Environment, Program, Template
 
-DEEPEST: Final = 3
+DEEPEST: Final = 4
 """Lists within lists."""
 
 
@@ -45,6 +45,8 @@ class Listing(Items):
     """An item's time, where the list begins with the newest and cannot be asked for by time."""
     newest_first_reads: Reads | None
     max_response_bytes: int | None
+    optional: bool
+    """Not everyone has one, or may read it: 404 says that there is none, and a refusal is only noted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ def _listing(data: Mapping[str, Any], at: str, compiler: Compiler, *, depth: int
         newest_first=newest_first,
         newest_first_reads=reads([newest_first], "item") if newest_first is not None else None,
         max_response_bytes=data.get("maxResponseBytes"),
+        optional=data.get("optional", False),
         records=said.records,
         each=said.each,
         item_read=said.item_read,

@@ -38,6 +38,10 @@ SHORTEST_SLICE: Final = timedelta(minutes=1)
 """What is not halved any more: what is listed of it is taken, and the rest is not there for us."""
 MAX_NESTED_PAGES: Final = 50
 """Of a list that belongs to one item."""
+_REFUSED: Final = frozenset({"ProviderRefused", "AnswerTooLarge", "AnswerNotUnderstood"})
+"""Of what belongs to one run: it may be gone or too large, which keeps no other run away."""
+_ABSENT: Final = frozenset({404})
+"""How a provider says that there is no such list."""
 MAX_ITEMS: Final = 10_000
 """Of one page."""
 _PATH: Final = re.compile(r"body([.][A-Za-z_][A-Za-z0-9_]*)*")
@@ -150,6 +154,7 @@ class _Reader:
                 parent=part(parent, items.parent_read),
                 project=self._project,
                 lookup=self._sync.lookup,
+                inputs=inputs,
             )
         except EvaluationError as error:
             found.refuse(error.message)
@@ -190,8 +195,8 @@ class _Reader:
                         found.refuse(f"a list has more than {MAX_NESTED_PAGES} pages, the rest is not read")
                         return
         except errors.Stalled as refused:
-            # what belongs to one run may be gone or too large: that keeps no other run away
-            if refused.reason not in ("ProviderRefused", "AnswerTooLarge", "AnswerNotUnderstood"):
+            forbidden = nested.items.optional and refused.reason == "CredentialsRefused"
+            if refused.reason not in _REFUSED and not forbidden:
                 raise
             found.refuse(refused.message)
 
@@ -211,7 +216,10 @@ class _Reader:
         seen: set[str] = set()
         while True:
             url = self._url(listing, inputs, place)
-            answer = await self._session.get(url, max_bytes=listing.max_response_bytes)
+            good = _ABSENT if listing.optional else frozenset[int]()
+            answer = await self._session.get(url, max_bytes=listing.max_response_bytes, good=good)
+            if answer.status in good:
+                return
             body = calls.body_of(answer)
             if divisible and listing.capped is not None and _capped(listing, body, answer):
                 raise _TooMuch

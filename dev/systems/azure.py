@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -16,6 +18,7 @@ from dev.systems.engine import LOG, Asked, Event, Sent, Simulator, System
 _PROJECT = r"/acme/(?P<project>[0-9a-f-]{36})"
 _BUILDS = _PROJECT + "/_apis/build/builds"
 _BUILD = _BUILDS + r"/(?P<run>\d+)"
+_TESTS = _PROJECT + "/_apis/test"
 _TOKEN = "simulated-pat"  # noqa: S105
 _NEW = 950
 
@@ -37,6 +40,8 @@ def system() -> System:
             ("GET", _BUILDS, _builds),
             ("GET", _BUILD + "/timeline", _timeline),
             ("GET", _BUILD + r"/logs/(?P<log>\d+)", _log),
+            ("GET", _TESTS + "/runs", _test_runs),
+            ("GET", _TESTS + r"/Runs/\d+/results", _test_results),
             ("PATCH", _BUILD, _cancel),
             ("PATCH", _BUILD + "/stages/(?P<stage>[A-Za-z0-9_]+)", _retry),
             ("POST", _PROJECT + r"/_apis/pipelines/(?P<pipeline>\d+)/runs", _run),
@@ -80,6 +85,23 @@ def _log(_: Simulator, asked: Asked) -> web.Response:
     if asked.headers.get("accept") != "text/plain":
         return web.json_response({"count": 1, "value": LOG.splitlines()})
     return web.Response(text=f"log {asked.at['log']}\n{LOG}")
+
+
+def _test_runs(sim: Simulator, asked: Asked) -> web.Response:
+    """The sample has the answers by the build that is asked for."""
+    wanted = f"{asked.path}?{urlencode({'buildUri': asked.query['buildUri']})}&"
+    found = (answer["value"] for place, answer in sim.answers.items() if place.startswith(wanted))
+    return _portion(asked, next(found, []))
+
+
+def _test_results(sim: Simulator, asked: Asked) -> web.Response:
+    return _portion(asked, sim.answers[asked.path]["value"])
+
+
+def _portion(asked: Asked, items: list[Any]) -> web.Response:
+    skip, top = int(asked.query["$skip"]), int(asked.query["$top"])
+    page = items[skip : skip + top]
+    return web.json_response({"count": len(page), "value": page})
 
 
 def _happens(sim: Simulator, sample: str, **changes: object) -> None:

@@ -202,14 +202,30 @@ def bind_finding(item: Any, values: Mapping[str, Any]) -> Scope:
 
 @cache
 def items() -> Environment:
-    """For what a list of a provider's history says: `item`, `parent` (of a list within another), `lookup`."""
+    """For what a list of a provider's history says: `item`, `parent` (of a list within another), `lookup`.
+
+    And `input`: what the list was asked for with, which the items further out have told.
+    """
     return Environment(
-        {"item": "dyn", "parent": "dyn", "project": "string", "lookup": "dyn"},
+        {
+            "item": "dyn",
+            "parent": "dyn",
+            "project": "string",
+            "lookup": "dyn",
+            "input": "map(string, string)",
+        },
         bounds=_ITEM,
     )
 
 
-def bind_item(item: Any, *, parent: Any, project: str, lookup: Mapping[str, Any]) -> Scope:
+def bind_item(
+    item: Any,
+    *,
+    parent: Any,
+    project: str,
+    lookup: Mapping[str, Any],
+    inputs: Mapping[str, str] | None = None,
+) -> Scope:
     """The scope of `items()`; `lookup` is the manifest's own and clean.
 
     Raises:
@@ -221,6 +237,7 @@ def bind_item(item: Any, *, parent: Any, project: str, lookup: Mapping[str, Any]
         parent=_bounded(parent, environment),
         project=untyped(project, max_items=0),
         lookup=dict(lookup),
+        input=untyped(dict(inputs or {}), max_items=_ITEM.dyn_items),
     )
 
 

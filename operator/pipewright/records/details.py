@@ -43,7 +43,8 @@ class TestRecord:
 
     project: str
     id: str
-    """The provider's id of the execution: its key."""
+    """The provider's id of the execution: its key. Where it has none, one that is made of run, attempt, job,
+    suite and name: of those that are told alike within a job, the last one counts."""
     suite: str = ""
     name: str = ""
     pipeline: str = ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -55,7 +57,7 @@ _REQUIRED: Final[Mapping[str, frozenset[str]]] = {
     "job": frozenset({"project", "run", "id", "name", "attempt"}),
     "artifact": frozenset({"event", "project", "repository"}),
     "step": frozenset({"project", "run", "attempt", "job", "number", "name", "outcome", "finishedAt"}),
-    "test": frozenset({"project", "id", "outcome", "finishedAt"}),
+    "test": frozenset({"project", "outcome", "finishedAt"}),
     "commit": frozenset({"project", "sha", "at"}),
     "deployment": frozenset({"project", "id", "environment"}),
 }
@@ -97,8 +99,8 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
     match kind:
         case "artifact":
             _check_artifact(values)
-        case "test" if not values["name"] and not values["suite"]:
-            raise RecordError("name", "a test has a name, a suite or both")
+        case "test":
+            _check_test(values)
         case "run" | "job" | "deployment":
             values["phase"] = values["phase"] or _phase_of(values)
             _check_phase(values, kind=kind, partial=partial or kind == "deployment")
@@ -171,6 +173,18 @@ def _check_phase(values: Mapping[str, Any], *, kind: str, partial: bool) -> None
         for field in ("outcome", "finished_at"):
             if values[field] is not None:
                 raise RecordError(camel(field), f"only a finished {kind} has it, this one is {phase}")
+
+
+def _check_test(values: dict[str, Any]) -> None:
+    if not values["name"] and not values["suite"]:
+        raise RecordError("name", "a test has a name, a suite or both")
+    if values["id"]:
+        return
+    if not values["run"]:
+        raise RecordError("id", "is required of a test that tells no run")
+    apart = [values[name] or "" for name in ("project", "run", "job", "suite", "name")]
+    told = json.dumps([values["attempt"] or 1, *apart], ensure_ascii=False)
+    values["id"] = hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _check_artifact(values: Mapping[str, Any]) -> None:

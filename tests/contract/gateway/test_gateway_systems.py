@@ -23,6 +23,7 @@ from dev.systems.engine import LOG, event_of, sample_of
 from pipewright.backends.runner.actions import ConnectorActions
 from pipewright.backends.runner.imports import GatewayImport
 from pipewright.ports import Secret
+from pipewright.store import details
 from tests.contract.gateway.systems import STORIES, Done, Story
 
 CI = [name for name, each in catalogue.load().items() if each.category == "ci" and name != "generic"]
@@ -33,11 +34,20 @@ ROWS = {
     " finished_at FROM pipewright.runs WHERE integration = %s",
     "job": "SELECT provider_id, attempt, project, run_id, name, branch, sha, phase, outcome, started_at,"
     " finished_at FROM pipewright.jobs WHERE integration = %s",
+    "step": "SELECT job_id || '/' || number, attempt, project, run_id, name, outcome, started_at, finished_at"
+    " FROM pipewright.steps WHERE integration = %s",
+    "test": "SELECT provider_id, attempt, project, pipeline, run_id, job_id, suite, name, branch, sha,"
+    " outcome, started_at, finished_at FROM pipewright.tests WHERE integration = %s",
 }
 NAMES = {
     "run": ("project", "pipeline", "branch", "sha", "phase", "outcome", "startedAt", "finishedAt"),
     "job": ("project", "run", "name", "branch", "sha", "phase", "outcome", "startedAt", "finishedAt"),
-}
+    "step": ("project", "run", "name", "outcome", "startedAt", "finishedAt"),
+    "test": (
+        "project", "pipeline", "run", "job", "suite", "name", "branch", "sha", "outcome", "startedAt",
+        "finishedAt",
+    ),
+}  # fmt: skip
 Key = tuple[str, str, int]
 
 
@@ -126,11 +136,17 @@ async def bench(request: pytest.FixtureRequest, place: Place) -> Bench:
 
 
 def told(records: list[Mapping[str, Any]]) -> dict[Key, Mapping[str, Any]]:
-    """The last word on each run and job."""
+    """The last word on each run and job, and on each step and test that is not too old to be kept."""
+    oldest = datetime.now(UTC) - details.LONGEST
     return {
-        (each["type"], each["id"], each["attempt"]): each
+        (
+            each["type"],
+            each["id"] if "id" in each else f"{each['job']}/{each['number']}",
+            each["attempt"],
+        ): each
         for each in records
         if each["type"] in ("run", "job")
+        or (each["type"] in ("step", "test") and datetime.fromisoformat(each["finishedAt"]) > oldest)
     }
 
 

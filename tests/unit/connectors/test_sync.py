@@ -13,6 +13,7 @@ from connectors.outbound import Outbound
 from connectors.sync import Batch, Budget, Cursor
 from pipewright import errors
 from pipewright.ports import Secret
+from pipewright.records import TestRecord
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 UNTIL = datetime(2026, 1, 2, tzinfo=UTC)
@@ -394,6 +395,56 @@ async def test_jobs_that_cannot_be_read_now_leave_their_run_for_later(
     assert reader.cursor == Cursor(since=SINCE, until=UNTIL, done=1)
 
 
+@pytest.mark.parametrize(
+    ("status", "refused"), [(404, ()), (403, ("Xen CI refused the credentials (status 403)",))]
+)
+async def test_an_optional_list_may_be_missing_or_refused(
+    reader: Reader, status: int, refused: tuple[str, ...]
+) -> None:
+    reader.sync = {**SYNC, "list": LIST | {"each": [JOBS | {"optional": True}]}}
+    reader.provider.on(RUNS, {"runs": [run(1, jobs=True), run(2)]})
+    reader.provider.on("/runs/1/jobs", status=status)
+    batches = await reader.read()
+    assert ids(batches) == ["1", "2"]
+    assert tuple(note.partition(";")[0] for note in batches[0].refused) == refused
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, errors.Waiting), (500, errors.Unreachable)])
+async def test_an_optional_list_that_is_away_only_now_is_waited_for(
+    reader: Reader, status: int, error: type[Exception]
+) -> None:
+    reader.sync = {**SYNC, "list": LIST | {"each": [JOBS | {"optional": True}]}}
+    reader.provider.on(RUNS, {"runs": [run(1, jobs=True)]})
+    reader.provider.on("/runs/1/jobs", status=status)
+    with pytest.raises(error):
+        await reader.read()
+    assert reader.cursor is None
+
+
+async def test_an_item_within_sees_what_the_lists_around_it_have_said(reader: Reader) -> None:
+    case = {
+        "record": "test",
+        "map": TIMES
+        | {
+            "project": "project",
+            "run": "input.run",
+            "suite": "parent.name",
+            "name": "item.name",
+            "outcome": "lookup.outcome[item.result]",
+        },
+    }
+    report = {**JOBS, "records": [], "each": [{"within": "cases", "records": [case]}]}
+    reader.sync = {**SYNC, "list": LIST | {"each": [report]}}
+    reader.provider.on(RUNS, {"runs": [run(71, jobs=True)]})
+    cases = [{"name": "adds", "result": "ok"}, {"name": "pays", "result": "bad"}]
+    reader.provider.on("/runs/71/jobs", [{"name": "unit", "cases": cases}])
+    _, adds, pays = (await reader.read())[0].records
+    assert isinstance(adds, TestRecord)
+    assert isinstance(pays, TestRecord)
+    assert (adds.run, adds.suite, adds.name, adds.outcome) == ("71", "unit", "adds", "success")
+    assert (pays.run, pays.suite, pays.name, pays.outcome) == ("71", "unit", "pays", "failure")
+
+
 async def test_a_list_without_end_within_an_item_is_cut(reader: Reader) -> None:
     paged = {**JOBS, "paginate": {"kind": "page", "parameter": "page", "sizeParameter": "n", "size": 1}}
     reader.sync = {**SYNC, "list": LIST | {"each": [paged]}}
@@ -419,7 +470,7 @@ async def test_an_item_of_more_records_than_are_kept_is_cut(
 # --- manifests ----------------------------------------------------------------------------------------
 
 
-DEEP = {**JOBS, "each": [{**JOBS, "each": [JOBS]}]}
+DEEP = {**JOBS, "each": [{**JOBS, "each": [{**JOBS, "each": [JOBS]}]}]}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no slices": ({"list": LIST}, "'sliceHours' is a required property"),
     "an unknown word": (SYNC | {"list": LIST | {"colour": "red"}}, "'colour'"),
@@ -441,7 +492,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         SYNC | {"list": LIST | {"records": [{"record": "run", "map": {"id": "body.id"}}]}},
         "sync.list.records[0].map.id: line 1, column 5: nothing is called 'body.id'",
     ),
-    "too deep": (SYNC | {"list": LIST | {"each": [DEEP]}}, "lists are nested more than 3 deep"),
+    "too deep": (SYNC | {"list": LIST | {"each": [DEEP]}}, "lists are nested more than 4 deep"),
 }
 
 

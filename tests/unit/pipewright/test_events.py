@@ -21,6 +21,7 @@ from pipewright.events import (
     RunRef,
     Scan,
 )  # fmt: skip
+from pipewright.records import TestRecord
 
 RUN: dict[str, Any] = {
     "type": "run",
@@ -210,6 +211,36 @@ def test_a_clock_may_be_an_hour_ahead() -> None:
     events.not_from_the_future(events.parse_record(record), now=NOW)
     queued = {**without(RUN, "outcome", "startedAt", "finishedAt"), "phase": "queued"}
     events.not_from_the_future(events.parse_record(queued), now=NOW)
+
+
+TEST: dict[str, Any] = {
+    "type": "test",
+    "project": "acme/shop",
+    "run": "71",
+    "job": "2100",
+    "suite": "unit",
+    "name": "pays",
+    "outcome": "failure",
+    "finishedAt": "2026-03-01T12:00:00Z",
+}
+
+
+def test_a_test_without_an_id_is_known_by_what_tells_it_apart() -> None:
+    made = events.parse_record(TEST)
+    assert made == events.parse_record({**TEST, "outcome": "failure", "attempt": 1})
+    assert isinstance(made, TestRecord)
+    assert len(made.id) == 32
+    others = [{"attempt": 2}, {"run": "72"}, {"job": "2101"}, {"suite": "e2e"}, {"name": "adds"}]
+    ids = {events.parse_record({**TEST, **change}).id for change in others}
+    assert len(ids | {made.id}) == len(others) + 1
+    # what stands next to each other is not taken for one another
+    assert made.id != events.parse_record({**TEST, "suite": "unitp", "name": "ays"}).id
+    assert events.parse_record({**TEST, "id": "2100/7"}).id == "2100/7"
+
+
+def test_a_test_of_no_run_needs_an_id() -> None:
+    with pytest.raises(RecordError, match="id: is required of a test that tells no run"):
+        events.parse_record({**TEST, "run": ""})
 
 
 def test_times_out_of_order_are_the_providers_affair() -> None:
