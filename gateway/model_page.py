@@ -9,6 +9,7 @@ from html import escape
 from gateway import plots
 from gateway.model_schemas import BinBody, DayBody, HeldOutBody, LiveBody, ModelReportBody, TrainingBody
 from gateway.plots import Bar, Series
+from ml import drift
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -131,7 +132,11 @@ def _drift(live: LiveBody) -> str:
         words = "Nothing to compare yet."
     else:
         told = (
-            "hardly moved" if index < 0.1 else "moved somewhat" if index < 0.25 else "moved much: train again"
+            "hardly moved"
+            if index < 0.1
+            else "moved somewhat"
+            if index < drift.MOVED
+            else "moved much: train again"
         )
         words = f"The population stability index of the probabilities is {index:.3f}: they have {told}."
     return f"<h2>Drift</h2><p>{words}</p>"

@@ -9,6 +9,8 @@ from math import log
 
 from ml.contract import Decile
 
+MOVED = 0.25
+"""From here on a model meets other runs than it was judged on."""
 _LEAST_SHARE = 1e-4
 """Stands for an empty class, whose logarithm there is not."""
 

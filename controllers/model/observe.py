@@ -63,7 +63,7 @@ async def _drift(
     ports: TrainingPorts,
 ) -> float | Unknown | None:
     """How far the active version's probabilities are from those of the runs that it was judged on."""
-    if model.spec.training.max_drift is None or pointer is None or isinstance(trainings, Unknown):
+    if pointer is None or isinstance(trainings, Unknown):
         return None
     made = next((it.report for it in trainings if it.artifact_uri == pointer.artifact_uri), None)
     if model.deleting or made is None or made.curves is None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from controllers.model import due, objects
 from controllers.model.observed import Observed, Result, Unknown
-from ml import contract
+from ml import contract, drift
 from pipewright import errors, plan, runner_facts
 from pipewright.actions import model as act
 from pipewright.api.meta import format_duration
@@ -28,7 +28,8 @@ Plan = plan.Plan[act.ModelAction]
 READY = "Ready"
 TRAINING = "Training"
 GATES = "GatesPassed"
-CONDITIONS = (READY, TRAINING, GATES)
+DRIFTED = "Drifted"
+CONDITIONS = (READY, TRAINING, GATES, DRIFTED)
 WORK = "Work"
 """What the chains serve: no condition of its own. A retraining that fails does not make a version unready."""
 
@@ -52,7 +53,8 @@ def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
     trainings = observed.trainings
     if isinstance(trainings, Unknown):
         training = says(TRAINING, None, trainings.reason, trainings.message)
-        return merge(_serving(model, observed, training.facts), training, Plan(check_after=RETRY))
+        serving = merge(_serving(model, observed, training.facts), _drifted(model, observed))
+        return merge(serving, training, Plan(check_after=RETRY))
     if observed.tenant is not None and observed.tenant.state == runner_facts.SUSPENDED:
         return _paused(model, observed, observed.tenant, trainings, now=now)
     wrong = _refused(model, now=now)
@@ -65,7 +67,8 @@ def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
         training = _idle("Promoting", "the version that was trained last becomes the active one")
     else:
         training = _next(model, observed, trainings, now=now)
-    return merge(promotion, _serving(model, observed, training.facts), training, _judged(trainings))
+    serving = merge(_serving(model, observed, training.facts), _drifted(model, observed))
+    return merge(promotion, serving, training, _judged(trainings))
 
 
 def _paused(
@@ -76,7 +79,7 @@ def _paused(
     training = _idle("TenantSuspended", told)
     if trainings and trainings[0].running and (observed.job is not None or observed.result is not None):
         training = _supervised(model, observed, trainings[0], now=now)
-    serving = says(READY, False, "TenantSuspended", told)
+    serving = merge(says(READY, False, "TenantSuspended", told), _drifted(model, observed))
     return merge(serving, training, _judged(trainings), Plan(check_after=runner_facts.RESUMED))
 
 
@@ -179,6 +182,26 @@ def _usable(observed: Observed, pointer: Pointer) -> Plan:
         )
         return says(READY, False, "FormatNotRead", message)
     return says(READY, True, "Active", f"version {pointer.version} predicts")
+
+
+def _drifted(model: Model, observed: Observed) -> Plan:
+    """Whether it meets other runs than it was judged on. No number: each prediction would change it."""
+    for trouble in (observed.trainings, observed.drift):
+        if isinstance(trouble, Unknown):
+            return says(DRIFTED, None, trouble.reason, trouble.message)
+    found, limit = observed.drift, model.spec.training.max_drift or drift.MOVED
+    if not isinstance(found, float):
+        few = f"comes with {due.LEAST_PREDICTIONS} predictions of the active version"
+        return says(DRIFTED, None, "NotEnoughPredictions", few)
+    index = f"{limit:g} (population stability index)"
+    if found <= limit:
+        told = f"the probabilities lie as on the held-out runs, to less than {index}"
+        return says(DRIFTED, False, "Steady", told)
+    message = (
+        f"the probabilities have moved by more than {index} from those on the held-out runs:"
+        " the report shows how good they still are; set training.maxDrift to train anew then"
+    )
+    return says(DRIFTED, True, "Drifted", message)
 
 
 def _is_missing(chosen: str, observed: Observed) -> bool:

@@ -657,6 +657,49 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
         "GatesFailed",
         "accuracy is 0.8000, must be at least 0.85",
     ),
+    "too few predictions tell nothing of drift": (
+        PLAIN,
+        seen(finished(), pointer=pointer(finished())),
+        "Drifted",
+        None,
+        "NotEnoughPredictions",
+        "comes with 200 predictions of the active version",
+    ),
+    "probabilities that lie as they did have not drifted": (
+        PLAIN,
+        seen(finished(), pointer=pointer(finished()), drift=0.25),
+        "Drifted",
+        False,
+        "Steady",
+        "the probabilities lie as on the held-out runs, to less than 0.25 (population stability index)",
+    ),
+    "drift is told, also where nothing is trained for it": (
+        PLAIN,
+        seen(finished(), pointer=pointer(finished()), drift=0.26),
+        "Drifted",
+        True,
+        "Drifted",
+        (
+            "the probabilities have moved by more than 0.25 (population stability index) from those on the"
+            " held-out runs: the report shows how good they still are; set training.maxDrift to train anew then"
+        ),
+    ),
+    "drift is measured by the spec's own limit": (
+        model(training={"maxDrift": 1}),
+        seen(finished(), pointer=pointer(finished()), drift=0.9),
+        "Drifted",
+        False,
+        "Steady",
+        "the probabilities lie as on the held-out runs, to less than 1 (population stability index)",
+    ),
+    "a journal that does not answer tells nothing of drift": (
+        PLAIN,
+        seen(trainings=Unknown(reason="Unreachable", message="down"), pointer=pointer(finished())),
+        "Drifted",
+        None,
+        "Unreachable",
+        "down",
+    ),
     "without a version the refusal is why nothing predicts": (
         PLAIN,
         seen(finished(1, "GatesFailed")),
