@@ -19,6 +19,7 @@ from pipewright.runner_facts import WORKFLOW_LABEL
 from pipewright.store.records import Trigger
 
 FIRED = "fired"
+HELD = "the run is in the model's control group: nothing is done by its prediction"
 _LONGEST_NAME = 63
 _HASH = 16
 _LONGEST_REASON = 1000
@@ -60,10 +61,18 @@ def concerned(triggers: Iterable[Trigger], event_type: str) -> list[Trigger]:
 
 
 def decide(
-    triggers: Sequence[Trigger], event: Event, prediction: Prediction | None, *, budget: int = BUDGET
+    triggers: Sequence[Trigger],
+    event: Event,
+    prediction: Prediction | None,
+    *,
+    held: bool = False,
+    budget: int = BUDGET,
 ) -> Iterator[Verdict]:
     """What each workflow with a trigger for this type of event decides: each when it is asked for, so that a
-    caller on an event loop can give others a turn between two of them. `triggers` are of one namespace."""
+    caller on an event loop can give others a turn between two of them. `triggers` are of one namespace.
+
+    `held`: there is a prediction, and nothing is to be done by it.
+    """
     wanted = concerned(triggers, event.type)
     if not wanted:
         return
@@ -73,13 +82,15 @@ def decide(
         workflows.setdefault((trigger.workflow_uid, trigger.revision), []).append(trigger)
     purse = _Budget(budget)
     for of_one in workflows.values():
-        yield _verdict(of_one, event, scope, purse)
+        yield _verdict(of_one, event, scope, purse, held=held)
 
 
-def _verdict(triggers: Sequence[Trigger], event: Event, scope: Scope, purse: _Budget) -> Verdict:
+def _verdict(
+    triggers: Sequence[Trigger], event: Event, scope: Scope, purse: _Budget, *, held: bool
+) -> Verdict:
     reasons: list[str] = []
     for trigger in triggers:
-        reasons.append(_reason(trigger, event, scope, purse))
+        reasons.append(_reason(trigger, event, scope, purse, held=held))
         if reasons[-1] == FIRED:
             break
     fired = FIRED in reasons
@@ -93,7 +104,7 @@ def _verdict(triggers: Sequence[Trigger], event: Event, scope: Scope, purse: _Bu
     )
 
 
-def _reason(trigger: Trigger, event: Event, scope: Scope, purse: _Budget) -> str:
+def _reason(trigger: Trigger, event: Event, scope: Scope, purse: _Budget, *, held: bool) -> str:
     """`fired`, or why this trigger does not."""
     if not trigger.enabled:
         return "suspended"
@@ -103,6 +114,8 @@ def _reason(trigger: Trigger, event: Event, scope: Scope, purse: _Budget) -> str
         return FIRED
     try:
         condition = scope.environment.condition(trigger.condition)
+        if held and condition.program.reads("prediction"):
+            return HELD
         if not purse.pays(condition.program.cost):
             return USED_UP
         holds = condition.holds(scope)

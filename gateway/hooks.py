@@ -27,6 +27,7 @@ from connectors.verify import Claim, KeySource, SignatureRefused
 from connectors.webhook import Webhook
 from gateway import answers, batches, bodies, deadletters, parking, problems, reading
 from gateway.answers import Answer
+from gateway.control import Control
 from gateway.databases import Databases, serving
 from gateway.deadletters import Refused
 from gateway.directory import Directory
@@ -39,7 +40,6 @@ from gateway.metrics import Metrics
 from gateway.parking import Spool
 from gateway.problems import Problem
 from gateway.scoring import Models
-from ml.predict import Predictor
 from pipewright import errors, events
 from pipewright.events import Record
 from pipewright.ports import Clock
@@ -189,8 +189,8 @@ class Hooks:
         if tenant.state == SUSPENDED and wanted:
             return await self._park(told, events)
         # Before its turn: the first use of a model waits for its file.
-        predictor = await self._predictor(route) if wanted else None
-        received = [self._received(route, event, predictor) for event in events]
+        around = await self._around(route) if wanted else Surroundings()
+        received = [self._received(route, event, around) for event in events]
         try:
             self.databases.expect(route.tenant_id)
             if events and isinstance(events[0].said, Refused):  # it is alone: in a batch none is
@@ -250,8 +250,8 @@ class Hooks:
             event = _Event(identity=found, said=said, headers=headers, body=body)
         # as it was when it came: a connector that tells deliveries apart otherwise now makes no second one
         event = replace(event, identity=replace(event.identity, id=parked.delivery_id))
-        predictor = await self._predictor(route) if isinstance(event.said, list) else None
-        received = [self._received(route, event, predictor, at=parked.received_at)]
+        around = await self._around(route) if isinstance(event.said, list) else Surroundings()
+        received = [self._received(route, event, around, at=parked.received_at)]
         async with self.lanes.enter(route.tenant_id), self.lanes.work(route.tenant_id):
             if isinstance(event.said, Refused):
                 return await self._bury(route, event, event.said, at=parked.received_at)
@@ -274,9 +274,15 @@ class Hooks:
         )
         return answers.DUPLICATE if became == "duplicate" else answers.REFUSED
 
-    async def _predictor(self, route: Route) -> Predictor | None:
-        """The model that serves where the delivery arrived."""
-        return await self.models.get(self.directory.view.default_model((route.tenant_id, route.namespace)))
+    async def _around(self, route: Route) -> Surroundings:
+        """The triggers that wait where the delivery arrived, and the model that serves there."""
+        view, place = self.directory.view, (route.tenant_id, route.namespace)
+        pointer = view.default_model(place)
+        return Surroundings(
+            triggers=view.triggers.get(place, ()),
+            predictor=await self.models.get(pointer),
+            control=Control.of(pointer),
+        )
 
     async def _verify(self, told: _Told, *, headers: Mapping[str, str], body: bytes, source: str) -> None:
         """Return if the delivery is proved. One that is not learns nothing of what we expect."""
@@ -347,7 +353,7 @@ class Hooks:
         )
 
     def _received(
-        self, route: Route, event: _Event, predictor: Predictor | None, *, at: datetime | None = None
+        self, route: Route, event: _Event, around: Surroundings, *, at: datetime | None = None
     ) -> Received:
         """What is stored of an event."""
         delivery = self._delivery(route, event, at)
@@ -359,14 +365,13 @@ class Hooks:
             integration=route.integration_uid,
             delivery_id=event.identity.id,
         )
-        place = (route.tenant_id, route.namespace)
         return Received(
             route=route,
             delivery=delivery,
             headers={name: event.headers[name][:200] for name in _KEPT_HEADERS if name in event.headers},
             body=sealed,
             records=event.said,
-            around=Surroundings(triggers=self.directory.view.triggers.get(place, ()), predictor=predictor),
+            around=around,
         )
 
     def _outcomes(self, received: Sequence[Received], stored: Sequence[Stored]) -> Sequence[str]:

@@ -21,6 +21,7 @@ from functools import cached_property
 import psycopg
 
 from gateway import decide, forecasts
+from gateway.control import Control
 from gateway.forecasts import Book, Told
 from gateway.scoring import Models
 from ml.predict import Predictor
@@ -40,6 +41,8 @@ class Surroundings:
 
     triggers: Sequence[Trigger] = ()
     predictor: Predictor | None = None
+    control: Control | None = None
+    """Runs on which nothing is done by what the predictor says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,10 +258,13 @@ async def _decide(
     """What each workflow decides on the delivery: of its records one that fires, else the first."""
     verdicts: dict[str, tuple[decide.Verdict, Event, Prediction | None]] = {}
     for record in received.deciding:
-        event, prediction = _event(record, received, known, people), None
+        event, prediction, held = _event(record, received, known, people), None, False
         if not isinstance(record, ArtifactRecord):
-            prediction = forecasts.as_prediction(book.of(received.attempt(record)))
-        for verdict in decide.decide(received.around.triggers, event, prediction):
+            attempt, control = received.attempt(record), received.around.control
+            prediction = forecasts.as_prediction(book.of(attempt))
+            if prediction is not None and control is not None and control.has(attempt):
+                prediction, held = None, True
+        for verdict in decide.decide(received.around.triggers, event, prediction, held=held):
             before = verdicts.get(verdict.workflow_uid)
             if before is None or (verdict.fired and not before[0].fired):
                 verdicts[verdict.workflow_uid] = (verdict, event, prediction)

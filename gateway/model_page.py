@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 from html import escape
 
 from gateway import plots
-from gateway.model_schemas import BinBody, DayBody, HeldOutBody, LiveBody, ModelReportBody, TrainingBody
+from gateway.model_schemas import (
+    BinBody,
+    DayBody,
+    HeldOutBody,
+    JudgedBody,
+    LiveBody,
+    ModelReportBody,
+    TrainingBody,
+)
 from gateway.plots import Bar, Series
 from ml import drift
 
@@ -54,7 +62,7 @@ def render(report: ModelReportBody) -> str:
         f"<h1>Model {name}</h1>",
         f"<p>{escape(report.task)}, version <code>{version}</code>,",
         f" promoted {_moment(report.promoted_at)}.</p>",
-        _numbers(report.held_out, report.live),
+        _numbers(report.held_out, report.live, report.control),
         _plots(report.held_out, report.live),
         _drift(report.live),
         _trainings(report.trainings),
@@ -70,10 +78,12 @@ def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _numbers(held: HeldOutBody | None, live: LiveBody) -> str:
+def _numbers(held: HeldOutBody | None, live: LiveBody, control: JudgedBody | None) -> str:
     columns: list[tuple[str, object]] = [("held-out runs", held.metrics)] if held else []
     columns += [(_BASELINES.get(name, name), each) for name, each in (held.baselines if held else {}).items()]
     columns.append((f"since {live.since:%Y-%m-%d}", live))
+    if control:
+        columns.append(("of these, the control group", control))
     head = "".join(f'<th class="number">{escape(title)}</th>' for title, _ in columns)
     body = "".join(
         f"<tr><th>{words}</th>"
@@ -86,6 +96,9 @@ def _numbers(held: HeldOutBody | None, live: LiveBody) -> str:
         rows, failures = held.metrics.rows, held.metrics.failures
         told = f"Judged on {rows} runs that it was not trained on, {failures} of them failed."
     now = f"Since then it was asked about {live.predictions} runs; {live.judged} of them have ended."
+    if control:
+        now += f" Nothing is done by the predictions of {control.predictions} of these;"
+        now += f" {control.judged} of them have ended."
     return f"<h2>How good it is</h2><p>{told} {now}</p><table><tr><th></th>{head}</tr>{body}</table>"
 
 

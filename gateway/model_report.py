@@ -18,6 +18,7 @@ from gateway.model_schemas import (
     CurvesBody,
     DayBody,
     HeldOutBody,
+    JudgedBody,
     LiveBody,
     MetricsBody,
     ModelReportBody,
@@ -57,13 +58,14 @@ async def show_report(
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
         report = report_of(trainings, pointer.artifact_sha256)
         bounds = [each.least for each in report.curves.deciles] if report and report.curves else []
-        counts = await verdicts.count(conn, version=pointer.artifact_sha256[:12], since=since, bounds=bounds)
+        counts = await verdicts.count(conn, pointer, since=since, bounds=bounds)
     body = ModelReportBody(
         model=ModelRef(name=name, version=pointer.version),
         task=pointer.task,
         promoted_at=pointer.promoted_at,
         held_out=_held_out(report) if report else None,
         live=live(counts, since=since, expected=report.curves if report else None),
+        control=judged_of([each for each in counts if each.control]) if pointer.control_share else None,
         trainings=tuple(_training(each) for each in trainings),
     )
     if "text/html" in accept:
@@ -82,12 +84,23 @@ def report_of(trainings: Iterable[Training], sha256: str) -> contract.Report | N
 def live(counts: Sequence[Verdicts], *, since: datetime, expected: contract.Curves | None) -> LiveBody:
     """What the counts say: the formulas of `ml.metrics` and `ml.drift`, over counts instead of rows."""
     judged = [each for each in counts if each.failed is not None]
+    return LiveBody(
+        **judged_of(counts).model_dump(),
+        since=since,
+        population_stability_index=_stability(counts, expected),
+        calibration=_bins(judged),
+        days=_days(judged),
+    )
+
+
+def judged_of(counts: Sequence[Verdicts]) -> JudgedBody:
+    """What the counts say in numbers."""
+    judged = [each for each in counts if each.failed is not None]
     rows, failures = _rows(judged), _rows(each for each in judged if each.failed)
     flagged = _rows(each for each in judged if each.band == "high")
     found = _rows(each for each in judged if each.failed and each.band == "high")
-    bins = _bins(judged)
-    return LiveBody(
-        since=since,
+    apart = sum(each.rows * abs(each.predicted - each.observed) for each in _bins(judged))
+    return JudgedBody(
         predictions=_rows(counts),
         judged=rows,
         failures=failures,
@@ -96,13 +109,8 @@ def live(counts: Sequence[Verdicts], *, since: datetime, expected: contract.Curv
         false_positive_rate=_share(flagged - found, rows - failures),
         recall=_share(found, failures),
         precision=_share(found, flagged),
-        calibration_error=sum(each.rows * abs(each.predicted - each.observed) for each in bins) / rows
-        if rows
-        else None,
+        calibration_error=apart / rows if rows else None,
         coverage=_share(_rows(each for each in judged if each.band != "unsure"), rows),
-        population_stability_index=_stability(counts, expected),
-        calibration=bins,
-        days=_days(judged),
     )
 
 

@@ -81,10 +81,9 @@ class HeldOutBody(_Body):
     data_to: datetime | None
 
 
-class LiveBody(_Body):
-    """How the version did on runs that it was asked about when they started."""
+class JudgedBody(_Body):
+    """How predictions turned out."""
 
-    since: datetime = Field(description="When it was promoted, or 30 days ago.")
     predictions: int
     judged: int = Field(description="Of these, runs that have passed or failed by now.")
     failures: int
@@ -95,6 +94,12 @@ class LiveBody(_Body):
     precision: float | None
     calibration_error: float | None
     coverage: float | None = Field(description="The share of judged runs whose band was not unsure.")
+
+
+class LiveBody(JudgedBody):
+    """How the version did on runs that it was asked about when they started."""
+
+    since: datetime = Field(description="When it was promoted, or 30 days ago.")
     population_stability_index: float | None = Field(
         description="How far the probabilities have moved from those of the held-out runs: below 0.1 hardly, "
         "above 0.25 much; null where either is missing."
@@ -125,4 +130,8 @@ class ModelReportBody(_Body):
     promoted_at: datetime
     held_out: HeldOutBody | None = Field(description="Null where the training is not on record any more.")
     live: LiveBody
+    control: JudgedBody | None = Field(
+        description="Of these, the runs on which nothing is done by their prediction; null where there are "
+        "to be none."
+    )
     trainings: tuple[TrainingBody, ...] = Field(description="The last ten, the newest first.")

@@ -85,6 +85,7 @@ def pointer(
         model=model.name,
         task=model.spec.task,
         is_default=is_default,
+        control_share=model.spec.serving.control_share,
         version=version_of(report.artifact_sha256),
         artifact_uri=training.artifact_uri,
         artifact_sha256=report.artifact_sha256,

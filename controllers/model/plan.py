@@ -159,10 +159,11 @@ def _serving(model: Model, observed: Observed, training: Sequence[Fact]) -> Plan
             " set serving.default for one of the two only"
         )
         return merge(says(READY, False, "AnotherDefault", message, stalled=True), Plan(check_after=MISSING))
-    change = pointer.is_default != wanted
+    share = model.spec.serving.control_share
     turn: Plan = Plan()
-    if change:
-        turn = chain(WORK, act.SetDefaultModel(model_uid=model.uid, is_default=wanted))
+    if (pointer.is_default, pointer.control_share) != (wanted, share):
+        change = act.ChangeServing(model_uid=model.uid, is_default=wanted, control_share=share)
+        turn = chain(WORK, change)
     return merge(turn, _usable(observed, pointer))
 
 

@@ -108,6 +108,8 @@ class Pointer:
     metrics: Mapping[str, Any] = field(hash=False)
     """`ml.contract.Metrics` as JSON."""
     promoted_at: datetime
+    control_share: float = 0.0
+    """The share of runs on which nothing is done by their prediction."""
     generation: int = 0
     """Counts promotions; 0 before the row is written."""
 

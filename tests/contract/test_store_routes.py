@@ -167,13 +167,13 @@ async def test_a_namespace_has_one_default_model_for_a_task(
         await routes.promote(conn, replace(other, is_default=False), expected=None)
     with pytest.raises(errors.Conflict):
         async with pools.connection("runner", dsn) as conn:
-            await routes.set_default(conn, model_uid=other.model_uid, is_default=True)
+            await routes.change_serving(conn, model_uid=other.model_uid, is_default=True, control_share=0.1)
     async with pools.connection("runner", dsn) as conn:
-        await routes.set_default(conn, model_uid=pointer.model_uid, is_default=False)
-        await routes.set_default(conn, model_uid=other.model_uid, is_default=True)
+        await routes.change_serving(conn, model_uid=pointer.model_uid, is_default=False, control_share=0)
+        await routes.change_serving(conn, model_uid=other.model_uid, is_default=True, control_share=0.1)
         found = await routes.find_model(conn, model_uid=other.model_uid)
         assert found
-        assert found.is_default
+        assert (found.is_default, found.control_share) == (True, 0.1)
         await routes.delete_model(conn, model_uid=other.model_uid)
         assert await routes.find_model(conn, model_uid=other.model_uid) is None
 

@@ -199,6 +199,7 @@ def pointer(uid: str, *, version: str = "b", is_default: bool = False) -> Pointe
         artifact_sha256=version * 64,
         metrics={"accuracy": 0.9},
         promoted_at=NOW,
+        control_share=0.02,
     )
 
 
@@ -225,10 +226,14 @@ async def test_a_namespace_has_one_default_for_a_task(pointers: Pointers, uid: s
         await pointers.promote(pointer(other, is_default=True), expected=None)
     await pointers.promote(pointer(other), expected=None)
     with pytest.raises(errors.Conflict):
-        await pointers.set_default(model_uid=other, is_default=True)
-    await pointers.set_default(model_uid=uid, is_default=False)
-    await pointers.set_default(model_uid=other, is_default=True)
-    await pointers.set_default(model_uid=str(uuid.uuid4()), is_default=True)
+        await pointers.change_serving(model_uid=other, is_default=True, control_share=0.05)
+    await pointers.change_serving(model_uid=uid, is_default=False, control_share=0.02)
+    await pointers.change_serving(model_uid=other, is_default=True, control_share=0.05)
+    await pointers.change_serving(model_uid=str(uuid.uuid4()), is_default=True, control_share=0)
+    for model, wanted in ((uid, (False, 0.02)), (other, (True, 0.05))):
+        now = await pointers.find(model_uid=model)
+        assert now is not None
+        assert (now.is_default, now.control_share) == wanted
 
 
 async def test_a_withdrawn_pointer_is_gone(pointers: Pointers, uid: str) -> None:

@@ -103,14 +103,16 @@ class PromoteModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetDefaultModel:
-    """Say whether the model is what `prediction` means in its namespace."""
+class ChangeServing:
+    """Say whether the model is what `prediction` means in its namespace, and what it leaves alone."""
 
     model_uid: str
     is_default: bool
+    control_share: float
 
     def __str__(self) -> str:
-        return f"make the model {'the default' if self.is_default else 'not the default'} of its namespace"
+        place = "the default" if self.is_default else "not the default"
+        return f"make the model {place} of its namespace, with a control group of {self.control_share:.2%}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +153,7 @@ ModelAction = (
     | StopTraining
     | FinishTraining
     | PromoteModel
-    | SetDefaultModel
+    | ChangeServing
     | WithdrawModel
     | DeleteArtifacts
     | PruneTrainings

@@ -43,8 +43,10 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
         case model.PromoteModel():
             if not await ports.pointers.promote(action.pointer, expected=action.expected):
                 raise errors.Conflict(f"{action}: the active version changed meanwhile")
-        case model.SetDefaultModel():
-            await ports.pointers.set_default(model_uid=action.model_uid, is_default=action.is_default)
+        case model.ChangeServing():
+            await ports.pointers.change_serving(
+                model_uid=action.model_uid, is_default=action.is_default, control_share=action.control_share
+            )
         case model.WithdrawModel():
             await ports.pointers.withdraw(model_uid=action.model_uid)
         case model.DeleteArtifacts():

@@ -230,12 +230,14 @@ class MemoryPointers:
         self.pointers[pointer.model_uid] = dataclasses.replace(pointer, generation=generation)
         return True
 
-    async def set_default(self, *, model_uid: str, is_default: bool) -> None:
-        """Turn the mark."""
+    async def change_serving(self, *, model_uid: str, is_default: bool, control_share: float) -> None:
+        """Change both."""
         found = self.pointers.get(model_uid)
         if found is not None:
             await self._check_default(found, is_default=is_default)
-            self.pointers[model_uid] = dataclasses.replace(found, is_default=is_default)
+            self.pointers[model_uid] = dataclasses.replace(
+                found, is_default=is_default, control_share=control_share
+            )
 
     async def withdraw(self, *, model_uid: str) -> None:
         """Forget it."""

@@ -156,8 +156,8 @@ class Pointers(Protocol):
         """
         ...
 
-    async def set_default(self, *, model_uid: str, is_default: bool) -> None:
-        """Say whether the model is its namespace's default for its task.
+    async def change_serving(self, *, model_uid: str, is_default: bool, control_share: float) -> None:
+        """Say whether the model is its namespace's default for its task, and how many runs it leaves alone.
 
         Raises:
             Conflict: another model became the default meanwhile.

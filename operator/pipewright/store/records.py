@@ -300,6 +300,8 @@ class ModelPointer:
     artifact_sha256: str
     metrics: Json = field(default_factory=dict, hash=False)
     promoted_at: datetime
+    control_share: float = 0.0
+    """The share of runs on which nothing is done by their prediction."""
     generation: int = 1
 
 

@@ -119,12 +119,14 @@ async def promote(conn: psycopg.AsyncConnection, pointer: ModelPointer, *, expec
     return cursor.rowcount == 1
 
 
-async def set_default(conn: psycopg.AsyncConnection, *, model_uid: str, is_default: bool) -> None:
-    """Say whether the model is what `prediction` means in its namespace; none before its first promotion."""
-    await conn.execute(
-        "UPDATE pipewright.model_pointers SET is_default = %s WHERE model_uid = %s AND is_default <> %s",
-        [is_default, model_uid, is_default],
-    )
+async def change_serving(
+    conn: psycopg.AsyncConnection, *, model_uid: str, is_default: bool, control_share: float
+) -> None:
+    """Say whether the model is what `prediction` means in its namespace, and how many runs it leaves alone.
+
+    Before its first promotion there is nothing to say it of.
+    """
+    await conn.execute(_SERVING, {"uid": model_uid, "default": is_default, "share": control_share})
 
 
 async def find_model(conn: psycopg.AsyncConnection, *, model_uid: str) -> ModelPointer | None:
@@ -182,6 +184,10 @@ SELECT {rows.columns(ModelPointer)} FROM pipewright.model_pointers
 WHERE %(uid)s::uuid IS NULL OR model_uid = %(uid)s::uuid ORDER BY model_uid
 """  # noqa: S608 - names are ours
 
+_SERVING = """
+UPDATE pipewright.model_pointers SET is_default = %(default)s, control_share = %(share)s
+WHERE model_uid = %(uid)s AND (is_default, control_share) IS DISTINCT FROM (%(default)s, %(share)s::float8)
+"""
 _FIRST = (
     rows.insert("model_pointers", ModelPointer, without=["generation"])
     + " ON CONFLICT (model_uid) DO NOTHING"
@@ -190,6 +196,6 @@ _NEXT = """
 UPDATE pipewright.model_pointers SET tenant_id = %(tenant_id)s, namespace = %(namespace)s, model = %(model)s,
     task = %(task)s, is_default = %(is_default)s, version = %(version)s, artifact_uri = %(artifact_uri)s,
     artifact_sha256 = %(artifact_sha256)s, metrics = %(metrics)s, promoted_at = %(promoted_at)s,
-    generation = generation + 1
+    control_share = %(control_share)s, generation = generation + 1
 WHERE model_uid = %(model_uid)s AND generation = %(expected)s
 """

@@ -9,6 +9,8 @@ from datetime import date, datetime
 import psycopg
 from psycopg.rows import class_row
 
+from pipewright.store.records import ModelPointer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
@@ -22,19 +24,27 @@ class Verdicts:
     band: str
     failed: bool | None
     """None: the run has not finished, or ended as neither passed nor failed."""
+    control: bool
+    """Whether they are of the model's control group, by the share that is set now."""
     rows: int
     total: float
     """The sum of their probabilities."""
 
 
 async def count(
-    conn: psycopg.AsyncConnection, *, version: str, since: datetime, bounds: Sequence[float]
+    conn: psycopg.AsyncConnection, pointer: ModelPointer, *, since: datetime, bounds: Sequence[float]
 ) -> list[Verdicts]:
-    """What a version said of runs when they started, since then, and what became of them.
+    """What the active version said of runs when they started, since then, and what became of them.
 
     `bounds` are the rising lower ends of the deciles that `Verdicts.decile` counts by.
     """
-    values = {"version": version, "since": since, "bounds": list(bounds) or [0.0]}
+    values = {
+        "version": pointer.artifact_sha256[:12],
+        "model": pointer.model_uid,
+        "share": pointer.control_share,
+        "since": since,
+        "bounds": list(bounds) or [0.0],
+    }
     async with conn.cursor(row_factory=class_row(Verdicts)) as cursor:
         await cursor.execute(_COUNT, values)
         return await cursor.fetchall()
@@ -65,11 +75,15 @@ SELECT (p.scored_at AT TIME ZONE 'UTC')::date AS day,
     p.band,
     CASE WHEN r.phase = 'finished' AND r.outcome = 'failure' THEN true
         WHEN r.phase = 'finished' AND r.outcome = 'success' THEN false END AS failed,
+    -- as `gateway.control` has it: of 4 bytes of the digest, 2^32 values
+    ('x' || left(encode(sha256(convert_to(
+        concat_ws('|', %(model)s::text, p.integration, p.provider_id), 'UTF8')), 'hex'), 8))::bit(32)::bigint
+        < %(share)s::float8 * 4294967296 AS control,
     count(*) AS rows,
     sum(p.probability) AS total
 FROM pipewright.predictions p
 LEFT JOIN pipewright.runs r USING (integration, provider_id, attempt)
 WHERE p.kind = 'run' AND p.model_version = %(version)s AND p.scored_at >= %(since)s
-GROUP BY 1, 2, 3, 4, 5
-ORDER BY 1, 2, 3, 4, 5
+GROUP BY 1, 2, 3, 4, 5, 6
+ORDER BY 1, 2, 3, 4, 5, 6
 """

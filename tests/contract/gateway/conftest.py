@@ -313,7 +313,9 @@ class World:
         await self.parts.directory.load(["triggers"])
         return uid
 
-    async def promote(self, tenant: Tenant, content: bytes, *, name: str = "run-failure") -> ModelPointer:
+    async def promote(
+        self, tenant: Tenant, content: bytes, *, name: str = "run-failure", control_share: float = 0.0
+    ) -> ModelPointer:
         digest = artifact.digest(content)
         file = self.artifacts / tenant.id / digest
         file.parent.mkdir(exist_ok=True)
@@ -321,7 +323,7 @@ class World:
         pointer = ModelPointer(
             model_uid=str(uuid4()), tenant_id=tenant.id, namespace=tenant.namespace, model=name,
             task="RunFailure", is_default=True, version=digest[:12], artifact_uri=file.as_uri(),
-            artifact_sha256=digest, promoted_at=datetime.now(UTC),
+            artifact_sha256=digest, promoted_at=datetime.now(UTC), control_share=control_share,
         )  # fmt: skip
         assert await routes.promote(self.runner, pointer, expected=None)
         await self.parts.directory.load(["model_pointers"])

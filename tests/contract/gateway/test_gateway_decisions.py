@@ -1,10 +1,13 @@
 """Predictions and decisions in a delivery's transaction, and exactly one WorkflowRun for each that fired."""
 
 import asyncio
+from itertools import count, islice
 from uuid import uuid4
 
 import pytest
 
+from gateway import decide
+from gateway.control import Control
 from gateway.dispatch import Dispatcher
 from ml import artifact
 from pipewright import errors
@@ -85,6 +88,34 @@ async def test_a_condition_that_holds_fires_and_the_workflow_run_is_created(
         ) == [(1,)]
 
     await eventually(marked)
+
+
+async def test_nothing_is_done_by_the_predictions_of_the_control_group(
+    world, hook, tenant, github, model_file
+):
+    pointer = await world.promote(tenant, model_file, control_share=0.5)
+    control = Control.of(pointer)
+    assert control is not None
+    acts = await world.trigger(tenant, condition=RETRY)
+    held = set(islice((run for run in count(1) if control.has((hook.uid, str(run), 1))), 2))
+    runs = held | set(islice((run for run in count(1) if not control.has((hook.uid, str(run), 1))), 3))
+    for minute, run in enumerate(sorted(runs)):
+        await world.deliver(hook, "workflow_run", github("requested", run=run, minute=minute))
+        failed = github("completed", run=run, minute=minute, conclusion="failure")
+        await world.deliver(hook, "workflow_run", failed, id=f"d-{run}")
+    found = await tenant.rows(
+        "SELECT delivery_id, fired, reason, prediction IS NULL FROM pipewright.decisions"
+        " WHERE workflow_uid = %s",
+        acts,
+    )
+    assert {(int(id_.removeprefix("d-")), *rest) for id_, *rest in found} == {
+        (run, run not in held, decide.HELD if run in held else "fired", run in held) for run in runs
+    }
+    # each is predicted all the same, and the report tells them apart by the same formula
+    assert await tenant.rows("SELECT count(*) FROM pipewright.predictions WHERE kind = 'run'") == [(5,)]
+    report = (await world.rest("GET", f"/v1/namespaces/{tenant.namespace}/models/run-failure/report")).body
+    assert report["live"]["predictions"] == 5
+    assert (report["control"]["predictions"], report["control"]["failures"]) == (2, 2)
 
 
 NOT_FIRED = {

@@ -578,12 +578,17 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
     "the default is marked when the spec says so": (
         model(serving={"default": True}),
         seen(finished(), pointer=pointer(finished())),
-        ["make the model the default of its namespace"],
+        ["make the model the default of its namespace, with a control group of 2.00%"],
     ),
     "and unmarked": (
         PLAIN,
         seen(finished(), pointer=pointer(finished(), is_default=True)),
-        ["make the model not the default of its namespace"],
+        ["make the model not the default of its namespace, with a control group of 2.00%"],
+    ),
+    "another control group is told to the gateway": (
+        model(serving={"controlShare": 0.05}),
+        seen(finished(), pointer=pointer(finished())),
+        ["make the model not the default of its namespace, with a control group of 5.00%"],
     ),
     "a second default is refused": (
         model(serving={"default": True}),
@@ -681,7 +686,8 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
         "Drifted",
         (
             "the probabilities have moved by more than 0.25 (population stability index) from those on the"
-            " held-out runs: the report shows how good they still are; set training.maxDrift to train anew then"
+            " held-out runs: the report shows how good they still are; set training.maxDrift to train anew"
+            " then"
         ),
     ),
     "drift is measured by the spec's own limit": (

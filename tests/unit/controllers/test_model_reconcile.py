@@ -466,7 +466,7 @@ WRITES = (
     ("compute", "submit"),
     ("compute", "stop"),
     ("pointers", "promote"),
-    ("pointers", "set_default"),
+    ("pointers", "change_serving"),
     ("pointers", "withdraw"),
 )
 

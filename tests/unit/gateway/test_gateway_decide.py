@@ -58,6 +58,21 @@ def test_one_trigger(trigger, prediction, fired, reason):
     assert verdict.reason.startswith(reason)
 
 
+def test_nothing_is_done_by_the_prediction_of_a_run_in_the_control_group():
+    by_it = replace(ON_FAILURE, condition="event.outcome == 'failure' && prediction.retry.probability > 0.7")
+    without = replace(ON_FAILURE, workflow_uid="2" * 8, condition="event.outcome == 'failure'")
+    # one that would fire where there is no prediction acts by it all the same
+    either = replace(
+        ON_FAILURE, workflow_uid="3" * 8, condition="prediction == null || prediction.probability > 0.1"
+    )
+    verdicts = list(decide.decide([by_it, without, either], FAILED, None, held=True))
+    assert [(verdict.fired, verdict.reason) for verdict in verdicts] == [
+        (False, decide.HELD),
+        (True, "fired"),
+        (False, decide.HELD),
+    ]
+
+
 def test_a_trigger_for_another_type_of_event_decides_nothing():
     assert not list(decide.decide([replace(ON_FAILURE, event="taskrun.finished")], FAILED, LIKELY))
 

@@ -21,11 +21,18 @@ FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
 
 
 def said(
-    day: date, band: str, *, failed: bool | None, rows: int, probability: float, decile: int = 1
+    day: date,
+    band: str,
+    *,
+    failed: bool | None,
+    rows: int,
+    probability: float,
+    decile: int = 1,
+    control: bool = False,
 ) -> Verdicts:
     return Verdicts(
-        day=day, decile=decile, bin=min(int(probability * 10), 9), band=band, failed=failed, rows=rows,
-        total=rows * probability,
+        day=day, decile=decile, bin=min(int(probability * 10), 9), band=band, failed=failed, control=control,
+        rows=rows, total=rows * probability,
     )  # fmt: skip
 
 
@@ -112,6 +119,7 @@ def report(**changes: Any) -> ModelReportBody:
             rows=4000, data_from=SINCE, data_to=SINCE,
         ),
         "live": model_report.live(COUNTS, since=SINCE, expected=None),
+        "control": None,
         "trainings": (
             TrainingBody(
                 attempt=2, started_at=SINCE, finished_at=None, outcome=None,
@@ -144,3 +152,13 @@ def test_a_version_whose_training_is_forgotten_has_a_page() -> None:
     page = model_page.render(report(held_out=None))
     assert "not on record any more" in page
     assert page.count("<svg") == 2
+
+
+def test_the_page_tells_the_control_group_apart() -> None:
+    assert "control group" not in model_page.render(report())
+    alone = [*COUNTS, said(SECOND, "high", failed=True, rows=3, probability=0.9, control=True)]
+    control = model_report.judged_of([each for each in alone if each.control])
+    assert (control.predictions, control.judged, control.recall) == (3, 3, 1.0)
+    told = model_page.render(report(control=control))
+    assert "of these, the control group" in told
+    assert "Nothing is done by the predictions of 3 of these; 3 of them have ended." in told

@@ -150,6 +150,8 @@ class Serving(Base):
         | None
     ) = None
     """The version that predicts, one of status.trainings that passed; the newest that passed when absent."""
+    control_share: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """The share of runs, chosen by chance, on which no workflow acts by their prediction; 0 for none."""
 
 
 class ModelSpec(Base):

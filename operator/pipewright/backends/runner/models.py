@@ -168,14 +168,17 @@ class PostgresPointers:
             artifact_sha256=pointer.artifact_sha256,
             metrics=pointer.metrics,
             promoted_at=pointer.promoted_at,
+            control_share=pointer.control_share,
         )
         async with self._platform.connection() as conn:
             return await routes.promote(conn, row, expected=expected)
 
-    async def set_default(self, *, model_uid: str, is_default: bool) -> None:
-        """Turn the mark."""
+    async def change_serving(self, *, model_uid: str, is_default: bool, control_share: float) -> None:
+        """Change both."""
         async with self._platform.connection() as conn:
-            await routes.set_default(conn, model_uid=model_uid, is_default=is_default)
+            await routes.change_serving(
+                conn, model_uid=model_uid, is_default=is_default, control_share=control_share
+            )
 
     async def withdraw(self, *, model_uid: str) -> None:
         """Delete the row."""
@@ -228,5 +231,6 @@ def _pointer(row: records.ModelPointer) -> Pointer:
         artifact_sha256=row.artifact_sha256,
         metrics=row.metrics,
         promoted_at=row.promoted_at,
+        control_share=row.control_share,
         generation=row.generation,
     )
