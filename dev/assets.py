@@ -52,6 +52,12 @@ REGISTRY = Family(
     packages={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
     about={"registry": "2 min"},
 )
+S3 = Family(
+    name="s3",
+    module="github.com/versity/versitygw",
+    packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+    about={"versitygw": "2 min"},
+)
 
 _ENVTEST = Path("/usr/local/kubebuilder/bin")
 

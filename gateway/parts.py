@@ -27,7 +27,7 @@ from gateway.replay import Replayer
 from gateway.scoring import Models
 from pipewright.backends.sealing import HpkeOpener
 from pipewright.ports import Clock, Secret
-from pipewright.settings import Gateway, Settings, SettingsError, read_secret
+from pipewright.settings import Artifacts, Gateway, Settings, SettingsError, read_secret
 from pipewright.store import pools, spool
 
 
@@ -189,7 +189,7 @@ def _private_key(gateway: Gateway) -> Path:
     return gateway.private_key_file
 
 
-def _artifacts(settings: Settings) -> str:
+def _artifacts(settings: Settings) -> Artifacts:
     if settings.artifacts is None:
         raise SettingsError("artifacts.url: the gateway needs to know where models lie")
-    return settings.artifacts.url
+    return settings.artifacts

@@ -9,10 +9,9 @@ from functools import partial
 
 from controllers.tenant import handlers
 from controllers.tenant.reconcile import reconcile
-from pipewright import facts, names
+from pipewright import artifact_store, facts, names
 from pipewright.api.v1alpha1 import Tenant
 from pipewright.backends import kubernetes, kubernetes_secrets, postgres, sealing, vault
-from pipewright.backends.artifacts import FileArtifacts
 from pipewright.ports import (
     Clock,
     Cluster,
@@ -173,7 +172,7 @@ def _offered(settings: Settings) -> tuple[facts.Server, ...]:
 
 
 def _dumps(settings: Settings, server: postgres.Server, resources: AsyncExitStack) -> postgres.PostgresDumps:
-    store = FileArtifacts(settings.artifacts.url) if settings.artifacts else None
+    store = artifact_store.of(settings.artifacts) if settings.artifacts else None
     dumps = postgres.PostgresDumps(server, artifacts=store, program=settings.pg_dump)
     resources.push_async_callback(dumps.close)
     return dumps

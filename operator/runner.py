@@ -19,9 +19,9 @@ from controllers.workflow.reconcile import reconcile as reconcile_workflow
 from controllers.workflowrun import handlers as run_handlers
 from controllers.workflowrun.objects import SUCCEEDED
 from controllers.workflowrun.reconcile import reconcile as reconcile_run
-from pipewright import names
+from pipewright import artifact_store, names
 from pipewright.api.v1alpha1 import Integration, Model, Workflow, WorkflowRun
-from pipewright.backends import artifacts, kubernetes_secrets, ray, sealing, vault
+from pipewright.backends import kubernetes_secrets, ray, sealing, vault
 from pipewright.backends.runner import actions, databases, imports, journal, models, platform
 from pipewright.ports import Clock, Cluster, RunnerPorts, Secret, SecretStore
 from pipewright.runtime import logs, tracing
@@ -130,7 +130,7 @@ async def _ports(
         ),
         imports=traced(gateway, "imports"),
         compute=traced(compute, "compute"),
-        artifacts=traced(artifacts.FileArtifacts(settings.artifacts.url), "artifacts"),
+        artifacts=traced(artifact_store.of(settings.artifacts), "artifacts"),
         trainings=traced(models.PostgresTrainings(tenants), "trainings"),
         windows=traced(models.PostgresWindows(tenants), "windows"),
         pointers=traced(models.PostgresPointers(rows), "pointers"),

@@ -39,6 +39,8 @@ RETRY = timedelta(seconds=10)
 """When to look again at a server that did not answer, and whether there are enough runs."""
 MISSING = timedelta(seconds=30)
 """When to look again for an Integration or another model's place: they are not watched."""
+GRACE = timedelta(minutes=10)
+"""A job may use its files for as long as it may run, and so much longer: it is stopped within that."""
 SOON = timedelta(seconds=1)
 """When to look again at a job that was told to stop."""
 KILLED = re.compile(r"exit code (137|-9)\b|out ?of ?memory", re.IGNORECASE)
@@ -299,6 +301,7 @@ def _submission(model: Model, tenant: TenantRef, training: Training, *, now: dat
             model_uid=model.uid,
             attempt=training.attempt,
             job=job,
+            lasting=model.spec.training.deadline + GRACE,
             phase="Resubmitted" if again else "Submitted",
         ),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import pydantic
 import yaml
@@ -161,11 +162,51 @@ class Ray(_Part):
     address: str
     token_file: Path | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this machine."""
+        host = urlsplit(self.address).hostname or ""
+        return host == "localhost" or host == "::1" or host.startswith("127.")
+
 
 class Artifacts(_Part):
-    """Where data windows and model artifacts lie."""
+    """Where data windows, model artifacts and last dumps lie: a folder (file:///…) or a bucket (s3://…)."""
 
-    url: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {
+                "accessKeyIdFile": ["secretAccessKeyFile"],
+                "secretAccessKeyFile": ["accessKeyIdFile"],
+            },
+            "if": {"properties": {"url": {"pattern": "^file:"}}},
+            "then": {
+                "properties": {"region": False, "endpoint": False, "accessKeyIdFile": False},
+            },
+        }
+    )
+
+    url: Annotated[str, Field(pattern=r"^(file:///|s3://[a-z0-9])[^\s?#@]*$")]
+    region: str | None = None
+    """The bucket's region."""
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
+    """The address of a bucket that is not AWS's."""
+    access_key_id_file: Path | None = None
+    """With `secretAccessKeyFile`, read again every five minutes; without both the credentials come from where
+    AWS' tools have them: the environment, a web identity, the instance."""
+    secret_access_key_file: Path | None = None
+
+    @property
+    def is_bucket(self) -> bool:
+        """Whether it lies in S3, or in what speaks its protocol."""
+        return self.url.startswith("s3://")
+
+    @model_validator(mode="after")
+    def _a_key_has_two_parts(self) -> Self:
+        if (self.access_key_id_file is None) != (self.secret_access_key_file is None):
+            raise ValueError("accessKeyIdFile and secretAccessKeyFile are set together, or neither is")
+        if not self.is_bucket and (self.region or self.endpoint or self.access_key_id_file):
+            raise ValueError("region, endpoint and keys are for a bucket (s3://…), not for a folder")
+        return self
 
 
 class Outbound(_Part):
@@ -218,6 +259,14 @@ class Settings(_Part):
         names = [server.name for server in self.servers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two servers have the name {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_ray_elsewhere_has_no_folder(self) -> Self:
+        if self.ray and self.artifacts and not self.artifacts.is_bucket and not self.ray.is_local:
+            raise ValueError(
+                "artifacts.url: a Ray cluster on other machines does not see this folder: use a bucket (s3://…)"
+            )
         return self
 
 

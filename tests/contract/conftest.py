@@ -1,6 +1,6 @@
 """PostgreSQL as the product meets it: the bootstrapped server, tenants' databases, connections by login."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -13,6 +13,7 @@ from pipewright import errors
 from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, Server
 from pipewright.ports import LOGINS, Secret
 from pipewright.store import connect, roles
+from tests.contract.buckets import Buckets, running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,13 @@ def tenant_server(postgres_server: parts.Database, platform_logins: Mapping[str,
         provisioner_dsn=Secret(platform_logins["pipewright_provisioner"]),
         migrator_dsn=Secret(platform_logins["pipewright_migrator"]),
     )
+
+
+@pytest.fixture(scope="session")
+def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
+    """An S3 server."""
+    with running(tmp_path_factory.mktemp("s3")) as made:
+        yield made
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,11 +15,19 @@ from pipewright import errors
 from pipewright.backends.artifacts import FileArtifacts
 from pipewright.backends.memory_training import MemoryArtifacts
 from pipewright.ports.training import Artifacts
+from tests.contract.buckets import Buckets
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    return MemoryArtifacts() if request.param == "memory" else FileArtifacts((tmp_path / "store").as_uri())
+    match request.param:
+        case "memory":
+            return MemoryArtifacts()
+        case "file":
+            return FileArtifacts((tmp_path / "store").as_uri())
+        case _:
+            buckets: Buckets = request.getfixturevalue("buckets")
+            return buckets.store(f"store/{uuid.uuid4().hex}")
 
 
 async def test_what_is_put_is_got(store: Artifacts) -> None:
@@ -53,7 +62,11 @@ def test_a_part_of_an_address_is_a_plain_name(store: Artifacts, part: str) -> No
         store.url_for("t", part)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "file:///memory/../etc/passwd", "http://x/model"])
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "file:///memory/../etc/passwd", "http://x/model", "s3://artifacts/other/model",
+     "s3://artifacts/store/../other", "s3://artifactsother/store"],
+)  # fmt: skip
 async def test_an_address_out_of_the_store_is_not_followed(store: Artifacts, url: str) -> None:
     with pytest.raises(errors.BackendError, match="out of the artifact store"):
         await store.get(url)

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from controllers.model import plan
-from ml import artifact, contract, train, window
+from ml import artifact, contract, train, transfer, window
 from pipewright import errors
 from pipewright.backends.memory_training import MemoryCompute
 from pipewright.backends.ray import Package, RayCompute
 from pipewright.ports.training import Compute
 from pipewright.training_facts import JobStatus
+from tests.contract.buckets import Buckets
 
 ML = Path(train.__file__).parent
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -125,6 +126,34 @@ async def test_a_job_trains_and_leaves_a_model_and_a_report(
     report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
     assert (report.submission_id, report.outcome) == (wanted.submission_id, "Passed")
     assert artifact.digest((tmp_path / "out" / "model").read_bytes()) == report.artifact_sha256
+
+
+@pytest.mark.ray
+async def test_a_job_on_other_machines_needs_no_credential_of_the_bucket(
+    ray_head: Any, buckets: Buckets, job: Callable[..., contract.TrainingJob]
+) -> None:
+    plain, store = job(), buckets.store(f"trainings/{uuid.uuid4().hex}")
+    window_url, model_url, report_url = (store.url_for(name) for name in ("window", "model", "report.json"))
+    await store.put(window_url, transfer.get(plain.window_uri))
+    lasting = timedelta(minutes=10)
+    lent = replace(
+        plain,
+        window_uri=await store.lend(window_url, to="read", lasting=lasting),
+        artifact_uri=await store.lend(model_url, to="write", lasting=lasting),
+        report_uri=await store.lend(report_url, to="write", lasting=lasting),
+    )
+    compute = ray_compute(ray_head.address, ray_head.token_file)
+    await submit(compute, lent)
+    assert (await ended(compute, lent.submission_id)).phase == "Succeeded"
+    await compute.close()
+    written = await store.get(report_url)
+    assert written is not None
+    assert b"X-Amz" not in written
+    report = contract.from_json(contract.Report, written)
+    assert (report.submission_id, report.outcome) == (lent.submission_id, "Passed")
+    model = await store.get(model_url)
+    assert model is not None
+    assert artifact.digest(model) == report.artifact_sha256
 
 
 async def test_submitting_twice_is_submitting_once(

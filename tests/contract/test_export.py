@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pyarrow.dataset as ds
@@ -14,6 +15,7 @@ from pyarrow import fs
 
 from pipewright.records import JobRecord, RunRecord
 from pipewright.store import export, history
+from tests.contract.buckets import BUCKET, REGION, Buckets
 from tests.contract.conftest import Place
 
 INTEGRATION = "00000000-0000-0000-0000-000000000001"
@@ -127,6 +129,25 @@ async def test_what_breaks_midway_leaves_the_file_of_before(
     run(fresh_place, tmp_path, since=SECOND, until=SECOND)
     assert len(rows(tmp_path, "runs", SECOND)) == 3
     assert [path.name for path in (tmp_path / "out" / "runs").rglob("*") if path.is_file()] == [export.NAME]
+
+
+async def test_a_bucket_has_what_a_folder_has(fresh_place: Place, buckets: Buckets, tmp_path: Path) -> None:
+    await tell(fresh_place, "1", "2", at=MIDNIGHT)
+    dsn = tmp_path / "uri"
+    dsn.write_text(fresh_place.dsn("readonly").reveal())
+    folder = f"{BUCKET}/history/{fresh_place.id}"
+    url = (
+        f"s3://{buckets.key}:{quote(buckets.secret)}@{folder}"
+        f"?scheme=http&region={REGION}&endpoint_override={quote(buckets.host)}"
+    )
+    days = ["--since", str(SECOND), "--until", str(SECOND)]
+    for _ in range(2):  # a day is written again when it is asked for again
+        assert export.main(["--dsn-file", str(dsn), "--url", url, *days]) == 0
+    place, _ = fs.FileSystem.from_uri(url)
+    runs = pq.read_table(f"{folder}/runs/day={SECOND}/{export.NAME}", filesystem=place).to_pylist()
+    assert sorted(row["provider_id"] for row in runs) == ["1", "2"]
+    found = place.get_file_info(fs.FileSelector(f"{folder}/runs", recursive=True))
+    assert [each.base_name for each in found if each.type == fs.FileType.File] == [export.NAME]
 
 
 def test_a_range_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ml import contract
 from pipewright.runner_facts import TenantRef
@@ -54,6 +54,9 @@ class SubmitTraining:
     model_uid: str
     attempt: int
     job: contract.TrainingJob = field(hash=False)
+    """With addresses of the store: those that are lent to the job are no part of a plan."""
+    lasting: timedelta
+    """How long the job may use its files."""
     phase: TrainingPhase
 
     def __str__(self) -> str:

@@ -6,9 +6,13 @@ the earlier one and goes on from there; a window without an intent is a file tha
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import hashlib
+from datetime import timedelta
 from typing import assert_never
 
+from ml import contract
 from pipewright import errors
 from pipewright.actions import model
 from pipewright.ports.training import Artifacts, TrainingPorts, TurnEnd
@@ -23,7 +27,8 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
         case model.SkipTraining():
             _count(ports, "Skipped")  # the status tells the rest, and it is written after this
         case model.SubmitTraining():
-            await ports.compute.submit(action.job, tenant_id=action.tenant.id, model_uid=action.model_uid)
+            job = await _lent(action.job, ports.artifacts, lasting=action.lasting)
+            await ports.compute.submit(job, tenant_id=action.tenant.id, model_uid=action.model_uid)
             await ports.trainings.mark(
                 action.tenant, submission_id=action.job.submission_id, phase=action.phase
             )
@@ -58,6 +63,18 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
                 await ports.artifacts.delete(url)
         case _:
             assert_never(action)
+
+
+async def _lent(
+    job: contract.TrainingJob, artifacts: Artifacts, *, lasting: timedelta
+) -> contract.TrainingJob:
+    """The job with addresses that it can follow without a credential of the store."""
+    window, artifact, report = await asyncio.gather(
+        artifacts.lend(job.window_uri, to="read", lasting=lasting),
+        artifacts.lend(job.artifact_uri, to="write", lasting=lasting),
+        artifacts.lend(job.report_uri, to="write", lasting=lasting),
+    )
+    return dataclasses.replace(job, window_uri=window, artifact_uri=artifact, report_uri=report)
 
 
 def _count(ports: TrainingPorts, how: TurnEnd) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Literal
 
 from ml import contract
 from pipewright import errors
@@ -92,6 +93,10 @@ class MemoryArtifacts:
     async def delete(self, url: str) -> None:
         """Forget what lies there or below."""
         self.files = {found: kept for found, kept in self.files.items() if not self._is_below(found, url)}
+
+    async def lend(self, url: str, *, to: Literal["read", "write"], lasting: timedelta) -> str:
+        """The address itself."""
+        return self._inside(url)
 
     @staticmethod
     def _is_below(found: str, url: str) -> bool:

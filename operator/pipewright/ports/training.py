@@ -6,7 +6,7 @@ No credential of a database or of the store goes to the compute cluster: a job k
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from ml import contract
@@ -72,6 +72,10 @@ class Artifacts(Protocol):
 
     async def delete(self, url: str) -> None:
         """Delete the file, or everything below the folder; absent already counts as done."""
+        ...
+
+    async def lend(self, url: str, *, to: Literal["read", "write"], lasting: timedelta) -> str:
+        """An address by which a job reads or writes this one file for a while. It may be a credential."""
         ...
 
 

@@ -457,6 +457,32 @@ async def test_a_model_deleted_while_it_trains_stops_its_job_first() -> None:
     assert await world.compute.status(training.submission_id) == JobStatus(phase="Stopped")
 
 
+class Lending(MemoryArtifacts):
+    """A store whose addresses nobody can follow who was not lent them."""
+
+    async def lend(self, url: str, *, to: str, lasting: timedelta) -> str:
+        return f"https://store.example/{to}/{lasting.total_seconds():.0f}{url.removeprefix('file:///memory')}?s=1"
+
+
+async def test_a_job_is_lent_its_files_and_the_journal_has_their_own_addresses() -> None:
+    jobs: list[contract.TrainingJob] = []
+    world = World(artifacts=Lending())
+    world.compute = MemoryCompute(lambda job: not jobs.append(job))  # type: ignore[func-returns-value]
+    subject = model(training={"deadline": "20m"})
+    while not jobs:
+        subject, _ = await world.step(subject)
+    [job], [training] = jobs, world.trainings.attempts[UID].values()
+    assert training.window.uri.startswith("file:///memory/")
+    assert [job.window_uri, job.artifact_uri, job.report_uri] == [
+        f"https://store.example/{to}/1800{url.removeprefix('file:///memory')}?s=1"
+        for to, url in (
+            ("read", training.window.uri),
+            ("write", training.artifact_uri),
+            ("write", training.report_uri),
+        )
+    ]
+
+
 WRITES = (
     ("artifacts", "put"),
     ("artifacts", "delete"),

@@ -10,21 +10,17 @@ from dev.problem import Problem
 from dev.progress import Progress
 
 QUIET = Progress(quiet=True)
-FAMILIES = [assets.KUBERNETES, assets.VAULT, assets.REGISTRY]
+FAMILIES = [assets.KUBERNETES, assets.VAULT, assets.REGISTRY, assets.S3]
 
 
-@pytest.mark.parametrize(
-    "family", [assets.KUBERNETES, assets.VAULT, assets.REGISTRY], ids=lambda family: family.name
-)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_the_version_in_the_folders_name_is_the_one_that_go_mod_requires(family: assets.Family) -> None:
     required = (places.ROOT / "dev" / "assets" / family.name / "go.mod").read_text()
     assert f"{family.module} {assets.version(family)}" in required
     assert assets.folder(family).name == f"{family.name}-{assets.version(family)}"
 
 
-@pytest.mark.parametrize(
-    "family", [assets.KUBERNETES, assets.VAULT, assets.REGISTRY], ids=lambda family: family.name
-)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_every_package_that_is_built_is_a_tool_of_its_module(family: assets.Family) -> None:
     module = (places.ROOT / "dev" / "assets" / family.name / "go.mod").read_text()
     block = re.search(r"^tool (\([^)]*\)|\S+)", module, re.MULTILINE)

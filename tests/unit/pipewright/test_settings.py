@@ -101,7 +101,36 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         r"gateway\.importBodyBytes",
     ),
     "a period of nothing": ({"resyncSeconds": 0}, "resyncSeconds"),
-}
+    "a store that is neither a folder nor a bucket": (
+        {"artifacts": {"url": "http://store"}}, r"artifacts\.url",
+    ),
+    "a store with a key in its address": (
+        {"artifacts": {"url": "s3://key:secret@bucket"}}, r"artifacts\.url",
+    ),
+    "half a key": (
+        {"artifacts": {"url": "s3://bucket", "accessKeyIdFile": "/run/key"}},
+        "artifacts: .*accessKeyIdFile and secretAccessKeyFile",
+    ),
+    "a folder in a region": (
+        {"artifacts": {"url": "file:///a", "region": "eu"}}, "artifacts: .*for a bucket",
+    ),
+    "a folder for a Ray on other machines": (
+        {"artifacts": {"url": "file:///a"}, "ray": {"address": "http://ray-head.ray.svc:8265"}},
+        "does not see this folder: use a bucket",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "http://localhost:8265", "http://[::1]:8265"])
+def test_a_ray_on_this_machine_sees_its_folders(address: str, tmp_path: Path) -> None:
+    settings.read(written(tmp_path, artifacts={"url": "file:///a"}, ray={"address": address}))
+
+
+def test_a_ray_elsewhere_has_a_bucket(tmp_path: Path) -> None:
+    bucket = {"url": "s3://bucket/folder", "region": "eu-central-1", "endpoint": "https://s3.example.com"}
+    read = settings.read(written(tmp_path, artifacts=bucket, ray={"address": "http://ray-head.ray.svc:8265"}))
+    assert read.artifacts
+    assert read.artifacts.is_bucket
 
 
 @pytest.mark.parametrize("sentence", BAD)
@@ -121,7 +150,8 @@ def test_the_committed_schema_is_of_these_settings_and_refuses_what_they_refuse(
         for sentence, (changes, _) in BAD.items()
         if schema.is_valid({key: value for key, value in {**GOOD, **changes}.items() if value is not None})
     ]
-    assert accepted == ["two servers of one name"]  # which a schema cannot say
+    # which a schema cannot say
+    assert accepted == ["two servers of one name", "a folder for a Ray on other machines"]
 
 
 def test_a_missing_variable_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

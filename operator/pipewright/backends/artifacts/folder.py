@@ -10,33 +10,29 @@ import asyncio
 import errno
 import glob
 import os
-import re
 import shutil
 import stat
 import uuid
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from pipewright import errors
-
-MAX_BYTES = 512 * 1024 * 1024
-"""No window, model or report is larger."""
+from pipewright.backends.artifacts import parts as parts_of
 
 T = TypeVar("T")
 
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO})
 """What opening a link or a socket answers; a pipe opens at once and is then seen not to be a file."""
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-
 
 class FileArtifacts:
     """`pipewright.ports.training.Artifacts` below one folder, named by its `file://` address."""
 
-    def __init__(self, url: str, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, url: str, *, max_bytes: int = parts_of.MAX_BYTES) -> None:
         parts = urlsplit(url)
         if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise ValueError("the artifact store must be a file:///absolute/path")
@@ -46,8 +42,7 @@ class FileArtifacts:
     def url_for(self, *parts: str) -> str:
         """The address of a file or folder below the store. ValueError when a part is no plain name."""
         for part in parts:
-            if not _PART.fullmatch(part):
-                raise ValueError(f"{part[:40]!r} cannot be a part of an artifact's address")
+            parts_of.check(part)
         return f"file://{quote(str(self._root.joinpath(*parts)))}"
 
     async def put(self, url: str, content: bytes) -> None:
@@ -85,6 +80,11 @@ class FileArtifacts:
         if path == self._root:
             raise ValueError("the whole artifact store is never deleted")
         await asyncio.to_thread(_guarded, f"delete {path.name}", lambda: _delete(path))
+
+    async def lend(self, url: str, *, to: Literal["read", "write"], lasting: timedelta) -> str:
+        """The address itself: whoever runs on this machine may follow it."""
+        self._path(url)
+        return url
 
     def _path(self, url: str) -> Path:
         """The place that an address names. Symbolic links must not lead out of the store."""
