@@ -21,7 +21,7 @@ from controllers.workflowrun.objects import SUCCEEDED
 from controllers.workflowrun.reconcile import reconcile as reconcile_run
 from pipewright import artifact_store, names
 from pipewright.api.v1alpha1 import Integration, Model, Workflow, WorkflowRun
-from pipewright.backends import kubernetes_secrets, ray, sealing, vault
+from pipewright.backends import computes, kuberay, kubernetes_secrets, ray, sealing, vault
 from pipewright.backends.runner import actions, databases, imports, journal, models, platform
 from pipewright.ports import Clock, Cluster, RunnerPorts, Secret, SecretStore
 from pipewright.runtime import logs, tracing
@@ -30,7 +30,7 @@ from pipewright.runtime.gaps import GapBook
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
 from pipewright.runtime.turns import TurnBook
-from pipewright.settings import Settings, SettingsError, read_secret
+from pipewright.settings import DEFAULT_CLUSTER, Settings, SettingsError, read_secret
 from pipewright.store.pools import Pools
 
 log = logs.get(__name__)
@@ -91,8 +91,8 @@ async def compose(
 async def _ports(
     settings: Settings, *, cluster: Cluster, clock: Clock, metrics: Metrics, resources: AsyncExitStack
 ) -> RunnerPorts:
-    if not (settings.gateway and settings.sealing and settings.ray and settings.artifacts):
-        raise SettingsError("the runner needs `gateway`, `sealing`, `ray` and `artifacts` in its settings")
+    if not (settings.gateway and settings.sealing and settings.artifacts):
+        raise SettingsError("the runner needs `gateway`, `sealing` and `artifacts` in its settings")
     pools = Pools()
     resources.push_async_callback(pools.close)
     secrets = _secrets(settings, cluster)
@@ -101,12 +101,6 @@ async def _ports(
         server.name: databases.Address(host=server.host, port=server.port) for server in settings.servers
     }
     tenants = databases.TenantDatabases(pools, secrets=secrets, servers=servers)
-    compute = ray.RayCompute(
-        settings.ray.address,
-        token_file=settings.ray.token_file,
-        package=ray.Package.of(Path(ml.__file__).parent),
-    )
-    resources.push_async_callback(compute.close)
     outbound = Outbound(allow=settings.outbound.allow)
     resources.push_async_callback(outbound.close)
     found = plugins.load(folders=settings.connectors.folders, packages=settings.connectors.packages)
@@ -129,7 +123,7 @@ async def _ports(
             actions.ConnectorActions(outbound, connectors=found.connectors, broken=found.broken), "actions"
         ),
         imports=traced(gateway, "imports"),
-        compute=traced(compute, "compute"),
+        compute=traced(_compute(settings, cluster, resources), "compute"),
         artifacts=traced(artifact_store.of(settings.artifacts), "artifacts"),
         trainings=traced(models.PostgresTrainings(tenants), "trainings"),
         windows=traced(models.PostgresWindows(tenants), "windows"),
@@ -137,6 +131,21 @@ async def _ports(
         gaps=GapBook(metrics),
         turns=TurnBook(metrics, clock=clock),
     )
+
+
+def _compute(settings: Settings, cluster: Cluster, resources: AsyncExitStack) -> computes.Computes:
+    """The Ray clusters of the settings, the one that need not be named first, and KubeRay."""
+    package = ray.Package.of(Path(ml.__file__).parent)
+    named = {DEFAULT_CLUSTER: settings.ray} if settings.ray else {}
+    named |= {each.name: each for each in settings.ray_clusters}
+    made = {
+        name: ray.RayCompute(each.address, token_file=each.token_file, package=package)
+        for name, each in named.items()
+    }
+    for each in made.values():
+        resources.push_async_callback(each.close)
+    image = settings.kube_ray.image if settings.kube_ray else ""
+    return computes.Computes(made, kube_ray=kuberay.KubeRayCompute(cluster, image=image))
 
 
 def _secrets(settings: Settings, cluster: Cluster) -> SecretStore:

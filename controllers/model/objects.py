@@ -13,7 +13,7 @@ from pipewright.api.v1alpha1 import Integration, Model
 from pipewright.api.v1alpha1 import model as api
 from pipewright.plan import Ref
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import Pointer, Training, version_of
+from pipewright.training_facts import KUBE_RAY, JobPlace, Pod, Pointer, Training, version_of
 
 HYPERPARAMETERS = {
     "num_leaves": "num_leaves",
@@ -49,6 +49,44 @@ def job(model: Model, training: Training) -> contract.TrainingJob:
         holdout=model.spec.evaluation.holdout,
         gates=gates(model),
         hyperparameters=hyperparameters(model),
+    )
+
+
+def compute(model: Model) -> str:
+    """Where the spec wants trainings to run, as `JobPlace.compute` has it."""
+    wanted = model.spec.training.compute
+    if wanted is None:
+        return ""
+    return KUBE_RAY if wanted.kube_ray is not None else wanted.cluster or ""
+
+
+def place(model: Model, tenant: TenantRef, training: Training) -> JobPlace:
+    """Where an attempt's job runs, whatever the spec says by now."""
+    return JobPlace(
+        tenant_id=tenant.id,
+        namespace=model.namespace,
+        model=model.name,
+        model_uid=model.uid,
+        compute=training.compute,
+    )
+
+
+def pod(model: Model) -> Pod:
+    """What a job of its own cluster asks for."""
+    training = model.spec.training
+    wanted = training.compute.kube_ray if training.compute is not None else None
+    if wanted is None:
+        return Pod(deadline=training.deadline)
+    return Pod(
+        image=wanted.image or "",
+        cpus=wanted.cpus,
+        memory=wanted.memory,
+        gpus=wanted.gpus,
+        node_selector=wanted.node_selector or {},
+        tolerations=tuple(each.dump() for each in wanted.tolerations),
+        queue=wanted.queue_name or "",
+        start_deadline=wanted.start_deadline,
+        deadline=training.deadline,
     )
 
 

@@ -47,7 +47,8 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         other_default=other,
         integrations=integrations,
         trainings=trainings,
-        job=await _job(running, ports),
+        job=await _job(model, tenant, running, ports),
+        unusable=ports.compute.trouble(objects.compute(model), image=objects.pod(model).image),
         result=await _result(running, ports) if running is not None and not model.deleting else None,
         runs=await _runs(model, tenant, integrations, trainings, ports, now=now),
         is_lost=not model.deleting and await _is_lost(pointer, ports),
@@ -98,8 +99,13 @@ async def _other_default(model: Model, tenant: TenantRef, ports: TrainingPorts) 
     return found.model if found is not None and found.model_uid != model.uid else None
 
 
-async def _job(training: Training | None, ports: TrainingPorts) -> JobStatus | Unknown | None:
-    return await _or_unknown(ports.compute.status(training.submission_id)) if training is not None else None
+async def _job(
+    model: Model, tenant: TenantRef, training: Training | None, ports: TrainingPorts
+) -> JobStatus | Unknown | None:
+    if training is None:
+        return None
+    place = objects.place(model, tenant, training)
+    return await _or_unknown(ports.compute.status(training.submission_id, place=place))
 
 
 async def _integrations(model: Model, ports: TrainingPorts) -> Mapping[str, str | None]:

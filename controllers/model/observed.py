@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ml import contract
+from pipewright import errors
 from pipewright.runner_facts import TenantRef
 from pipewright.training_facts import JobStatus, Pointer, RunCount, Training
 
@@ -42,6 +43,8 @@ class Observed:
     trainings: Sequence[Training] | Unknown = ()
     """The newest first."""
     job: JobStatus | Unknown | None = None
+    unusable: errors.Stalled | None = None
+    """Why no training can run where the spec wants it."""
     result: Result | Unknown | None = None
     runs: RunCount | Unknown | None = None
     """How many the window has to learn from; None: not counted."""

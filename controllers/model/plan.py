@@ -8,44 +8,29 @@ One attempt at a time. The report decides, not the job's state: it is written la
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controllers.model import due, objects
-from controllers.model.observed import Observed, Result, Unknown
-from ml import contract, drift
+from controllers.model import due, objects, running
+from controllers.model.observed import Observed, Unknown
+from controllers.model.running import RETRY, TRAINING, WORK
+from ml import drift
 from pipewright import errors, plan, runner_facts
 from pipewright.actions import model as act
 from pipewright.api.meta import format_duration
 from pipewright.api.v1alpha1 import Model
 from pipewright.plan import Fact, chain, merge, says
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import JobStatus, Pointer, Training
+from pipewright.training_facts import Pointer, Training
 
 Plan = plan.Plan[act.ModelAction]
 
 READY = "Ready"
-TRAINING = "Training"
 GATES = "GatesPassed"
 DRIFTED = "Drifted"
 CONDITIONS = (READY, TRAINING, GATES, DRIFTED)
-WORK = "Work"
-"""What the chains serve: no condition of its own. A retraining that fails does not make a version unready."""
-
-POLL = timedelta(seconds=2)
-"""When to look again at a job that runs."""
-RETRY = timedelta(seconds=10)
-"""When to look again at a server that did not answer, and whether there are enough runs."""
 MISSING = timedelta(seconds=30)
 """When to look again for an Integration or another model's place: they are not watched."""
-GRACE = timedelta(minutes=10)
-"""A job may use its files for as long as it may run, and so much longer: it is stopped within that."""
-SOON = timedelta(seconds=1)
-"""When to look again at a job that was told to stop."""
-KILLED = re.compile(r"exit code (137|-9)\b|out ?of ?memory", re.IGNORECASE)
-"""How Ray tells of a job that the kernel has killed: 128 + SIGKILL from a shell, else the signal's number."""
-
 KEPT = 10
 """Trainings whose files stay, besides the active version's."""
 
@@ -59,10 +44,10 @@ def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
         return merge(serving, training, Plan(check_after=RETRY))
     if observed.tenant is not None and observed.tenant.state == runner_facts.SUSPENDED:
         return _paused(model, observed, observed.tenant, trainings, now=now)
-    wrong = _refused(model, now=now)
+    wrong = _refused(model, observed, now=now)
     promotion = _promotion(model, observed, now=now)
     if trainings and trainings[0].running:
-        training = _supervised(model, observed, trainings[0], now=now)
+        training = running.supervised(model, observed, trainings[0], now=now)
     elif wrong is not None:
         training = wrong
     elif not promotion.is_empty:
@@ -80,7 +65,7 @@ def _paused(
     told = runner_facts.suspended(tenant)
     training = _idle("TenantSuspended", told)
     if trainings and trainings[0].running and (observed.job is not None or observed.result is not None):
-        training = _supervised(model, observed, trainings[0], now=now)
+        training = running.supervised(model, observed, trainings[0], now=now)
     serving = merge(says(READY, False, "TenantSuspended", told), _drifted(model, observed))
     return merge(serving, training, _judged(trainings), Plan(check_after=runner_facts.RESUMED))
 
@@ -224,146 +209,17 @@ def _judged(trainings: Sequence[Training]) -> Plan:
     return says(GATES, None, "NotYetTrained", "comes with the first training")
 
 
-# --- a training that runs -----------------------------------------------------------------------------
-
-
-def _supervised(model: Model, observed: Observed, training: Training, *, now: datetime) -> Plan:
-    """From intent to outcome, whatever of it a crash, or the cluster, has forgotten."""
-    assert observed.tenant is not None
-    told = says(TRAINING, True, "Running", f"attempt {training.attempt} is under way")
-    job, result = observed.job, observed.result
-    if isinstance(result, Result):
-        return merge(_finished(observed.tenant, training, result, now=now), told)
-    left = training.started_at + model.spec.training.deadline - now
-    if left <= timedelta():
-        allowed = format_duration(model.spec.training.deadline)
-        reason = f"DeadlineExceeded: it was stopped after {allowed}; raise training.deadline if it needs more"
-        return _stopped(observed.tenant, training, job=job, told=told, reason=reason, now=now)
-    if isinstance(job, Unknown):
-        return merge(says(TRAINING, True, job.reason, job.message), Plan(check_after=min(RETRY, left)))
-    if isinstance(result, Unknown) and (job is None or job.ended):
-        # its report may lie there: the job neither failed nor is it forgotten before that is known
-        return merge(says(TRAINING, True, result.reason, result.message), Plan(check_after=min(RETRY, left)))
-    if job is None:
-        return merge(_submission(model, observed.tenant, training, now=now), told)
-    if not job.ended:
-        return merge(told, Plan(check_after=min(POLL, left)))
-    reason = {
-        "Failed": _why_failed(job.message),
-        "Stopped": "JobStopped: somebody stopped the job on the Ray cluster",
-    }.get(job.phase, "NoReport: the job ended without a report")
-    return merge(chain(WORK, _fail(observed.tenant, training, reason, now=now)), told)
-
-
-def _why_failed(message: str) -> str:
-    """The cluster's words, and what to do where they tell it."""
-    if KILLED.search(message):
-        return (
-            f"OutOfMemory: the job was killed, most likely for its memory ({message}): give the Ray cluster's"
-            " nodes more, or shorten data.window"
-        )
-    return f"JobFailed: {message or 'the job ended without a report'}"
-
-
-def _stopped(
-    tenant: TenantRef,
-    training: Training,
-    *,
-    job: JobStatus | Unknown | None,
-    told: Plan,
-    reason: str,
-    now: datetime,
-) -> Plan:
-    """An attempt is closed when its job does nothing any more: the next one never runs beside it."""
-    if isinstance(job, Unknown):
-        unknown = says(TRAINING, True, job.reason, job.message)
-        return merge(chain(WORK, _stop(tenant, training)), unknown, Plan(check_after=RETRY))
-    if job is not None and not job.ended:
-        stop = () if training.phase == "Stopping" else (_stop(tenant, training),)
-        return merge(chain(WORK, *stop), told, Plan(check_after=SOON))
-    return merge(chain(WORK, _fail(tenant, training, reason, now=now)), told)
-
-
-def _submission(model: Model, tenant: TenantRef, training: Training, *, now: datetime) -> Plan:
-    """The cluster does not know the job: not yet, or no longer since it was started anew."""
-    if training.phase == "Resubmitted":
-        reason = "JobLost: the Ray cluster has forgotten the job twice"
-        return chain(WORK, _fail(tenant, training, reason, now=now))
-    try:
-        job = objects.job(model, training)
-    except contract.ContractError as wrong:
-        return chain(WORK, _fail(tenant, training, f"InvalidSpec: {wrong}", now=now))
-    again = training.phase == "Submitted"
-    return chain(
-        WORK,
-        act.SubmitTraining(
-            tenant=tenant,
-            model_uid=model.uid,
-            attempt=training.attempt,
-            job=job,
-            lasting=model.spec.training.deadline + GRACE,
-            phase="Resubmitted" if again else "Submitted",
-        ),
-    )
-
-
-def _finished(tenant: TenantRef, training: Training, result: Result, *, now: datetime) -> Plan:
-    report = result.report
-    if report is None:
-        return chain(WORK, _fail(tenant, training, f"InvalidReport: {result.problem}", now=now))
-    if report.outcome == "Failed":
-        reason = f"TrainingFailed: {report.reason}"
-        return chain(WORK, _fail(tenant, training, reason, now=now, report=report))
-    if report.metrics is None or report.artifact_sha256 is None:
-        return chain(WORK, _fail(tenant, training, "InvalidReport: it names no model or metrics", now=now))
-    if report.artifact_sha256 != result.artifact_sha256:
-        reason = "ArtifactMismatch: the model file is not the one that the report names"
-        return chain(WORK, _fail(tenant, training, reason, now=now))
-    word = "GatesPassed" if report.outcome == "Passed" else "GatesFailed"
-    finish = act.FinishTraining(
-        tenant=tenant,
-        submission_id=training.submission_id,
-        attempt=training.attempt,
-        outcome=report.outcome,
-        reason=f"{word}: {report.reason}"[:1000],
-        report=report,
-        at=now,
-    )
-    return chain(WORK, finish)
-
-
-def _fail(
-    tenant: TenantRef,
-    training: Training,
-    reason: str,
-    *,
-    now: datetime,
-    report: contract.Report | None = None,
-) -> act.FinishTraining:
-    return act.FinishTraining(
-        tenant=tenant,
-        submission_id=training.submission_id,
-        attempt=training.attempt,
-        outcome="Failed",
-        reason=reason[:1000],
-        report=report,
-        at=now,
-    )
-
-
-def _stop(tenant: TenantRef, training: Training) -> act.StopTraining:
-    return act.StopTraining(tenant=tenant, submission_id=training.submission_id, attempt=training.attempt)
-
-
 # --- the next training --------------------------------------------------------------------------------
 
 
-def _refused(model: Model, *, now: datetime) -> Plan | None:
-    """What only a change of the spec can help."""
+def _refused(model: Model, observed: Observed, *, now: datetime) -> Plan | None:
+    """What only a change of the spec, or of the settings, can help."""
     try:
         due.schedule(model, after=now)
     except errors.Stalled as wrong:
         return says(TRAINING, False, wrong.reason, wrong.message, stalled=True)
+    if observed.unusable is not None:
+        return says(TRAINING, False, observed.unusable.reason, observed.unusable.message, stalled=True)
     return None
 
 
@@ -399,6 +255,7 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
         since=now - data.window,
         at=now,
         integrations=_uids(observed),
+        compute=objects.compute(model),
         cause=asked.cause,
     )
     told = says(TRAINING, True, "Running", f"attempt {begin.attempt} is under way")
@@ -466,19 +323,19 @@ def plan_teardown(model: Model, observed: Observed, *, now: datetime) -> Plan:
             return chain(WORK, *withdraw, *delete)
         why = says(TRAINING, None, observed.trainings.reason, observed.trainings.message)
         return merge(chain(WORK, *withdraw), why, Plan(check_after=RETRY))
-    running = observed.trainings[0] if observed.trainings and observed.trainings[0].running else None
-    if running is not None:
-        return merge(chain(WORK, *withdraw), _ended(model, tenant, running, observed, now=now))
+    last = observed.trainings[0] if observed.trainings and observed.trainings[0].running else None
+    if last is not None:
+        return merge(chain(WORK, *withdraw), _ended(model, tenant, last, observed, now=now))
     return chain(WORK, *withdraw, *delete)
 
 
-def _ended(model: Model, tenant: TenantRef, running: Training, observed: Observed, *, now: datetime) -> Plan:
+def _ended(model: Model, tenant: TenantRef, last: Training, observed: Observed, *, now: datetime) -> Plan:
     """A job that still runs would write files that nobody deletes: it is stopped, and waited for."""
-    job, over = observed.job, now >= running.started_at + model.spec.training.deadline
+    job, over = observed.job, now >= last.started_at + model.spec.training.deadline
     reason = "ModelDeleted: the model was deleted meanwhile"
     if isinstance(job, Unknown):
         if over:  # a cluster that never comes back keeps no Model from going; no other attempt follows
-            return chain(WORK, _fail(tenant, running, reason, now=now))
+            return chain(WORK, running.fail(tenant, last, reason, now=now))
         return merge(says(TRAINING, None, job.reason, job.message), Plan(check_after=RETRY))
     told = says(TRAINING, True, "Deleting", "waits until the job has ended")
-    return _stopped(tenant, running, job=job, told=told, reason=reason, now=now)
+    return running.stopped(model, tenant, last, job=job, told=told, reason=reason, now=now)

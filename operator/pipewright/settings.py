@@ -156,6 +156,10 @@ class Gateway(_Part):
     need. Some two for each tenant whose events come at the same moment are enough; with fewer they wait."""
 
 
+DEFAULT_CLUSTER = "default"
+"""What Models may call the cluster of `ray`, which they need not name."""
+
+
 class Ray(_Part):
     """A Ray cluster's Jobs API."""
 
@@ -167,6 +171,19 @@ class Ray(_Part):
         """Whether it runs on this machine."""
         host = urlsplit(self.address).hostname or ""
         return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+class RayCluster(Ray):
+    """One more Ray cluster, which Models name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+
+
+class KubeRay(_Part):
+    """Ray clusters that KubeRay makes, one for each training, in the Model's namespace."""
+
+    image: Annotated[str, Field(min_length=1, max_length=255)]
+    """The training image, for Models that name none: Ray, and this release's package `ml`."""
 
 
 class Artifacts(_Part):
@@ -242,6 +259,10 @@ class Settings(_Part):
     sealing: Sealing | None = None
     gateway: Gateway | None = None
     ray: Ray | None = None
+    """The Ray cluster for Models that name none."""
+    ray_clusters: Annotated[tuple[RayCluster, ...], Field(max_length=20)] = ()
+    """More of them, by name."""
+    kube_ray: KubeRay | None = None
     artifacts: Artifacts | None = None
     pg_dump: Path | None = None
     """The program that takes a last dump before a drop: of the servers' major version or newer."""
@@ -256,14 +277,19 @@ class Settings(_Part):
 
     @model_validator(mode="after")
     def _servers_have_names_of_their_own(self) -> Self:
-        names = [server.name for server in self.servers]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two servers have the name {', '.join(twice)}")
+        for what, names in (
+            ("servers", [server.name for server in self.servers]),
+            ("Ray clusters", [DEFAULT_CLUSTER, *(cluster.name for cluster in self.ray_clusters)]),
+        ):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"two {what} have the name {', '.join(twice)}")
         return self
 
     @model_validator(mode="after")
     def _a_ray_elsewhere_has_no_folder(self) -> Self:
-        if self.ray and self.artifacts and not self.artifacts.is_bucket and not self.ray.is_local:
+        clusters = (*((self.ray,) if self.ray else ()), *self.ray_clusters)
+        elsewhere = self.kube_ray is not None or not all(cluster.is_local for cluster in clusters)
+        if self.artifacts and not self.artifacts.is_bucket and elsewhere:
             raise ValueError(
                 "artifacts.url: a Ray cluster on other machines does not see this folder: use a bucket (s3://…)"
             )

@@ -5,9 +5,9 @@ Jobs and reports are `ml.contract`'s: what the controller and a training job say
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ml import contract
@@ -30,6 +30,40 @@ class JobStatus:
     def ended(self) -> bool:
         """It will not do anything any more."""
         return self.phase not in ("Pending", "Running")
+
+
+MESSAGE_LENGTH = 300
+"""Characters of what a cluster says that are kept."""
+KUBE_RAY = "kubeRay"
+"""In the place of a cluster's name: a cluster of its own for each job. No cluster's name has capitals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlace:
+    """Whose job it is, and where it runs."""
+
+    tenant_id: str
+    namespace: str
+    model: str
+    model_uid: str
+    compute: str = ""
+    """The name of a cluster in the settings, or `KUBE_RAY`; empty: the first cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """What a job asks for that has a cluster of its own, as Kubernetes writes it."""
+
+    image: str = ""
+    """Empty: the one of the settings."""
+    cpus: int = 1
+    memory: str = "4Gi"
+    gpus: int = 0
+    node_selector: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tolerations: Sequence[Mapping[str, str]] = field(default=(), hash=False)
+    queue: str = ""
+    start_deadline: timedelta = timedelta(minutes=15)
+    deadline: timedelta = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +108,8 @@ class Training:
     artifact_uri: str
     report_uri: str
     started_at: datetime
+    compute: str = ""
+    """Where its job runs, as `JobPlace` has it: the spec may say another place since."""
     finished_at: datetime | None = None
     outcome: TrainingOutcome | None = None
     reason: str = ""
@@ -112,6 +148,13 @@ class Pointer:
     """The share of runs on which nothing is done by their prediction."""
     generation: int = 0
     """Counts promotions; 0 before the row is written."""
+
+
+def one_line(message: object) -> str:
+    """The first line of what a cluster says of a job: what follows it is the end of the job's log."""
+    lines = str(message or "").strip().splitlines()
+    first = "".join(letter for letter in (lines[0] if lines else "") if letter.isprintable())
+    return first[:MESSAGE_LENGTH].rstrip(" ,:")
 
 
 def version_of(sha256: str) -> str:

@@ -254,6 +254,7 @@ def planted(scene: Any) -> Iterator[psycopg.Connection[Any]]:
         own.execute("DROP TABLE app.sprung, app.schema_version CASCADE")
         own.execute("DROP FUNCTION app.spring, app.now CASCADE")
         own.execute("DROP FUNCTION app.same(name, name), app.same(text, text) CASCADE")
+        own.execute("REVOKE USAGE ON SCHEMA app FROM PUBLIC")
 
 
 async def test_what_a_tenant_plants_never_runs_in_a_session_of_the_provisioner(

@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from controllers.model import plan
+from controllers.model import running
 from ml import artifact, contract, train, transfer, window
 from pipewright import errors
 from pipewright.backends.memory_training import MemoryCompute
 from pipewright.backends.ray import Package, RayCompute
 from pipewright.ports.training import Compute
-from pipewright.training_facts import JobStatus
+from pipewright.training_facts import JobPlace, JobStatus, Pod
 from tests.contract.buckets import Buckets
 
 ML = Path(train.__file__).parent
 START = datetime(2026, 1, 5, tzinfo=UTC)
+PLACE = JobPlace(tenant_id="abcdefghijkm", namespace="acme", model="run-failure", model_uid="a-model")
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,13 @@ def job(tmp_path: Path) -> Callable[..., contract.TrainingJob]:
 
 
 async def submit(compute: Compute, wanted: contract.TrainingJob) -> None:
-    await compute.submit(wanted, tenant_id="abcdefghijkm", model_uid="a-model")
+    await compute.submit(wanted, place=PLACE, pod=Pod())
 
 
 async def ended(compute: Compute, submission_id: str, *, within: float = 60) -> JobStatus:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        found = await compute.status(submission_id)
+        found = await compute.status(submission_id, place=PLACE)
         assert found is not None
         if found.ended:
             return found
@@ -112,7 +113,7 @@ async def ended(compute: Compute, submission_id: str, *, within: float = 60) -> 
 
 
 async def test_a_job_that_was_never_submitted_is_absent(bench: Bench) -> None:
-    assert await bench.compute.status("0" * 32) is None
+    assert await bench.compute.status("0" * 32, place=PLACE) is None
 
 
 async def test_a_job_trains_and_leaves_a_model_and_a_report(
@@ -186,10 +187,10 @@ async def test_a_stopped_job_ends_and_stopping_again_is_no_error(
 ) -> None:
     wanted = job()
     await submit(bench.endless, wanted)
-    await bench.endless.stop(wanted.submission_id)
+    await bench.endless.stop(wanted.submission_id, place=PLACE)
     assert (await ended(bench.endless, wanted.submission_id)).phase == "Stopped"
-    await bench.endless.stop(wanted.submission_id)
-    await bench.endless.stop("0" * 32)
+    await bench.endless.stop(wanted.submission_id, place=PLACE)
+    await bench.endless.stop("0" * 32, place=PLACE)
 
 
 @pytest.mark.ray
@@ -206,7 +207,7 @@ async def test_a_job_that_the_kernel_kills_is_told_by_its_exit_code(
     found = await ended(compute, wanted.submission_id)
     await compute.close()
     assert found.phase == "Failed"
-    assert plan.KILLED.search(found.message), found.message
+    assert running.KILLED.search(found.message), found.message
 
 
 @pytest.mark.ray
@@ -217,20 +218,20 @@ async def test_ray_refuses_a_wrong_token_and_the_message_does_not_tell_it(
     (tmp_path / "token").write_text(token)
     compute = ray_compute(ray_head.address, tmp_path / "token")
     with pytest.raises(errors.Forbidden) as refused:
-        await compute.status("0" * 32)
+        await compute.status("0" * 32, place=PLACE)
     assert "canary" not in str(refused.value)
     await compute.close()
 
 
 async def test_a_token_that_is_not_there_yet_is_told(tmp_path: Path) -> None:
     with pytest.raises(errors.Forbidden, match="No such file"):
-        await ray_compute("http://127.0.0.1:1", tmp_path / "token").status("0" * 32)
+        await ray_compute("http://127.0.0.1:1", tmp_path / "token").status("0" * 32, place=PLACE)
 
 
 async def test_a_ray_head_that_is_not_there_is_unreachable() -> None:
     compute = ray_compute("http://127.0.0.1:1", None)
     with pytest.raises(errors.Unreachable):
-        await compute.status("0" * 32)
+        await compute.status("0" * 32, place=PLACE)
     await compute.close()
 
 

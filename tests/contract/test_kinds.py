@@ -202,7 +202,7 @@ DEFAULTS: list[tuple[str, Manifest, Manifest]] = [
             "data": {"window": "90d", "minRuns": 500},
             "training": {"timeZone": "Etc/UTC", "deadline": "30m", "retries": 2},
             "evaluation": {"holdout": 0.25},
-            "serving": {"default": False},
+            "serving": {"default": False, "controlShare": 0.02},
         },
     ),
     (

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ml import contract
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import Pointer, TrainingOutcome, TrainingPhase
+from pipewright.training_facts import JobPlace, Pod, Pointer, TrainingOutcome, TrainingPhase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,8 @@ class BeginTraining:
     """Now: the end of the window, and the attempt's start."""
     integrations: tuple[str, ...] | None
     """UIDs; None: all."""
+    compute: str = ""
+    """Where the job is to run."""
     cause: str = ""
     """Why, where the schedule does not say it."""
 
@@ -57,6 +59,8 @@ class SubmitTraining:
     """With addresses of the store: those that are lent to the job are no part of a plan."""
     lasting: timedelta
     """How long the job may use its files."""
+    place: JobPlace
+    pod: Pod
     phase: TrainingPhase
 
     def __str__(self) -> str:
@@ -71,6 +75,7 @@ class StopTraining:
     tenant: TenantRef
     submission_id: str
     attempt: int
+    place: JobPlace
 
     def __str__(self) -> str:
         return f"stop training, attempt {self.attempt}"

@@ -28,12 +28,12 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
             _count(ports, "Skipped")  # the status tells the rest, and it is written after this
         case model.SubmitTraining():
             job = await _lent(action.job, ports.artifacts, lasting=action.lasting)
-            await ports.compute.submit(job, tenant_id=action.tenant.id, model_uid=action.model_uid)
+            await ports.compute.submit(job, place=action.place, pod=action.pod)
             await ports.trainings.mark(
                 action.tenant, submission_id=action.job.submission_id, phase=action.phase
             )
         case model.StopTraining():
-            await ports.compute.stop(action.submission_id)
+            await ports.compute.stop(action.submission_id, place=action.place)
             await ports.trainings.mark(action.tenant, submission_id=action.submission_id, phase="Stopping")
         case model.FinishTraining():
             await ports.trainings.finish(
@@ -119,6 +119,7 @@ async def _begin(action: model.BeginTraining, ports: TrainingPorts) -> None:
         artifact_uri=ports.artifacts.url_for(*place, "model"),
         report_uri=ports.artifacts.url_for(*place, "report.json"),
         started_at=action.at,
+        compute=action.compute,
     )
     if not await ports.trainings.begin(action.tenant, training, model_uid=action.model_uid):
         raise errors.Conflict(f"attempt {action.attempt} was begun by somebody else: looking again")

@@ -41,6 +41,7 @@ _PLURALS = {
     "Model": "models",
     "Namespace": "namespaces",
     "NetworkPolicy": "networkpolicies",
+    "RayJob": "rayjobs",
     "ResourceQuota": "resourcequotas",
     "Role": "roles",
     "RoleBinding": "rolebindings",

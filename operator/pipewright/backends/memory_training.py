@@ -13,7 +13,9 @@ from pipewright import errors
 from pipewright.runner_facts import TenantRef
 from pipewright.training_facts import (
     ExportedWindow,
+    JobPlace,
     JobStatus,
+    Pod,
     Pointer,
     RunCount,
     Training,
@@ -29,12 +31,16 @@ class MemoryCompute:
         self._run = run
         self._jobs: dict[str, JobStatus] = {}
         self.submitted: list[str] = []
+        self.places: dict[str, tuple[JobPlace, Pod]] = {}
+        self.unusable: dict[str, errors.Stalled] = {}
+        """What somebody must change before a job runs there."""
 
-    async def submit(self, job: contract.TrainingJob, *, tenant_id: str, model_uid: str) -> None:
+    async def submit(self, job: contract.TrainingJob, *, place: JobPlace, pod: Pod) -> None:
         """Run the job, unless it is known."""
         if job.submission_id in self._jobs:
             return
         self.submitted.append(job.submission_id)
+        self.places[job.submission_id] = (place, pod)
         if self._run is None:
             self._jobs[job.submission_id] = JobStatus(phase="Running")
         elif self._run(job):
@@ -42,11 +48,15 @@ class MemoryCompute:
         else:
             self._jobs[job.submission_id] = JobStatus(phase="Failed", message="exit code 1")
 
-    async def status(self, submission_id: str) -> JobStatus | None:
+    async def status(self, submission_id: str, *, place: JobPlace) -> JobStatus | None:
         """The job's state."""
         return self._jobs.get(submission_id)
 
-    async def stop(self, submission_id: str) -> None:
+    def trouble(self, compute: str, *, image: str) -> errors.Stalled | None:
+        """As it was told."""
+        return self.unusable.get(compute)
+
+    async def stop(self, submission_id: str, *, place: JobPlace) -> None:
         """End the job, if it runs."""
         found = self._jobs.get(submission_id)
         if found is not None and not found.ended:

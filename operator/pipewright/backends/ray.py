@@ -20,10 +20,9 @@ import aiohttp
 from ml import contract
 from pipewright import errors
 from pipewright.ports import Secret
-from pipewright.training_facts import JobPhase, JobStatus
+from pipewright.training_facts import JobPhase, JobPlace, JobStatus, Pod, one_line
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
-MESSAGE_LENGTH = 300
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
 _PACKED = {".py", ".toml"}
@@ -72,9 +71,9 @@ class RayCompute:
         self._package = package
         self._session: aiohttp.ClientSession | None = None
 
-    async def submit(self, job: contract.TrainingJob, *, tenant_id: str, model_uid: str) -> None:
+    async def submit(self, job: contract.TrainingJob, *, place: JobPlace, pod: Pod) -> None:
         """Start the job, unless the cluster knows it: Ray answers 500 to a known submission id."""
-        if await self.status(job.submission_id) is not None:
+        if await self.status(job.submission_id, place=place) is not None:
             return
         await self._upload()
         text = contract.to_json(job).encode()
@@ -86,15 +85,15 @@ class RayCompute:
                 "py_modules": [f"gcs://{self._package.name}"],
                 "env_vars": {contract.JOB_VARIABLE: base64.b64encode(text).decode(), **_ONE_THREAD},
             },
-            "metadata": {"tenant": tenant_id, "model": model_uid},
+            "metadata": {"tenant": place.tenant_id, "model": place.model_uid},
         }
         code, _ = await self._ask("POST", "/api/jobs/", json=wanted)
         if code == 200:
             return
-        if await self.status(job.submission_id) is None:
+        if await self.status(job.submission_id, place=place) is None:
             raise _refused("submit a job", code)
 
-    async def status(self, submission_id: str) -> JobStatus | None:
+    async def status(self, submission_id: str, *, place: JobPlace) -> JobStatus | None:
         """The job's state by `GET /api/jobs/<id>`; 404 is None."""
         code, body = await self._ask("GET", f"/api/jobs/{submission_id}")
         if code == 404:
@@ -102,9 +101,13 @@ class RayCompute:
         phase = _PHASES.get(str(body.get("status"))) if code == 200 else None
         if phase is None:
             raise _refused("look at a job", code)
-        return JobStatus(phase=phase, message=_one_line(body.get("message")) if phase == "Failed" else "")
+        return JobStatus(phase=phase, message=one_line(body.get("message")) if phase == "Failed" else "")
 
-    async def stop(self, submission_id: str) -> None:
+    def trouble(self, compute: str, *, image: str) -> errors.Stalled | None:
+        """None: it is there, by the settings."""
+        return None
+
+    async def stop(self, submission_id: str, *, place: JobPlace) -> None:
         """`POST /api/jobs/<id>/stop`; Ray ends the process within seconds, forcibly if need be."""
         code, _ = await self._ask("POST", f"/api/jobs/{submission_id}/stop")
         if code not in (200, 404):
@@ -159,10 +162,3 @@ def _refused(what: str, code: int) -> errors.BackendError:
     if code >= 500:
         return errors.Unreachable(f"Ray could not {what}: it answered {code}")
     return errors.BackendError(f"Ray refused to {what}: it answered {code}")
-
-
-def _one_line(message: object) -> str:
-    """The first line of Ray's message: what follows it is the end of the job's log."""
-    lines = str(message or "").strip().splitlines()
-    first = "".join(letter for letter in (lines[0] if lines else "") if letter.isprintable())
-    return first[:MESSAGE_LENGTH].rstrip(" ,:")

@@ -10,12 +10,15 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from ml import contract
+from pipewright import errors
 from pipewright.ports.common import Cluster
 from pipewright.ports.runner import Directory
 from pipewright.runner_facts import TenantRef
 from pipewright.training_facts import (
     ExportedWindow,
+    JobPlace,
     JobStatus,
+    Pod,
     Pointer,
     RunCount,
     Training,
@@ -27,16 +30,34 @@ from pipewright.training_facts import (
 class Compute(Protocol):
     """Runs training jobs; a job is known by its submission id, which the caller chose."""
 
-    async def submit(self, job: contract.TrainingJob, *, tenant_id: str, model_uid: str) -> None:
-        """Start the job; one that the cluster knows already, whatever became of it, is left alone."""
+    async def submit(self, job: contract.TrainingJob, *, place: JobPlace, pod: Pod) -> None:
+        """Start the job; one that the cluster knows already, whatever became of it, is left alone.
+
+        `pod` is for a job that has a cluster of its own.
+
+        Raises:
+            Stalled: there is no such cluster, or nothing to make one of.
+        """
         ...
 
-    async def status(self, submission_id: str) -> JobStatus | None:
-        """The job's state; None when the cluster does not know it (never submitted, or forgotten)."""
+    async def status(self, submission_id: str, *, place: JobPlace) -> JobStatus | None:
+        """The job's state; None when the cluster does not know it (never submitted, or forgotten).
+
+        Raises:
+            Stalled: there is no such cluster.
+        """
         ...
 
-    async def stop(self, submission_id: str) -> None:
-        """Ask the job to end; one that has ended, or is not known, counts as done."""
+    async def stop(self, submission_id: str, *, place: JobPlace) -> None:
+        """Ask the job to end; one that has ended, or is not known, counts as done.
+
+        Raises:
+            Stalled: there is no such cluster.
+        """
+        ...
+
+    def trouble(self, compute: str, *, image: str) -> errors.Stalled | None:
+        """Why no job can run there until somebody changes something; None: one can. Asks no server."""
         ...
 
 

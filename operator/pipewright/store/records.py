@@ -184,6 +184,8 @@ class Training:
     artifact_uri: str
     report_uri: str
     started_at: datetime
+    compute: str = ""
+    """Where the job runs; empty: on the first cluster of the settings."""
     finished_at: datetime | None = None
     outcome: str | None = None
     reason: str = ""

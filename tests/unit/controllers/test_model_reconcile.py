@@ -27,7 +27,7 @@ from pipewright.backends.memory_training import (
 from pipewright.backends.runner.memory import MemoryDirectory
 from pipewright.outcome import Outcome
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import ExportedWindow, JobStatus
+from pipewright.training_facts import ExportedWindow, JobPlace, JobStatus
 
 TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Active", server="main")
 UID = "11111111-2222-3333-4444-555555555555"
@@ -454,7 +454,44 @@ async def test_a_model_deleted_while_it_trains_stops_its_job_first() -> None:
     assert outcome.finished
     (training,) = world.trainings.attempts[UID].values()
     assert (training.outcome, training.reason[:12]) == ("Failed", "ModelDeleted")
-    assert await world.compute.status(training.submission_id) == JobStatus(phase="Stopped")
+    place = JobPlace(tenant_id=TENANT.id, namespace="acme", model="run-failure", model_uid=UID)
+    assert await world.compute.status(training.submission_id, place=place) == JobStatus(phase="Stopped")
+
+
+async def test_a_job_stays_where_it_began_whatever_the_spec_says_since() -> None:
+    world = World()
+    world.compute = MemoryCompute()
+    gpu = {"kubeRay": {"gpus": 1, "queueName": "trainings", "tolerations": [{"operator": "Exists"}]}}
+    first = model(training={"compute": gpu})
+    while not world.compute.submitted:
+        first, _ = await world.step(first)
+    place, pod = world.compute.places[world.compute.submitted[0]]
+    assert (place.namespace, place.model, place.compute) == ("acme", "run-failure", "kubeRay")
+    assert (pod.gpus, pod.queue, list(pod.tolerations)) == (1, "trainings", [{"operator": "Exists"}])
+    asked = []
+    status = world.compute.status
+
+    async def asking(submission_id: str, *, place: JobPlace) -> JobStatus | None:
+        asked.append(place.compute)
+        return await status(submission_id, place=place)
+
+    world.compute.status = asking  # type: ignore[method-assign]
+    moved = model(training={"compute": {"cluster": "gpu"}}).model_copy(update={"status": first.status})
+    await world.step(moved)
+    assert asked == ["kubeRay"]
+
+
+async def test_a_place_that_nobody_set_up_is_told_and_nothing_begins() -> None:
+    world = World()
+    told = "the operator's settings have no Ray cluster gpu: they have default"
+    world.compute.unusable["gpu"] = errors.Stalled("NoSuchCluster", told)
+    subject = await world.settle(model(training={"compute": {"cluster": "gpu"}}))
+    assert condition(subject, "Training") == ("False", "NoSuchCluster")
+    assert condition(subject, "Stalled")[0] == "True"
+    assert world.compute.submitted == []
+    world.compute.unusable.clear()
+    subject = await world.settle(subject)
+    assert condition(subject, "Ready") == ("True", "Active")
 
 
 class Lending(MemoryArtifacts):

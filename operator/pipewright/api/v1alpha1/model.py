@@ -23,6 +23,7 @@ from pipewright.api.meta import (
     immutable,
     parse_duration,
 )
+from pipewright.api.v1alpha1.model_compute import Compute
 
 
 def _cron_field(value: str, *, names: str = "") -> str:
@@ -110,6 +111,8 @@ class Training(Base):
     """How often a training is repeated that failed for a technical reason; refused by a gate is not one."""
     hyperparameters: Hyperparameters = Hyperparameters()
     """Settings of the learner; each has a tried default."""
+    compute: Compute | None = None
+    """Where trainings run; on the first Ray cluster of the operator's settings when absent."""
 
 
 class Gates(Base):

@@ -63,6 +63,7 @@ class PostgresTrainings:
             artifact_uri=training.artifact_uri,
             report_uri=training.report_uri,
             started_at=training.started_at,
+            compute=training.compute,
         )
         async with self._databases.connection(tenant) as conn:
             return await journal.begin_training(conn, row)
@@ -196,6 +197,7 @@ def _training(row: records.Training) -> Training:
         artifact_uri=row.artifact_uri,
         report_uri=row.report_uri,
         started_at=row.started_at,
+        compute=row.compute,
         finished_at=row.finished_at,
         outcome=cast("TrainingOutcome | None", row.outcome),
         reason=row.reason,
