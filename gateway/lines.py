@@ -23,6 +23,10 @@ _BREATH = 20
 
 Lines = Mapping[str, Sequence[Outcome]]
 """Scope → the last outcomes."""
+RunKey = tuple[str, str, int]
+"""Integration, the provider's id, attempt."""
+Names = Mapping[RunKey, Sequence[store.Line]]
+"""The lines of runs: they are asked for more than once."""
 
 
 def run_of(row: Run) -> history.Run:
@@ -69,40 +73,71 @@ async def read(conn: psycopg.AsyncConnection, run: history.Run) -> Lines:
 
 
 class Held:
-    """Lines of work that are at hand for runs that come one after the other, and are written once."""
+    """Lines of work that are at hand for runs that come one after the other, and are written once.
 
-    def __init__(self, known: Mapping[store.Line, tuple[Outcome, ...]]) -> None:
-        self._known = dict(known)
-        self._before = dict(known)
+    They stay as they are kept until somebody scores by them: to understand a line takes longer than to
+    remember one outcome more.
+    """
+
+    def __init__(self, kept: Mapping[store.Line, Sequence[history.Row]], names: Names) -> None:
+        """`names` has the lines of each run that will be asked for."""
+        self._rows = dict(kept)
+        self._names = names
+        self._understood: dict[store.Line, tuple[Outcome, ...]] = {}
+        self._changed = set[store.Line]()
 
     def of(self, run: history.Run) -> Lines:
         """The run's lines as they stand now."""
-        return {scope: self._known[scope, key] for scope, key in history.lines(run).items()}
+        return {line[0]: self._outcomes(line) for line in self._lines(run)}
 
     def insert(self, run: history.Run, outcome: Outcome) -> None:
         """Put the outcome in its place in the run's lines; they were read to be written."""
-        for line in history.lines(run).items():
-            self._known[line] = history.insert(self._known[line], outcome)
+        row = history.row_of(outcome)
+        for line in self._lines(run):
+            before = self._rows[line]
+            now = history.insert_row(before, row)
+            if now != before:
+                self._rows[line] = now
+                self._understood.pop(line, None)
+                self._changed.add(line)
 
     async def write(self, conn: psycopg.AsyncConnection) -> None:
         """Write those that have changed."""
-        changed = {line: now for line, now in self._known.items() if now != self._before[line]}
-        if changed:
-            await store.write_lines(conn, {line: history.encode(now) for line, now in changed.items()})
-            self._before |= changed
+        if self._changed:
+            lines = {line: history.encode_rows(self._rows[line]) for line in self._changed}
+            await store.write_lines(conn, lines)
+            self._changed.clear()
+
+    def _lines(self, run: history.Run) -> Sequence[store.Line]:
+        # of the next attempt are those of this one
+        return self._names.get(_key(run)) or tuple(history.lines(run).items())
+
+    def _outcomes(self, line: store.Line) -> tuple[Outcome, ...]:
+        found = self._understood.get(line)
+        if found is None:
+            found = self._understood[line] = history.decode(self._rows[line])
+        return found
+
+
+def _key(run: history.Run) -> RunKey:
+    return run.integration, run.run_id, run.attempt
 
 
 async def hold(
     conn: psycopg.AsyncConnection, *, written: Iterable[history.Run], read: Iterable[history.Run]
 ) -> Held:
     """The lines of all these runs; nobody else changes those of `written` until the transaction ends."""
-    changing = {line for run in written for line in history.lines(run).items()}
-    reading = {line for run in read for line in history.lines(run).items()} - changing
+    names: dict[RunKey, Sequence[store.Line]] = {}
+    changing, reading = set[store.Line](), set[store.Line]()
+    for runs, wanted in ((written, changing), (read, reading)):
+        for run in runs:
+            names[_key(run)] = lines = tuple(history.lines(run).items())
+            wanted.update(lines)
     found = {
         **(await store.read_lines(conn, changing, lock=True) if changing else {}),
-        **(await store.read_lines(conn, reading) if reading else {}),
+        **(await store.read_lines(conn, reading - changing) if reading - changing else {}),
     }
-    return Held({line: history.decode(outcomes) for line, outcomes in found.items()})
+    return Held(found, names)
 
 
 def gather(rows: Iterable[Run], *, into: dict[store.Line, list[Outcome]]) -> None:

@@ -13,6 +13,10 @@ import bisect
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Sequence[Any]
+"""An outcome as a line keeps it: run, attempt, sha, started, finished, failed, project, pipeline."""
 
 LIMIT = 50
 """How many outcomes a line remembers."""
@@ -129,6 +133,16 @@ def insert(history: Sequence[Outcome], outcome: Outcome) -> tuple[Outcome, ...]:
     return tuple(kept[-LIMIT:])
 
 
+def insert_row(rows: Sequence[Row], row: Row) -> list[Row]:
+    """`insert` for a line as it is kept: who only remembers need not understand it."""
+    kept = [known for known in rows if known[0] != row[0] or known[1] != row[1]]
+    if kept and _row_order(row) < _row_order(kept[-1]):
+        bisect.insort(kept, row, key=_row_order)
+    else:
+        kept.append(row)
+    return kept[-LIMIT:]
+
+
 def visible(history: Sequence[Outcome], *, at: float) -> Sequence[Outcome]:
     """The outcomes known at the time `at`: those that had finished by then. The line must be sorted."""
     if not history or history[-1].finished_at <= at:
@@ -162,11 +176,18 @@ def next_attempt(run: Run, *, at: float) -> Run:
 
 def encode(history: Sequence[Outcome]) -> str:
     """The line as compact JSON, as the tenant's database keeps it."""
-    rows = [
-        [o.run, o.attempt, o.sha, o.started_at, o.finished_at, int(o.failed), o.project, o.pipeline]
-        for o in history
-    ]
+    return encode_rows([row_of(outcome) for outcome in history])
+
+
+def encode_rows(rows: Sequence[Row]) -> str:
+    """`encode` for a line as it is kept."""
     return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+
+
+def row_of(outcome: Outcome) -> Row:
+    """The outcome as a line keeps it."""
+    o = outcome
+    return [o.run, o.attempt, o.sha, o.started_at, o.finished_at, int(o.failed), o.project, o.pipeline]
 
 
 def decode(text: str | bytes | Sequence[Sequence[object]]) -> tuple[Outcome, ...]:
@@ -194,6 +215,10 @@ def _outcome(
         run=run, attempt=attempt, sha=sha, started_at=started_at, finished_at=finished_at,
         failed=bool(failed), project=project, pipeline=pipeline,
     )  # fmt: skip
+
+
+def _row_order(row: Row) -> tuple[float, str, int]:
+    return row[4], row[0], row[1]
 
 
 def _order(outcome: Outcome) -> tuple[float, str, int]:

@@ -28,7 +28,7 @@ _DROPPED = {"managedFields", "resourceVersion", "creationTimestamp", "lastTransi
 _ABSENT = "absent"
 _TIME = re.compile(r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)?")
 
-_MAKER = re.compile(r"\bpipewright_maker_\d+\b")
+_MAKER = re.compile(r"\bpipewright_maker_[0-9a-z]\b")
 """It follows from the tenant's id, so two learning runs may happen to have the same one."""
 
 

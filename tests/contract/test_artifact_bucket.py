@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from dev import ports
+from gateway.artifacts import reader
 from ml import transfer
-from pipewright import errors
+from pipewright import artifact_store, errors
 from pipewright.backends.artifacts.bucket import S3Access, S3Artifacts
 from pipewright.ports import Secret
-from tests.contract.buckets import BUCKET, Buckets
+from pipewright.settings import Artifacts
+from pipewright.store.records import ModelPointer
+from tests.contract.buckets import BUCKET, REGION, Buckets
 
 A_WHILE = timedelta(minutes=5)
 
@@ -93,6 +98,39 @@ async def test_a_thread_reads_the_same(store: S3Artifacts) -> None:
     assert store.read(url) is None
     await store.put(url, b"model")
     assert store.read(url) == b"model"
+
+
+async def test_the_gateway_reads_where_the_settings_say_and_nowhere_else(
+    buckets: Buckets, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(f"{buckets.key}\n")
+    (tmp_path / "secret").write_text(f"{buckets.secret}\n")
+    settings = Artifacts.model_validate(
+        {
+            "url": f"s3://{BUCKET}/gateway/{uuid.uuid4().hex}",
+            "region": REGION,
+            "endpoint": f"http://{buckets.host}",
+            "accessKeyIdFile": tmp_path / "key",
+            "secretAccessKeyFile": tmp_path / "secret",
+        }
+    )
+    store = artifact_store.of(settings)
+    url = store.url_for("t", "models", "m", "model")
+    await store.put(url, b"model")
+    pointer = ModelPointer(
+        model_uid="m", tenant_id="t", namespace="acme", model="run-failure", task="RunFailure",
+        is_default=True, version="v", artifact_uri=url, artifact_sha256="0" * 64,
+        promoted_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )  # fmt: skip
+    read = reader(settings)
+    assert read(pointer) == b"model"
+    for elsewhere, why in (
+        (f"s3://{BUCKET}/other/model", "leads out"),
+        ("file:///etc/passwd", "leads out"),
+        (f"{url}-gone", "is not there"),
+    ):
+        with pytest.raises(transfer.TransferFailed, match=why):
+            read(replace(pointer, artifact_uri=elsewhere))
 
 
 async def test_wrong_credentials_are_told_without_them(buckets: Buckets) -> None:

@@ -1,6 +1,7 @@
 """Lines of work: what is remembered of finished runs."""
 
 import dataclasses
+import json
 import random
 
 import pytest
@@ -195,3 +196,22 @@ def test_earlier_attempts_of_a_run_stand_in_its_commit_line_only() -> None:
     )
     assert list(seen["branch"]) == [other]
     assert list(seen["commit"]) == [other, mine]
+
+
+@given(st.lists(OUTCOMES, max_size=120), OUTCOMES)
+def test_a_line_as_it_is_kept_remembers_the_same(told: list[Outcome], last: Outcome) -> None:
+    line: tuple[Outcome, ...] = ()
+    for each in told:
+        line = history.insert(line, each)
+    rows = json.loads(history.encode(line))
+    kept = history.insert_row(rows, history.row_of(last))
+    assert history.encode_rows(kept) == history.encode(history.insert(line, last))
+    assert history.insert_row(kept, history.row_of(last)) == kept
+    assert rows == json.loads(history.encode(line)), "the line that it was made of stays"
+
+
+def test_rows_of_an_older_release_stay_as_they_are() -> None:
+    old = [["1", 1, "abc", 5.0, 10.0, 1]]
+    kept = history.insert_row(old, history.row_of(outcome("2", at=20)))
+    assert kept[0] == old[0]
+    assert [each.run for each in history.decode(kept)] == ["1", "2"]
