@@ -23,6 +23,7 @@ from ml import contract
 from pipewright import errors
 from pipewright.backends import kuberay, kubernetes
 from pipewright.backends.kuberay import KubeRayCompute
+from pipewright.backends.memory import MemoryCluster
 from pipewright.plan import Manifest, Ref
 from pipewright.ports import Cluster
 from pipewright.training_facts import KUBE_RAY, JobPlace, JobStatus, Pod
@@ -204,6 +205,24 @@ async def test_a_stopped_job_is_deleted_and_stopping_again_is_no_error(world: Wo
     for _ in range(2):
         await world.compute.stop(JOB.submission_id, place=world.place)
     assert await world.compute.status(JOB.submission_id, place=world.place) is None
+
+
+class Bare(MemoryCluster):
+    """What a server answers that has no such kind: as for a namespace that is not there."""
+
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        if manifest["kind"] == "RayJob":
+            raise errors.Waiting("NotFound", f"{Ref.of(manifest)}: its namespace is not there")
+        return await super().create(manifest)
+
+
+async def test_without_kuberay_it_says_what_to_install() -> None:
+    place = JobPlace(tenant_id="t", namespace="acme", model="m", model_uid="u", compute=KUBE_RAY)
+    cluster = Bare()
+    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme"}})
+    with pytest.raises(errors.Waiting, match="install KubeRay") as told:
+        await KubeRayCompute(cluster, image=IMAGE).submit(JOB, place=place, pod=Pod())
+    assert told.value.reason == "KubeRayMissing"
 
 
 async def test_without_an_image_nothing_is_made(world: World) -> None:

@@ -50,7 +50,11 @@ class KubeRayCompute:
         self._cluster, self._image = cluster, image
 
     async def submit(self, job: contract.TrainingJob, *, place: JobPlace, pod: Pod) -> None:
-        """Make the Secret, then the RayJob, unless it is there."""
+        """Make the Secret, then the RayJob, unless it is there.
+
+        Raises:
+            Waiting: nobody has installed KubeRay.
+        """
         wrong = self.trouble(place.compute, image=pod.image)
         if wrong is not None:
             raise wrong
@@ -58,7 +62,12 @@ class KubeRayCompute:
             return
         await self._cluster.apply(_secret(job, place))
         image = pod.image or self._image
-        await self._cluster.create(_ray_job(job.submission_id, place, pod, image=image))
+        try:
+            await self._cluster.create(_ray_job(job.submission_id, place, pod, image=image))
+        except errors.Waiting:  # its namespace is there: the Secret is in it
+            raise errors.Waiting(
+                "KubeRayMissing", "the cluster knows no RayJobs: install KubeRay, or name a Ray cluster"
+            ) from None
 
     async def status(self, submission_id: str, *, place: JobPlace) -> JobStatus | None:
         """The RayJob's state; one that is being deleted runs until it is gone."""
