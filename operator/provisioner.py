@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -24,6 +25,7 @@ from pipewright.ports import (
     ServerPorts,
 )
 from pipewright.runtime import tracing
+from pipewright.runtime.answers import Answers
 from pipewright.runtime.drive import Controller
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.part import Part
@@ -42,6 +44,8 @@ async def compose(
         SettingsError: a part of the settings that the provisioner needs is missing.
     """
     ports = await _ports(settings, cluster=cluster, metrics=metrics, resources=resources)
+    # the driver reads Tenants by itself: what is watched is never believed to be as it was answered
+    ports = replace(ports, cluster=Answers(ports.cluster, watched=("Namespace", Tenant.kind)))
     days = settings.data_key_rotation_days
     tenants = Controller(
         kind=Tenant,

@@ -133,12 +133,12 @@ def _node(entry: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
 
 
 def _differ(found: Any, wanted: Any, path: Path, exact: Sequence[str]) -> Iterable[Path]:
-    if not isinstance(wanted, Mapping):
+    if not isinstance(wanted, dict):
         if not _covers(found, wanted, exact=path[0] in exact):
             yield path
         return
     there = found or {}  # the server drops what is empty
-    if not isinstance(there, Mapping):
+    if not isinstance(there, dict):
         yield path
         return
     for key, value in wanted.items():
@@ -148,15 +148,15 @@ def _differ(found: Any, wanted: Any, path: Path, exact: Sequence[str]) -> Iterab
 
 
 def _covers(found: Any, wanted: Any, *, exact: bool = False) -> bool:
-    if isinstance(wanted, Mapping):
+    if isinstance(wanted, dict):
         # the server drops what is empty
         there = found or {}
         return (
-            isinstance(there, Mapping)
+            isinstance(there, dict)
             and all(_covers(there.get(key), value, exact=exact) for key, value in wanted.items())
             and not (exact and any(value for key, value in there.items() if key not in wanted))
         )
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+    if isinstance(wanted, list | tuple):
         found = found or []
         return len(found) == len(wanted) and all(
             _covers(one, other, exact=exact) for one, other in zip(found, wanted, strict=True)

@@ -14,12 +14,16 @@ from pipewright import errors
 from pipewright.backends import kubernetes, memory
 from pipewright.plan import Manifest, Ref
 from pipewright.ports import Cluster
+from pipewright.runtime.answers import Answers
 
 
-@pytest.fixture(params=["memory", "real"])
+@pytest.fixture(params=["memory", "answers", "real"])
 async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     if request.param == "memory":
         yield memory.MemoryCluster()
+        return
+    if request.param == "answers":
+        yield Answers(memory.MemoryCluster(), watched=())
         return
     plane: parts.Cluster = request.getfixturevalue("control_plane")
     client = await kubernetes.connect(plane.kubeconfig)

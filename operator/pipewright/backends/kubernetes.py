@@ -18,7 +18,6 @@ import aiohttp
 from kubernetes.aio import client as api
 from kubernetes.aio import config
 from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.dynamic import Resource
 
 from pipewright import errors, fields, names
 from pipewright.plan import Manifest, Ref
@@ -387,17 +386,9 @@ def _status(refused: ApiException) -> Mapping[str, Any]:
 
 
 def _collection(api_version: str, kind: str, namespace: str | None) -> str:
-    group, _, version = api_version.rpartition("/")
-    plural = _PLURALS[kind]
-    resource = Resource(
-        prefix="apis" if group else "api",
-        group=group,
-        api_version=version,
-        kind=kind,
-        namespaced=kind not in _CLUSTER_SCOPED,
-        name=plural,
-    )
-    return str(resource.path(namespace=namespace))
+    prefix = "/apis" if "/" in api_version else "/api"
+    place = "" if kind in _CLUSTER_SCOPED or not namespace else f"/namespaces/{namespace}"
+    return f"{prefix}/{api_version}{place}/{_PLURALS[kind]}"
 
 
 def _path(ref: Ref) -> str:

@@ -104,8 +104,9 @@ class MemoryRegistry:
         if any(uid in other.namespaces.values() for other in others):
             raise errors.OwnedByOther(f"namespace {name} belongs to another tenant; choose another name")
         for other in others:
-            kept = {key: value for key, value in other.namespaces.items() if key != name}
-            self._by_id[other.id] = replace(other, namespaces=kept)
+            if name in other.namespaces:
+                kept = {key: value for key, value in other.namespaces.items() if key != name}
+                self._by_id[other.id] = replace(other, namespaces=kept)
         self._by_id[tenant_id] = replace(found, namespaces={**found.namespaces, name: uid})
 
     async def unbind_namespace(self, tenant_id: str, *, name: str, uid: str) -> None:
