@@ -5,7 +5,8 @@
       ▼            ▼                            ▼
     forget      a person must act            the key goes back to the queue: at once, later or never
 
-A look that follows at once takes the API server's answer to the status write before it for the live object.
+A look that follows at once takes the API server's answer to the status write before it for the live object,
+unless somebody asked for a look meanwhile: what they saw may be newer than the answer.
 
 A controller never touches status, finalizer, Events or queue; the driver never knows what a kind is about.
 """
@@ -32,7 +33,7 @@ from pipewright.runtime import logs, tracing, verdict
 from pipewright.runtime.events import Events
 from pipewright.runtime.metrics import Metrics
 from pipewright.runtime.queue import Key, WorkQueue
-from pipewright.runtime.verdict import Ending, Result
+from pipewright.runtime.verdict import Answer, Ending, Result
 
 log = logs.get(__name__)
 
@@ -84,8 +85,8 @@ class Driver:
         self._clock, self._metrics, self._uniform = clock, metrics, uniform
         self._controllers = {controller.kind.kind: controller for controller in controllers}
         self._progress = verdict.Progress()
-        self._answers: dict[Key, tuple[float, Manifest]] = {}
-        """Of keys that go on at once: when the API server answered, and the object as it had it then."""
+        self._answers: dict[Key, Answer] = {}
+        """Of keys that go on at once."""
 
     async def drive(self, key: Key) -> None:
         """Look at the key's object once, and decide when to look again. Raises nothing but cancellation."""
@@ -109,9 +110,8 @@ class Driver:
         ref = Ref(
             api_version=controller.kind.api_version, kind=key.kind, name=key.name, namespace=key.namespace
         )
-        answered, manifest = self._answers.pop(key, (0.0, None))
-        if manifest is None or time.monotonic() - answered > LIVE_S:
-            manifest = await self._cluster.get(ref)
+        answer = self._answers.pop(key, None)
+        manifest = answer.manifest if answer and self._is_live(key, answer) else await self._cluster.get(ref)
         if manifest is None:
             return Ending(result=Result.GONE)
         metadata = ObjectMeta.model_validate(manifest["metadata"])
@@ -150,7 +150,7 @@ class Driver:
             and _is_on_its_way(outcome.status, resource.generation)
             and _is_on_its_way(_previous(controller, manifest), resource.generation)
         )
-        before = manifest
+        before, asks = manifest, self._queue.asks(_key(ref))
         if not silent and not (finished and not others):  # else the object, and its status, go in a moment
             manifest = await self._write_status(controller, manifest, outcome.status)
         await self._tell(resource, outcome)
@@ -162,14 +162,16 @@ class Driver:
             errors=tuple(leaf for failure in failures for leaf in verdict.leaves(failure.error)),
             next_look=outcome.next_look,
             version=_version(resource),
-            answer=None if manifest is before else (time.monotonic(), manifest),
+            answer=None if manifest is before else Answer(at=time.monotonic(), asks=asks, manifest=manifest),
         )
+
+    def _is_live(self, key: Key, answer: Answer) -> bool:
+        return self._queue.asks(key) == answer.asks and time.monotonic() - answer.at <= LIVE_S
 
     def _goes_on(self, ref: Ref, resource: Resource, outcome: Outcome[Any]) -> bool:
         """Whether the next look comes at once, because this one got further and nothing failed."""
         done, failures = outcome.results.done, outcome.results.failures
-        key = Key(ref.kind, ref.name, ref.namespace)
-        return not failures and self._progress.is_new(key, _version(resource), done)
+        return not failures and self._progress.is_new(_key(ref), _version(resource), done)
 
     async def _in_time(self, controller: Controller[Any], resource: Resource) -> Outcome[Any]:
         limit = controller.timeout.total_seconds()
@@ -297,6 +299,10 @@ def _previous(controller: Controller[Any], manifest: Manifest) -> Status:
     assert isinstance(model, type)
     assert issubclass(model, Status)
     return model.parse(manifest.get("status"))
+
+
+def _key(ref: Ref) -> Key:
+    return Key(ref.kind, ref.name, ref.namespace)
 
 
 def _version(resource: Resource) -> tuple[str, int]:

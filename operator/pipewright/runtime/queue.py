@@ -213,6 +213,10 @@ class WorkQueue:
         """Wait until nothing is ready or running; delayed keys may remain. Needs a running `run`."""
         await self._quiet.wait()
 
+    def asks(self, key: Key) -> int:
+        """A number that changes when somebody asks for a look at once at a key that is looked at or waits."""
+        return self._schedule.asks(key)
+
     def depth(self, *, low: bool | None = None) -> int:
         """Keys that wait for a worker: all, or those of one priority."""
         everything, lows = self._schedule.ready, self._schedule.ready_low

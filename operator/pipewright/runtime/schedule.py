@@ -102,6 +102,7 @@ class Schedule:
         self._active_in: Counter[str] = Counter()
         self._again: dict[Key, bool] = {}
         self._onward: set[Key] = set()
+        self._asked: Counter[Key] = Counter()
         self._delayed: dict[Key, tuple[float, bool]] = {}
         self._dues: list[tuple[float, int, Key]] = []
         self._number = 0
@@ -118,6 +119,7 @@ class Schedule:
             self._delay(key, due=now + after, low=low)
             return
         self._delayed.pop(key, None)
+        self._asked[key] += 1
         self._add_now(key, since=now, low=low)
 
     def _add_now(self, key: Key, *, since: float, low: bool) -> None:
@@ -132,7 +134,8 @@ class Schedule:
         So what was begun is finished first, and the first to come are not served as late as the last.
         """
         if key not in self._active:
-            self.add(key, now=now)
+            self._delayed.pop(key, None)
+            self._add_now(key, since=now, low=False)
             return
         self._again[key] = False
         self._onward.add(key)
@@ -205,6 +208,8 @@ class Schedule:
         if (low := self._again.pop(key, None)) is not None:
             self._delayed.pop(key, None)
             self._make_ready(key, since=now, low=low, first=key in self._onward)
+        else:
+            del self._asked[key]
         self._onward.discard(key)
         return now - started
 
@@ -224,6 +229,10 @@ class Schedule:
         while self._dues and not self._is_current(self._dues[0]):
             heapq.heappop(self._dues)
         return self._dues[0][0] if self._dues else None
+
+    def asks(self, key: Key) -> int:
+        """How often the key was added for now since it was last at rest."""
+        return self._asked[key]
 
     @property
     def ready(self) -> int:

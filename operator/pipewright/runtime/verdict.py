@@ -38,6 +38,17 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The object as the API server had it when it answered to a write."""
+
+    at: float
+    """When it did, in monotonic seconds."""
+    asks: int
+    """The queue's `asks` before the write: another one since is of somebody who may have seen more."""
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """The end of one pass, before it is judged. `result` is set where nothing is left to judge."""
 
@@ -47,8 +58,8 @@ class Ending:
     next_look: timedelta | None = None
     version: tuple[str, int] | None = None
     """UID and generation that the pass was about."""
-    answer: tuple[float, Manifest] | None = None
-    """Of the status write: when the API server answered (monotonic seconds), and the object as it had it."""
+    answer: Answer | None = None
+    """The API server's to the status write."""
 
 
 @dataclass(frozen=True, slots=True)

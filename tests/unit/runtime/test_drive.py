@@ -297,6 +297,20 @@ async def test_the_answer_to_the_status_write_is_the_next_looks_read_for_a_secon
     assert cluster.reads == reads + 1
 
 
+async def test_what_was_asked_for_after_the_status_write_is_read(timer) -> None:
+    """An edit right after the write would else be looked for in an answer that is older than it."""
+    world = World(timer)
+    world.cluster = cluster = Reads()
+    await world.create()
+    driver = world.driver()
+    world.answer = on_its_way("one")
+    await driver.drive(ACME)
+    reads = cluster.reads
+    world.queue.add(ACME)
+    await driver.drive(ACME)
+    assert cluster.reads == reads + 1
+
+
 async def test_an_object_at_rest_is_read_at_each_look(timer) -> None:
     world = World(timer)
     world.cluster = cluster = Reads()

@@ -312,3 +312,20 @@ def test_going_on_drops_a_pending_delay_and_a_key_that_is_not_active_is_simply_a
     assert (schedule.ready, schedule.delayed) == (1, 0)
     schedule.go_on(C, now=0.0)
     assert set(drain(schedule)) == {A, C}
+
+
+def test_asks_are_counted_until_the_key_rests_and_going_on_is_none() -> None:
+    schedule = Schedule()
+    schedule.add(A, now=0.0, after=1.0)
+    assert schedule.asks(A) == 0
+    schedule.add(A, now=0.0)
+    schedule.take(now=0.0)
+    schedule.go_on(A, now=0.0)
+    before = schedule.asks(A)
+    schedule.finish(A, now=0.0)
+    assert schedule.asks(A) == before
+    schedule.add(A, now=0.0)
+    assert schedule.asks(A) != before
+    schedule.take(now=0.0)
+    schedule.finish(A, now=0.0)
+    assert A not in schedule._asked
