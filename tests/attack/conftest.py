@@ -111,6 +111,10 @@ class Scene:
     """Token of somebody whom RBAC lets do anything with the kinds that we protect: admission must refuse."""
     tried: list[tuple[str, str]]
 
+    def eventually(self, fact: Callable[[], Any], *, says: str) -> Any:
+        """Wait for a fact."""
+        return eventually(fact, says=says)
+
     @property
     def a(self) -> Place:
         """The intruder's own tenant."""

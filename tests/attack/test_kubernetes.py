@@ -225,7 +225,11 @@ def test_who_may_bind_roles_in_the_own_namespace_gives_nobody_more_than_they_hav
     assert scene.api.ask(scene.api.admin, "POST", path, grant, dry=False).code == 201
     try:
         viewer = {**BINDING, "roleRef": {**BINDING["roleRef"], "name": "view"}}  # type: ignore[dict-item]
-        assert scene.api.ask(scene.a.owner, "POST", path, viewer).code == 201
+        # the authorizer hears of the binding by a watch
+        scene.eventually(
+            lambda: scene.api.ask(scene.a.owner, "POST", path, viewer).code == 201,
+            says="the owner may bind the ClusterRole view",
+        )
         for name, kind in (("cluster-admin", BINDING), ("roles of its own making", ROLE)):
             where = path if kind is BINDING else f"{RBAC}/namespaces/a/roles"
             answer = scene.api.ask(scene.a.owner, "POST", where, kind)
