@@ -209,10 +209,36 @@ async def _session(kubeconfig: Path | None, streams: Streams) -> tuple[str, aioh
     bearer = (await configuration.auth_settings()).get("BearerToken", {}).get("value")
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=secure),
+        response_class=Lean,
         headers={"Authorization": bearer} if bearer else {},
         trace_configs=[streams.trace()],
     )
     return str(configuration.host), session
+
+
+def _without_owners(found: dict[str, Any]) -> dict[str, Any]:
+    found.pop("managedFields", None)
+    return found
+
+
+_LEAN: json.JSONDecoder = json.JSONDecoder(object_hook=_without_owners)
+
+
+class Lean(aiohttp.ClientResponse):
+    """An answer without `managedFields`: more than half of an object's text, and no doorman reads them.
+
+    Kopf holds all that it lists at once, and the process keeps the memory that this once took.
+    """
+
+    async def json(
+        self,
+        *,
+        encoding: str | None = None,
+        loads: Callable[[str], Any] = _LEAN.decode,
+        content_type: str | None = "application/json",
+    ) -> Any:
+        """The answer's document."""
+        return await super().json(encoding=encoding, loads=loads, content_type=content_type)
 
 
 async def until_served(

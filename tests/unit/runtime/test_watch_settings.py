@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -61,16 +63,38 @@ async def test_an_answer_that_kopf_can_handle_is_left_to_it() -> None:
     assert await served(refuse, plurals={"tenants"})
 
 
+async def test_a_list_is_read_without_the_owners_of_fields() -> None:
+    async def listed(_: web.Request) -> web.Response:
+        metadata = {"name": "acme", "labels": {"a": "b"}, "managedFields": [{"fieldsV1": {"f:spec": {}}}]}
+        return web.json_response({"items": [{"metadata": metadata, "spec": {"quota": {}}}]})
+
+    async with (
+        serving("/list", listed) as server,
+        aiohttp.ClientSession(response_class=watch.Lean) as session,
+        session.get(f"{server}/list") as answer,
+    ):
+        metadata = {"name": "acme", "labels": {"a": "b"}}
+        assert await answer.json() == {"items": [{"metadata": metadata, "spec": {"quota": {}}}]}
+
+
 async def served(answer: Any, *, plurals: set[str]) -> bool:
+    async with (
+        serving("/apis/pipewright.dev/v1alpha1", answer) as server,
+        asyncio.timeout(10),
+        aiohttp.ClientSession() as session,
+    ):
+        await watch.until_served(session, server, plurals=plurals, pause=0)
+    return True
+
+
+@asynccontextmanager
+async def serving(path: str, answer: Any) -> AsyncIterator[str]:
     app = web.Application()
-    app.router.add_get("/apis/pipewright.dev/v1alpha1", answer)
+    app.router.add_get(path, answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-            await watch.until_served(session, server, plurals=plurals, pause=0)
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-    return True
