@@ -111,6 +111,7 @@ class DevServer:
     folder: Path
     port: int
     binary: Path
+    """Beside it lies the folder `plugins`, of what is not built in."""
 
     @property
     def vault(self) -> Vault:
@@ -134,6 +135,7 @@ class DevServer:
                 "-dev",
                 "-dev-no-store-token",
                 f"-dev-listen-address=127.0.0.1:{self.port}",
+                f"-dev-plugin-dir={self.binary.parent / 'plugins'}",
             ),
             environment={"VAULT_DEV_ROOT_TOKEN_ID": self.vault.root_token},
             ready=lambda: _ready(self.vault.address),

@@ -2,7 +2,11 @@ module pipewright.dev/assets/vault
 
 go 1.25.1
 
-tool github.com/hashicorp/vault
+tool (
+	github.com/hashicorp/vault
+	github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes
+	github.com/hashicorp/vault/plugins/database/postgresql/postgresql-database-plugin
+)
 
 require (
 	cel.dev/expr v0.24.0 // indirect
