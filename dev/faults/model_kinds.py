@@ -52,7 +52,7 @@ LONG = "6 minutes"
 SUBMIT, FINISH = "ray: POST jobs/", "SET phase = $1, outcome"
 """Labels, or parts of them, of writes in every training."""
 _ATTEMPT = re.compile(r"/trainings/(\d+)-")
-_FITTING = 1.0
+_FITTING = 0.5
 """Seconds of computing after the data were read, of the several that the fit of many trees takes."""
 
 SLOW = dataclasses.replace(
@@ -60,7 +60,7 @@ SLOW = dataclasses.replace(
     name="model create, slow",
     spec={
         **SPEC,
-        "training": {**SPEC["training"], "hyperparameters": {"trees": 1000, "learningRate": 0.001}},
+        "training": {**SPEC["training"], "hyperparameters": {"trees": 300, "learningRate": 0.001}},
     },
 )
 REFUSED = dataclasses.replace(
@@ -312,16 +312,16 @@ def _told_unreachable(judge: ModelJudge, subject: Subject) -> None:
 
 def head_killed(judge: ModelJudge, subject: Subject, *, times: int = 1) -> None:
     """While the job runs, which goes with it: a new head knows nothing of it."""
-    for _ in range(times):
+    for phase in ("Submitted", "Resubmitted")[:times]:
         judge.rig.driver(subject.uid)
-        judge.rig.until(partial(_is_submitted, judge, subject), within=20, says="the job is noted")
+        judge.rig.until(partial(_is_noted, judge, subject, phase), within=20, says=f"the job is {phase}")
         judge.rig.end_ray()
         _told_unreachable(judge, subject)
         judge.rig.start_ray()
 
 
-def _is_submitted(judge: ModelJudge, subject: Subject) -> bool:
-    return judge.rig.trainings(subject.uid)[-1]["phase"] in ("Submitted", "Resubmitted")
+def _is_noted(judge: ModelJudge, subject: Subject, phase: str) -> bool:
+    return bool(judge.rig.trainings(subject.uid)[-1]["phase"] == phase)
 
 
 def head_killed_before(judge: ModelJudge, subject: Subject) -> None:
@@ -347,12 +347,16 @@ def head_away_too_long(judge: ModelJudge, subject: Subject) -> None:
     """It is away until the training's time is over, and longer."""
     _attempt(judge, subject, 2)
     judge.rig.driver(subject.uid)
-    judge.rig.until(partial(_is_submitted, judge, subject), within=20, says="the job is noted")
+    judge.rig.until(partial(_is_noted, judge, subject, "Submitted"), within=20, says="the job is noted")
     judge.rig.end_ray()
     _told_unreachable(judge, subject)
     judge.rig.age(subject.uid, by=LONG)
-    time.sleep(12)  # longer than the runner waits before it asks again
+    judge.rig.until(partial(_is_told_to_stop, judge), within=60, says="it is told to stop, in vain")
     judge.rig.start_ray()
+
+
+def _is_told_to_stop(judge: ModelJudge) -> bool:
+    return any(write.label.endswith("/stop") for write in list(judge.rig.switch.writes))
 
 
 # --- the store --------------------------------------------------------------------------------------------
@@ -587,7 +591,9 @@ def _some(
     judge: Judge, *, story: ModelStory, treatment: Treatment, system: str, only_writes: bool
 ) -> list[Broken]:
     """Some of the story's calls are met; what is there in the end, and how often made, stays the same."""
-    fault = Some(treatment, writes(system) if only_writes else calls(system), times=2, every=2)
+    # the first write, or every other call
+    chosen, often = (writes(system), 1) if only_writes else (calls(system), 2)
+    fault = Some(treatment, chosen, times=often, every=often)
 
     def wait(subject: Subject) -> None:
         judge.rig.until(
