@@ -52,15 +52,15 @@ LONG = "6 minutes"
 SUBMIT, FINISH = "ray: POST jobs/", "SET phase = $1, outcome"
 """Labels, or parts of them, of writes in every training."""
 _ATTEMPT = re.compile(r"/trainings/(\d+)-")
-_FITTING = 0.5
-"""Seconds of computing after the data were read, of the several that the fit of many trees takes."""
+_FITTING = 0.3
+"""Seconds of computing after the data were read, of the two or three that the fit of many trees takes."""
 
 SLOW = dataclasses.replace(
     CREATE,
     name="model create, slow",
     spec={
         **SPEC,
-        "training": {**SPEC["training"], "hyperparameters": {"trees": 300, "learningRate": 0.001}},
+        "training": {**SPEC["training"], "hyperparameters": {"trees": 100, "learningRate": 0.01}},
     },
 )
 REFUSED = dataclasses.replace(
@@ -272,7 +272,7 @@ def _waits(driver: psutil.Process) -> bool:
         if driver.status() != psutil.STATUS_SLEEPING:
             return False
         time.sleep(0.05)
-    return _cpu(driver) == before and before > 1.0
+    return _cpu(driver) == before and before > 0.3
 
 
 def _must(holds: bool, otherwise: str) -> None:

@@ -333,7 +333,7 @@ class ModelJudge(Judge):
 
 def _without_chance(training: Mapping[str, Any]) -> dict[str, Any]:
     """An attempt without what took how long."""
-    report = {key: value for key, value in (training["report"] or {}).items() if key != "duration_seconds"}
+    report = {key: value for key, value in (training["report"] or {}).items() if key != "durationSeconds"}
     return {**training, "report": report}
 
 
