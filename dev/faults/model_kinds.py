@@ -554,7 +554,6 @@ def _troubles() -> Iterator[Kind]:
         nothing,
         Ending(words=(PASSED, "GatesFailed"), active=1, training=("False", "GatesFailed")),
         story=REFUSED_AGAIN,
-        sampled=True,
     )
 
 

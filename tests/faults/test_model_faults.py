@@ -14,7 +14,7 @@ from dev.faults.models import CREATE, ModelJudge
 
 pytestmark = pytest.mark.ray
 
-CRASHES = 3
+CRASHES = 2
 
 
 @pytest.fixture(scope="module")
