@@ -604,6 +604,31 @@ def _some(
     return met(fault, judge.play(story, fault, meanwhile=wait))
 
 
+class Denied:
+    """Ray says once that it does not know the job that it was just given, and so it is given once more."""
+
+    def __init__(self) -> None:
+        self.given, self._left = 0, 2
+
+    def meet(self, call: Call, write: Write | None) -> Treatment | None:
+        """The controller asks, and then who submits."""
+        self.given += call.label == SUBMIT
+        if not self.given or not self._left or call.label != "ray: GET jobs/<id>":
+            return None
+        self._left -= 1
+        return Refuse(404)
+
+
+def given_twice(judge: Judge) -> list[Broken]:
+    """The same submission is the same job: Ray refuses it, and one trains."""
+    fault = Denied()
+
+    def wait(subject: Subject) -> None:
+        judge.rig.until(lambda: fault.given > 1, within=60, says="the job is submitted once more")
+
+    return judge.play(CREATE, fault, meanwhile=wait)
+
+
 def _while_it_trains(judge: Judge, *, happens: Callable[[ModelRig], None]) -> list[Broken]:
     """Something happens to a server that the job itself has nothing to do with."""
     own = cast("ModelJudge", judge)
@@ -635,6 +660,7 @@ KINDS: tuple[Kind, ...] = (
         )
         for name in ("postgres", "kube-apiserver", "etcd")
     ),
+    Kind(id="model create: job submitted twice", play=given_twice),
     Kind(
         id="model create: Vault sealed while it trains",
         play=partial(_while_it_trains, happens=servers.sealed),
