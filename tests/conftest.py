@@ -30,7 +30,13 @@ OLDER = throwaway.OLDER
 
 
 COMPUTE = "tests/contract/test_compute.py"
-ON_RAY = {COMPUTE, "tests/e2e/test_stack.py", "tests/e2e/test_training.py"}
+ON_RAY = {
+    COMPUTE,
+    "tests/e2e/test_stack.py",
+    "tests/e2e/test_training.py",
+    "tests/e2e/test_training_bucket.py",
+    "tests/faults/test_model_faults.py",
+}
 """And `test_healing`, which takes as long as these together and would be what all wait for."""
 
 

@@ -57,6 +57,7 @@ def turn(model: Model, observed: Observed, *, now: datetime) -> Turn | None:
         _retry(model, trainings),
         Turn(at=by_schedule) if by_schedule is not None else None,
         _loss(observed, last, now=now),
+        _spoilt(model, observed, trainings, now=now),
         _new_runs(model, observed, last),
         _drift(model, observed, last),
     )
@@ -108,8 +109,9 @@ def overdue(model: Model, observed: Observed, *, now: datetime) -> datetime | No
 
 def is_nothing_new(model: Model, observed: Observed, last: Training) -> bool:
     """Whether the same spec would learn from the same runs again."""
-    same = last.recipe == objects.recipe(model) and last.outcome != "Failed" and not observed.is_lost
-    return same and isinstance(observed.runs, RunCount) and observed.runs.heard == 0
+    same = last.recipe == objects.recipe(model) and last.outcome != "Failed"
+    whole = not observed.is_lost and observed.spoiled is None
+    return same and whole and isinstance(observed.runs, RunCount) and observed.runs.heard == 0
 
 
 def is_unreadable(pointer: Pointer, trainings: Sequence[Training]) -> bool:
@@ -144,6 +146,24 @@ def _loss(observed: Observed, last: Training, *, now: datetime) -> Turn | None:
         at=last.started_at + BETWEEN_LOSSES if tried else now,
         cause="the active version's file is no longer in the artifact store",
     )
+
+
+def _spoilt(model: Model, observed: Observed, trainings: Sequence[Training], *, now: datetime) -> Turn | None:
+    """A version that passed and cannot be promoted is made anew: at once, and then once a day.
+
+    One that a person named is not: the same data may well make another.
+    """
+    last = trainings[0]
+    if not isinstance(observed.spoiled, str) or model.spec.serving.version or last.outcome == "Failed":
+        return None
+    active = observed.pointer.artifact_uri if observed.pointer is not None else None
+    tried = any(
+        it.artifact_uri != active
+        and it.recipe == last.recipe
+        and last.started_at - it.started_at < BETWEEN_LOSSES
+        for it in trainings[1:2]
+    )
+    return Turn(at=last.started_at + BETWEEN_LOSSES if tried else now, cause=observed.spoiled)
 
 
 def _new_runs(model: Model, observed: Observed, last: Training) -> Turn | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from controllers.model import objects
+from controllers.model import objects, versions
 from controllers.model.due import LEAST_PREDICTIONS
 from controllers.model.observed import Observed, Result, Unknown
 from ml import contract, drift
@@ -40,7 +41,7 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         _other_default(model, tenant, ports),
         _integrations(model, ports),
     )
-    return Observed(
+    found = Observed(
         tenant=tenant,
         pointer=pointer,
         drift=await _drift(model, tenant, pointer, trainings, ports),
@@ -54,6 +55,7 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         is_lost=not model.deleting and await _is_lost(pointer, ports),
         has_files=model.deleting and await _has_files(model, tenant, ports),
     )
+    return dataclasses.replace(found, spoiled=await _spoiled(model, found, ports))
 
 
 async def _drift(
@@ -160,6 +162,25 @@ async def _is_lost(pointer: Pointer | None, ports: TrainingPorts) -> bool:
     if pointer is None:
         return False
     return await _or_unknown(ports.artifacts.exists(pointer.artifact_uri)) is False
+
+
+async def _spoiled(model: Model, observed: Observed, ports: TrainingPorts) -> str | Unknown | None:
+    """Whether what was judged still lies there: a promotion may come long after, by a person's wish."""
+    chosen = None if model.deleting else versions.promotable(model, observed)
+    if chosen is None:
+        return None
+    try:
+        content = await ports.artifacts.get(chosen.artifact_uri)
+    except errors.Unreachable as trouble:
+        return Unknown(reason=trouble.reason, message=trouble.message)
+    except errors.BackendError as wrong:
+        return f"the file of attempt {chosen.attempt} cannot be read ({wrong.message})"[:300]
+    if content is None:
+        return f"the file of attempt {chosen.attempt} is no longer in the artifact store"
+    assert chosen.report is not None
+    if await asyncio.to_thread(_digest, content) != chosen.report.artifact_sha256:
+        return f"the file of attempt {chosen.attempt} is not the one that was judged"
+    return None
 
 
 async def _runs(

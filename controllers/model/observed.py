@@ -52,5 +52,7 @@ class Observed:
     """The population stability index of the active version's probabilities; None: not asked, or not known."""
     is_lost: bool = False
     """The active version's file has left the artifact store; a store that does not answer lost none."""
+    spoiled: str | Unknown | None = None
+    """Why the version that is next to be promoted cannot be: its file is gone, or another."""
     has_files: bool = False
     """Looked at for a teardown only."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controllers.model import due, objects, running
+from controllers.model import due, objects, running, versions
 from controllers.model.observed import Observed, Unknown
 from controllers.model.running import RETRY, TRAINING, WORK
 from ml import drift
@@ -31,8 +31,6 @@ DRIFTED = "Drifted"
 CONDITIONS = (READY, TRAINING, GATES, DRIFTED)
 MISSING = timedelta(seconds=30)
 """When to look again for an Integration or another model's place: they are not watched."""
-KEPT = 10
-"""Trainings whose files stay, besides the active version's."""
 
 
 def plan_model(model: Model, observed: Observed, *, now: datetime) -> Plan:
@@ -73,52 +71,10 @@ def _paused(
 # --- the active version -------------------------------------------------------------------------------
 
 
-def candidate(observed: Observed) -> Training | None:
-    """The newest attempt that made a version, unless that is the active one, or an older one."""
-    if isinstance(observed.trainings, Unknown):
-        return None
-    pointer = observed.pointer
-    for training in observed.trainings:
-        if pointer is not None and training.artifact_uri == pointer.artifact_uri:
-            return None
-        report = training.report
-        if report is None or report.artifact_sha256 is None or training.outcome == "Failed":
-            continue
-        same = pointer is not None and report.artifact_sha256 == pointer.artifact_sha256
-        return None if same else training
-    return None
-
-
-def named(version: str, trainings: Sequence[Training]) -> Training | None:
-    """The attempt that made a version which passed its gates, if its files are still there."""
-    return next((it for it in trainings[:KEPT] if it.outcome == "Passed" and it.version == version), None)
-
-
-def _newest(observed: Observed, trainings: Sequence[Training]) -> Training | None:
-    """The newest attempt that passed, unless its version is the active one, or an older one."""
-    pointer = observed.pointer
-    for training in trainings:
-        if pointer is not None and training.artifact_uri == pointer.artifact_uri:
-            return None
-        if training.outcome == "Passed":
-            same = pointer is not None and training.version == pointer.version
-            return None if same and not observed.is_lost else training
-    return None
-
-
 def _promotion(model: Model, observed: Observed, *, now: datetime) -> Plan:
-    trainings, chosen = observed.trainings, model.spec.serving.version
-    if isinstance(trainings, Unknown):
-        return Plan()
-    if chosen is None:
-        found = _newest(observed, trainings)
-    else:
-        found, pointer = named(chosen, trainings), observed.pointer
-        if pointer is not None and found is not None and pointer.version == chosen:
-            helps = observed.is_lost and found.artifact_uri != pointer.artifact_uri
-            found = found if helps else None
-    if found is None:
-        return Plan()
+    found = versions.promotable(model, observed)
+    if found is None or observed.spoiled is not None:
+        return Plan(check_after=RETRY if isinstance(observed.spoiled, Unknown) else None)
     assert observed.tenant is not None
     default = model.spec.serving.default and observed.other_default is None
     wanted = objects.pointer(model, found, tenant=observed.tenant, is_default=default, at=now)
@@ -131,11 +87,18 @@ def _serving(model: Model, observed: Observed, training: Sequence[Fact]) -> Plan
     pointer, chosen = observed.pointer, model.spec.serving.version
     if chosen is not None and _is_missing(chosen, observed):
         message = (
-            f"none of the last {KEPT} trainings made the version {chosen} and passed its gates:"
+            f"none of the last {versions.KEPT} trainings made the version {chosen} and passed its gates:"
             f" name one of status.trainings, or clear serving.version;"
             f" {f'version {pointer.version}' if pointer is not None else 'none'} predicts meanwhile"
         )
         return says(READY, False, "VersionNotFound", message, stalled=True)
+    if chosen is not None and isinstance(observed.spoiled, str):
+        message = (
+            f"version {chosen} cannot become the active one, because {observed.spoiled}: restore the file,"
+            f" or name another version; {f'version {pointer.version}' if pointer is not None else 'none'}"
+            " predicts meanwhile"
+        )
+        return says(READY, False, "ArtifactMismatch", message)
     if pointer is None:
         why = training[0]
         return says(READY, False, why.reason, f"no version predicts yet: {why.message}", stalled=why.stalled)
@@ -197,7 +160,7 @@ def _is_missing(chosen: str, observed: Observed) -> bool:
     pointer, trainings = observed.pointer, observed.trainings
     if isinstance(trainings, Unknown) or (pointer is not None and pointer.version == chosen):
         return False
-    return named(chosen, trainings) is None
+    return versions.named(chosen, trainings) is None
 
 
 def _judged(trainings: Sequence[Training]) -> Plan:
@@ -227,7 +190,7 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
     asked = due.turn(model, observed, now=now)
     last = trainings[0] if trainings else None
     if asked is None or asked.at > now:
-        told = _at_rest(model, last, again=asked is not None)
+        told = _at_rest(model, observed, last, again=asked is not None)
         return merge(told, Plan(check_after=asked.at - now if asked is not None else None))
     missing = sorted(name for name, uid in observed.integrations.items() if uid is None)
     if missing:
@@ -274,7 +237,7 @@ def _passed_over(model: Model, last: Training, *, now: datetime) -> Plan:
 def _pruning(observed: Observed, trainings: Sequence[Training]) -> Plan:
     """Files of old attempts go when a new one begins, but for the active version's."""
     active = observed.pointer.artifact_uri if observed.pointer is not None else None
-    old = [training for training in trainings[KEPT:] if training.artifact_uri != active]
+    old = [training for training in trainings[versions.KEPT :] if training.artifact_uri != active]
     needed = {training.window.uri for training in trainings if training not in old}
     urls = {objects.folder(training) for training in old} | {it.window.uri for it in old} - needed
     return chain(WORK, act.PruneTrainings(urls=tuple(sorted(urls)))) if urls else Plan()
@@ -284,8 +247,13 @@ def _uids(observed: Observed) -> tuple[str, ...] | None:
     return tuple(uid for uid in observed.integrations.values() if uid is not None) or None
 
 
-def _at_rest(model: Model, last: Training | None, *, again: bool) -> Plan:
+def _at_rest(model: Model, observed: Observed, last: Training | None, *, again: bool) -> Plan:
     """Why nothing runs."""
+    if isinstance(observed.spoiled, Unknown):
+        return says(TRAINING, None, observed.spoiled.reason, observed.spoiled.message)
+    if observed.spoiled is not None:
+        then = "it is trained anew" if again else "restore the file, or change the spec to train anew"
+        return _idle("ArtifactMismatch", f"a version that passed is not promoted: {observed.spoiled}; {then}")
     if last is None or last.outcome == "Passed":
         return _idle("Idle", "no training is due")
     if last.outcome == "GatesFailed":

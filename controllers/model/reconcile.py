@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controllers.model import due, objects, plan
+from controllers.model import due, objects, plan, versions
 from controllers.model.observe import observe
 from controllers.model.observed import Observed, Unknown
 from pipewright import conditions, errors, runner_facts
@@ -66,7 +66,7 @@ def status(
         return model.status.model_copy(update=update)
     last = observed.trainings[0] if observed.trainings else None
     reported = next((it for it in observed.trainings if it.report is not None and it.report.rows), None)
-    candidate = plan.candidate(observed)
+    candidate = versions.candidate(observed)
     return ModelStatus(
         observed_generation=model.generation,
         conditions=told,
@@ -75,7 +75,7 @@ def status(
         baselines=objects.baselines(reported) if reported is not None else None,
         dataset=objects.dataset(reported) if reported is not None else None,
         last_training=objects.last_training(last) if last is not None else None,
-        trainings=tuple(map(objects.past, observed.trainings[: plan.KEPT])),
+        trainings=tuple(map(objects.past, observed.trainings[: versions.KEPT])),
         last_skipped=_skipped(model, wanted),
         next_training_at=_next_training(model, wanted, last, now=clock.now()),
     )

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dev import places
-from dev.faults import crash, integration_kinds, record, refusals, servers, stories, views
+from dev.faults import crash, integration_kinds, model_kinds, record, refusals, servers, stories, views
 from dev.faults.integrations import IntegrationJudge
 from dev.faults.judge import Judge
 from dev.faults.kinds import KINDS
+from dev.faults.model_rig import model_rig
+from dev.faults.models import ModelJudge
 from dev.faults.oracles import Broken
 from dev.faults.record import Record
 from dev.faults.rig import Rig, rig
-from dev.faults.runner_rig import RunnerRig, runner_rig
+from dev.faults.runner_rig import runner_rig
 from dev.problem import Problem
 
 REGISTERED = (refusals, views, servers)
@@ -113,31 +115,62 @@ def main() -> int:
     parser.add_argument("--every-statement", action="store_true", help="also inside transactions")
     parser.add_argument("--minutes", type=float, help="begin no further fault after so many")
     parser.add_argument("--list", action="store_true", help="name the faults, and try none")
-    parser.add_argument("--of", choices=("tenants", "integrations"), help="only faults of these")
+    parser.add_argument("--of", choices=tuple(OF), help="only faults of these")
     arguments = parser.parse_args()
     begun, codes = time.monotonic(), list[int]()
     try:
-        if arguments.of != "integrations":
-            with rig() as made:
-                made.start()
-                codes.append(_run(made, Judge(made), arguments, begun=begun))
-        if arguments.of != "tenants":
-            with runner_rig() as beside:
-                beside.start()
-                codes.append(_run(beside, IntegrationJudge(beside), arguments, begun=begun))
+        for name, play in OF.items():
+            if arguments.of in (None, name):
+                codes.append(play(arguments, begun))
     except Problem as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
     return max(codes)
 
 
-def _run(made: Rig, judge: Judge, arguments: argparse.Namespace, *, begun: float) -> int:
-    name, cases = places.ROOT.name, list[Case]()
-    if isinstance(made, RunnerRig):
-        name += "-integrations"
-        cases += integration_kinds.everything(judge, every=arguments.every_statement)
-    else:
-        cases += everything(judge, every=arguments.every_statement)
+def _tenants(arguments: argparse.Namespace, begun: float) -> int:
+    with rig() as made:
+        made.start()
+        judge = Judge(made)
+        cases = everything(judge, every=arguments.every_statement)
+        return _run(made, judge, cases, arguments, begun=begun)
+
+
+def _integrations(arguments: argparse.Namespace, begun: float) -> int:
+    with runner_rig() as made:
+        made.start()
+        judge = IntegrationJudge(made)
+        cases = integration_kinds.everything(judge, every=arguments.every_statement)
+        return _run(made, judge, cases, arguments, begun=begun, name="-integrations")
+
+
+def _models(arguments: argparse.Namespace, begun: float) -> int:
+    with model_rig() as made:
+        made.start()
+        judge = ModelJudge(made)
+        cases = model_kinds.everything(judge, every=arguments.every_statement)
+        return _run(made, judge, cases, arguments, begun=begun, name="-models")
+
+
+OF: Mapping[str, Callable[[argparse.Namespace, float], int]] = {
+    "tenants": _tenants,
+    "integrations": _integrations,
+    "models": _models,
+}
+"""What faults are of, each on servers of its own."""
+
+
+def _run(
+    made: Rig,
+    judge: Judge,
+    cases: Sequence[Case],
+    arguments: argparse.Namespace,
+    *,
+    begun: float,
+    name: str = "",
+) -> int:
+    """Those of the cases that were asked for."""
+    name = f"{places.ROOT.name}{name}"
     path = places.cache() / "faults" / f"{name}.json"
     kept = Record.load(path, record.fingerprint(places.ROOT), resume=arguments.resume)
     chosen = slice_of(cases, arguments.slice)

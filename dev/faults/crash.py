@@ -61,7 +61,9 @@ class Crash:
 
 
 def _died(judge: Judge, write: Write) -> None:
-    judge.rig.until(judge.rig.switch.killed.is_set, within=20, says=f"{write.label} is reached")
+    judge.rig.until(
+        judge.rig.switch.killed.is_set, within=judge.reached_within, says=f"{write.label} is reached"
+    )
     judge.rig.until(lambda: not judge.rig.running(), within=10, says="the operator has died")
     judge.rig.switch.fault = None
 

@@ -30,15 +30,16 @@ _OWN = re.compile(r"^ft-[0-9a-f]{8}$")
 
 def is_ready(found: Mapping[str, Any] | None) -> bool:
     """Whether it is Ready for its generation, with one secret."""
-    return _is_true(found, "Ready") and len(_keys(found)) == 1
+    return is_true(found, "Ready") and len(_keys(found)) == 1
 
 
 def is_rotated(found: Mapping[str, Any] | None) -> bool:
     """Whether the second secret alone is good."""
-    return _is_true(found, "Ready") and _keys(found) == [2]
+    return is_true(found, "Ready") and _keys(found) == [2]
 
 
-def _is_true(found: Mapping[str, Any] | None, kind: str) -> bool:
+def is_true(found: Mapping[str, Any] | None, kind: str) -> bool:
+    """Whether a condition is True for the generation that the object has."""
     told = ((found or {}).get("status") or {}).get("conditions") or []
     return any(
         it["type"] == kind

@@ -55,6 +55,11 @@ class Learned:
 class Judge:
     """Runs stories on one rig, one after the other."""
 
+    within = READY_WITHIN
+    """Seconds from the end of a fault to the story's goal: O6."""
+    reached_within = 20.0
+    """Seconds from what the user does to any write of the story."""
+
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         logs = rig.stack.folder / "logs"
@@ -114,9 +119,9 @@ class Judge:
         self._new_logs()
         self.rig.said()
 
-    def finish(self, story: Story, subject: Subject, *, within: float = READY_WITHIN) -> list[int]:
+    def finish(self, story: Story, subject: Subject, *, within: float | None = None) -> list[int]:
         """Wait for the goal, and for rest; the writes of each look. Raises Late."""
-        rig = self.rig
+        rig, within = self.rig, within or self.within
         if story.deletes:
             rig.until(lambda: story.done(rig, subject), within=within, says=f"{subject.name} is gone")
             rig.until(rig.idle, within=5, says="the operator is idle")
@@ -134,7 +139,7 @@ class Judge:
         fault: Fault | None,
         *,
         meanwhile: Callable[[Subject], None] = lambda _: None,
-        within: float = READY_WITHIN,
+        within: float | None = None,
     ) -> list[Broken]:
         """Prepare, act with the fault on, do something meanwhile, then judge."""
         learned = self.learn(story)
@@ -154,7 +159,7 @@ class Judge:
         subject: Subject,
         wanted: Reference,
         *,
-        within: float = READY_WITHIN,
+        within: float | None = None,
         edited: bool = False,
     ) -> list[Broken]:
         """All oracles on one tenant, then on all of them.
@@ -211,6 +216,10 @@ class Judge:
     def is_of(self, subject: Subject, target: dict[str, Any]) -> bool:
         """Whether an object of the API server is the subject's."""
         return subject.name in (target.get("name"), target.get("namespace"))
+
+    def texts(self, subject: Subject) -> dict[str, str]:
+        """All places in which no secret may be, with what was added since they were looked at last."""
+        return self._texts(subject, self._new_logs())
 
     # -- evidence ------------------------------------------------------------------------------------------
 

@@ -28,11 +28,12 @@ class Proxies:
         vault: Vault,
         database: Database,
         provider: str | None = None,
+        ray: str | None = None,
     ) -> None:
-        """`provider` is the address of a CI system, where there is one to stand before."""
+        """`provider` and `ray` are the addresses of a CI system and a Jobs API, where there is one."""
         certificates.serving(folder)
         self.authority = (folder / "ca.crt").read_bytes()
-        self.ports: Mapping[str, int] = {system: ports.free() for system in (*SYSTEMS, "provider")}
+        self.ports: Mapping[str, int] = {system: ports.free() for system in (*SYSTEMS, "provider", "ray")}
         serve = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         serve.load_cert_chain(folder / "tls.crt", folder / "tls.key")
         trust = ssl.create_default_context(cadata=cluster.endpoint.authority.decode())
@@ -51,6 +52,8 @@ class Proxies:
             self._proxies["provider"] = rest.HttpProxy(
                 upstream=provider, switch=switch, describe=rest.provider_call
             )
+        if ray is not None:
+            self._proxies["ray"] = rest.HttpProxy(upstream=ray, switch=switch, describe=rest.ray_call)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxies", daemon=True)
 

@@ -18,6 +18,7 @@ SOURCES = (
     "controllers",
     "connectors",
     "crds",
+    "ml",
     "charts",
     "requirements/runtime.txt",
     "dev/faults",
@@ -25,9 +26,11 @@ SOURCES = (
     "dev/product.py",
     "dev/provider.py",
     "dev/provider_hooks.py",
+    "dev/ray.py",
+    "dev/simulator.py",
 )
 """What decides what the operator writes, and how that is judged: its code, kinds, rights and packages, the
-harness, the servers' versions, the settings. The gateway takes no part.
+job, the harness, the servers' versions, the settings. The gateway takes no part.
 """
 
 

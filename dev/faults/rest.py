@@ -68,6 +68,14 @@ def provider_call(method: str, target: str) -> Call:
     return Call(system="provider", label=masked(f"provider: {method} {path}"), writes=method not in _READING)
 
 
+def ray_call(method: str, target: str) -> Call:
+    """A request to Ray's Jobs API: `ray: POST jobs/<id>/stop`."""
+    path = target.partition("?")[0].removeprefix("/api/")
+    path = re.sub(r"_ray_pkg_[0-9a-f]+\.zip", "<package>", path)
+    path = re.sub(r"(?<=jobs/)[0-9a-f]{32}", "<id>", path)
+    return Call(system="ray", label=f"ray: {method} {path}", writes=method not in _READING)
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     method: str

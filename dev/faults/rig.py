@@ -41,9 +41,11 @@ class Rig:
     """What it is looked at by."""
     logins: tuple[str, ...] = ("platform.dsn", "server.dsn", "migrator.dsn")
     """The files of its connections to PostgreSQL."""
+    unused = frozenset({"ray"})
+    """Servers of the stack that no story needs."""
 
-    def __init__(self, stack: Stack, *, provider: str | None = None) -> None:
-        """`provider` is the address of a CI system to stand before, too."""
+    def __init__(self, stack: Stack, *, provider: str | None = None, ray: str | None = None) -> None:
+        """`provider` and `ray` are the addresses of a CI system and of a Jobs API to stand before, too."""
         self.stack = stack
         parts = stack.parts
         self.cluster, self.vault_server = parts.system(), parts.vault()
@@ -59,6 +61,7 @@ class Rig:
             vault=self.vault_server,
             database=self.database,
             provider=provider,
+            ray=ray,
         )
         self.proxies.start()
         self.kubernetes, self.vault = Kubernetes(self.cluster), VaultAdmin(self.vault_server)
@@ -87,7 +90,7 @@ class Rig:
         """After a fault that went wrong: every server runs and answers again."""
         self.switch.fault = None
         for name in self.stack.parts.servers():
-            if name == "ray":
+            if name in self.unused:
                 continue
             if self.stack.running(name):
                 self.stack.kill(name, signal.SIGCONT)

@@ -24,9 +24,9 @@ class RunnerRig(Rig):
     kind = "Integration"
     logins = ("platform.dsn",)
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, ray: str | None = None) -> None:
         self.provider = ProviderClient(stack)
-        super().__init__(stack, provider=self.provider.url)
+        super().__init__(stack, provider=self.provider.url, ray=ray)
         self.port = stack.layout.ports[self.component]
         self.tenant_id = ""
 
@@ -49,6 +49,18 @@ class RunnerRig(Rig):
     def settle_in(self) -> None:
         """Start what the stories need: the CI system, a provisioner, and a tenant that is Ready."""
         self.provider.start()
+        self.settle_tenant()
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "token", "namespace": HOME},
+            "stringData": {"token": self.provider.token},
+        }
+        if self.kubernetes.get(f"/api/v1/namespaces/{HOME}/secrets/token") is None:
+            self.kubernetes.send("POST", f"/api/v1/namespaces/{HOME}/secrets", secret)
+
+    def settle_tenant(self) -> None:
+        """A provisioner, and a tenant that is Ready."""
         port = self.stack.layout.ports[PROVISIONER]
         process.start(product.process(PROVISIONER, folder=self.stack.folder, port=port))
         if self.kubernetes.get(f"{TENANTS}/{HOME}") is None:
@@ -61,14 +73,6 @@ class RunnerRig(Rig):
             self.kubernetes.send("POST", TENANTS, document)
         found = self.until(self._home, within=60, says=f"the tenant {HOME} is Ready")
         self.tenant_id = found["status"]["id"]
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "token", "namespace": HOME},
-            "stringData": {"token": self.provider.token},
-        }
-        if self.kubernetes.get(f"/api/v1/namespaces/{HOME}/secrets/token") is None:
-            self.kubernetes.send("POST", f"/api/v1/namespaces/{HOME}/secrets", secret)
 
     def _home(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self.kubernetes.get(f"{TENANTS}/{HOME}")

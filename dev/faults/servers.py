@@ -55,7 +55,8 @@ def _paused(name: str, seconds: float, rig: Rig) -> None:
     rig.stack.kill(name, signal.SIGCONT)
 
 
-def _killed(name: str, rig: Rig) -> None:
+def killed(name: str, rig: Rig) -> None:
+    """A server dies, and is started again."""
     rig.stack.kill(name, signal.SIGKILL)
     rig.until(partial(_started, name, rig), within=60, says=f"{name} runs again")
     rig.reconnect()
@@ -67,7 +68,7 @@ def _started(name: str, rig: Rig) -> bool:
     return True
 
 
-def _sealed(rig: Rig) -> None:
+def sealed(rig: Rig) -> None:
     """Sealed while the operator works."""
     rig.vault.send("PUT", "sys/seal")
     threading.Event().wait(2.0)
@@ -83,10 +84,10 @@ for _story in (CREATE, SUSPEND, RESUME, DELETE):
             partial(_during, story=_story, at=_MIDDLE[_story.name], disturb=partial(_paused, _name, 3.0))
         )
         kind(f"{_story.name}: SIGKILL {_name}", sampled=_sampled)(
-            partial(_during, story=_story, at=_MIDDLE[_story.name], disturb=partial(_killed, _name))
+            partial(_during, story=_story, at=_MIDDLE[_story.name], disturb=partial(killed, _name))
         )
     kind(f"{_story.name}: Vault sealed for 2 s")(
-        partial(_during, story=_story, at=_VAULT[_story.name], disturb=_sealed)
+        partial(_during, story=_story, at=_VAULT[_story.name], disturb=sealed)
     )
 
 

@@ -154,11 +154,13 @@ class Fault(Protocol):
 
 @dataclass(slots=True)
 class Switch:
-    """Numbers writes and lets the fault of the moment at every call. Shared by the three proxies."""
+    """Numbers writes and lets the fault of the moment at every call. Shared by all proxies."""
 
     kill: Callable[[], None] = lambda: None
     """SIGKILL to the operator; set by the rig."""
     fault: Fault | None = None
+    standing: Fault | None = None
+    """What holds for all stories: asked where the fault of the moment does nothing."""
     writes: list[Write] = field(default_factory=list)
     transactions: list[Transaction] = field(default_factory=list)
     killed: threading.Event = field(default_factory=threading.Event)
@@ -187,8 +189,9 @@ class Switch:
                     transaction=transaction,
                 )
                 self.writes.append(write)
-            fault = self.fault
-        return write, None if fault is None else fault.meet(call, write)
+            faults = [each for each in (self.fault, self.standing) if each is not None]
+        treatments = (each.meet(call, write) for each in faults)
+        return write, next((each for each in treatments if each is not None), None)
 
     def strike(self) -> None:
         """Kill the operator, now."""

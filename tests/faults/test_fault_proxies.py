@@ -54,6 +54,20 @@ def test_a_call_to_vault_has_a_name_without_what_is_random(line: str, label: str
 
 
 @pytest.mark.parametrize(
+    ("line", "label", "changes"),
+    [
+        ("POST /api/jobs/", "ray: POST jobs/", True),
+        (f"GET /api/jobs/{'0f' * 16}", "ray: GET jobs/<id>", False),
+        (f"POST /api/jobs/{'0f' * 16}/stop", "ray: POST jobs/<id>/stop", True),
+        (f"PUT /api/packages/gcs/_ray_pkg_{'0f' * 16}.zip", "ray: PUT packages/gcs/<package>", True),
+    ],
+)
+def test_a_call_to_ray_has_a_name_without_what_is_random(line: str, label: str, changes: bool) -> None:
+    found = rest.ray_call(*line.split(" "))
+    assert (found.label, found.writes) == (label, changes)
+
+
+@pytest.mark.parametrize(
     ("statement", "label", "changes"),
     [
         (
@@ -165,6 +179,16 @@ async def test_a_refusal_never_reaches_the_server() -> None:
         assert (await ask(f"{url}/namespaces/a"))[0] == 429
     assert not reached
     assert switch.writes[0].outcome == "refused"
+
+
+async def test_what_holds_for_all_stories_is_asked_after_the_fault_of_the_moment() -> None:
+    switch = Switch(standing=One(Refuse(404)))
+    async with http(switch) as (url, reached):
+        assert (await ask(f"{url}/namespaces/a"))[0] == 404
+        switch.fault = One(Refuse(429))
+        assert (await ask(f"{url}/namespaces/a"))[0] == 429
+        assert (await ask(f"{url}/namespaces/a", "GET"))[0] == 200
+    assert reached == ["GET /api/v1/namespaces/a"]
 
 
 async def test_a_cut_answer_is_incomplete_though_the_write_was_applied() -> None:

@@ -137,6 +137,8 @@ DEADLINE_EXCEEDED = (
     "note training, attempt 1, as Failed: DeadlineExceeded: it was stopped after 30m; raise"
     " training.deadline if it needs more"
 )
+SPOILED = "the file of attempt 2 is not the one that was judged"
+VERSION_ONE = finished(1, report=report(artifact_sha256="c" * 64))
 OLD = replace(finished(1, report=report(model_format="pipewright-model/1")), recipe="0123456789")
 """Made by an earlier release."""
 OTHER = finished(1, report=report(artifact_sha256="d" * 64))
@@ -565,6 +567,36 @@ PLANS: dict[str, tuple[Model, Observed, list[str]]] = {
         ),
         [],
     ),
+    "a version whose file is another since it was judged is made anew at once": (
+        PLAIN,
+        seen(finished(1), heard=0, spoiled=SPOILED),
+        [f"{BEGIN_2}: {SPOILED}"],
+    ),
+    "also beside an active one, which stays": (
+        PLAIN,
+        seen(finished(2), finished(1, ago=DAY), pointer=pointer(VERSION_ONE), spoiled=SPOILED),
+        [f"{BEGIN_2[:-1]}3: {SPOILED}"],
+    ),
+    "made anew in vain, it is made once a day": (
+        PLAIN,
+        seen(finished(2, ago=timedelta(hours=23)), finished(1, ago=DAY), spoiled=SPOILED),
+        [],
+    ),
+    "and is made again then": (
+        PLAIN,
+        seen(finished(2, ago=DAY), finished(1, ago=DAY + timedelta(hours=1)), spoiled=SPOILED),
+        [f"{BEGIN_2[:-1]}3: {SPOILED}"],
+    ),
+    "a version that a person named is not made anew": (
+        model(serving={"version": "b" * 12}),
+        seen(finished(2), finished(1), pointer=pointer(VERSION_ONE), spoiled=SPOILED),
+        [],
+    ),
+    "a store that does not answer keeps a version waiting": (
+        PLAIN,
+        seen(finished(1), spoiled=Unknown(reason="Unreachable", message="down")),
+        [],
+    ),
     "drift that nobody asked for is shown and no more": (
         PLAIN,
         seen(finished(1, ago=DAY), pointer=pointer(finished(1)), drift=0.9),
@@ -778,6 +810,33 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
             " loaded goes on, others predict nothing; restore the file, name another version in"
             " serving.version, or wait for the next training"
         ),
+    ),
+    "a version that passed, and whose file is another in spite of two trainings": (
+        PLAIN,
+        seen(finished(2), finished(1, ago=timedelta(hours=1)), spoiled=SPOILED),
+        "Training",
+        False,
+        "ArtifactMismatch",
+        f"a version that passed is not promoted: {SPOILED}; it is trained anew",
+    ),
+    "a version that a person named, and whose file is another": (
+        model(serving={"version": "b" * 12}),
+        seen(finished(2), finished(1), pointer=pointer(VERSION_ONE), spoiled=SPOILED),
+        "Ready",
+        False,
+        "ArtifactMismatch",
+        (
+            f"version bbbbbbbbbbbb cannot become the active one, because {SPOILED}: restore the file, or name"
+            " another version; version cccccccccccc predicts meanwhile"
+        ),
+    ),
+    "a version that waits for the store": (
+        PLAIN,
+        seen(finished(1), spoiled=Unknown(reason="Unreachable", message="down")),
+        "Training",
+        None,
+        "Unreachable",
+        "down",
     ),
     "a version that this release does not read": (
         PLAIN,

@@ -396,6 +396,63 @@ async def test_a_version_whose_file_is_lost_is_made_anew_and_predicts_again() ->
     assert [it.attempt for it in again.status.trainings] == [2, 1]
 
 
+async def judged(world: World) -> Model:
+    """A Model whose first version has passed, and is not promoted yet."""
+    told = model()
+    for _ in range(10):
+        told, outcome = await world.step(told)
+        if "FinishTraining" in dict(outcome.results.done):
+            return told
+    raise AssertionError("no training ends")
+
+
+@pytest.mark.parametrize("content", [b"another", None], ids=["altered", "removed"])
+async def test_a_version_whose_file_is_not_what_was_judged_is_not_promoted(content: bytes | None) -> None:
+    world = World()
+    told = await judged(world)
+    (uri,) = (uri for uri in world.artifacts.files if uri.endswith("/model"))
+    world.artifacts.files.pop(uri)
+    if content is not None:
+        world.artifacts.files[uri] = content
+    told, outcome = await world.step(told)
+    assert world.pointers.pointers == {}
+    assert [reason for reason, _ in outcome.results.done] == ["BeginTraining"]
+    again = await world.settle(told)
+    assert condition(again, "Ready") == ("True", "Active")
+    assert world.pointers.pointers[UID].artifact_uri != uri
+    assert [(it.attempt, it.outcome) for it in again.status.trainings] == [(2, "Passed"), (1, "Passed")]
+
+
+async def test_a_rollback_to_a_version_whose_file_is_another_leaves_the_active_one() -> None:
+    nightly = {"schedule": "0 3 * * *"}
+    world = World()
+    await world.settle(model(training=nightly))
+    old = world.pointers.pointers[UID]
+    world.windows.window = ExportedWindow(
+        content=b"later", sha256=hashlib.sha256(b"later").hexdigest(), rows=700
+    )
+    world.clock.at += timedelta(days=1)
+    await world.settle(model(training=nightly))
+    active = world.pointers.pointers[UID]
+    assert active.version != old.version
+    world.artifacts.files[old.artifact_uri] = b"another"
+    back = await world.settle(model(training=nightly, serving={"version": old.version}))
+    assert condition(back, "Ready") == ("False", "ArtifactMismatch")
+    assert world.pointers.pointers[UID] == active
+
+
+async def test_a_store_that_cannot_be_read_promotes_nothing_and_judges_nothing() -> None:
+    world = World()
+    told, get = await judged(world), world.artifacts.get
+    forbid(world.artifacts, "get", errors.Unreachable("the store is down"))
+    told, outcome = await world.step(told)
+    assert (world.pointers.pointers, outcome.results.done) == ({}, ())
+    assert condition(told, "Training") == ("Unknown", "Unreachable")
+    world.artifacts.get = get  # type: ignore[method-assign]
+    told = await world.settle(told)
+    assert (condition(told, "Ready"), len(told.status.trainings)) == (("True", "Active"), 1)
+
+
 async def test_an_artifact_store_that_is_down_has_lost_nothing() -> None:
     world = World()
     ready = await world.settle(model())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dev.faults import integration_kinds, integrations, servers, stories
+from dev.faults import integration_kinds, integrations, model_kinds, models, servers, stories
 from dev.faults.kinds import KINDS
 from dev.faults.stories import STORIES
 
@@ -51,8 +51,8 @@ def test_what_was_said_of_an_earlier_generation_is_no_goal() -> None:
 
 def test_each_story_has_a_name_of_its_own_and_each_fault_too() -> None:
     assert servers.SECOND, "the module whose faults register themselves is there"
-    every_story = [*STORIES, *integrations.STORIES]
-    every_kind = [*KINDS, *integration_kinds.KINDS]
+    every_story = [*STORIES, *integrations.STORIES, *models.STORIES]
+    every_kind = [*KINDS, *integration_kinds.KINDS, *model_kinds.KINDS]
     assert len({story.name for story in every_story}) == len(every_story)
     assert len({kind.id for kind in every_kind}) == len(every_kind)
     assert {"suspend", "resume"} < {story.name for story in STORIES}
@@ -76,3 +76,23 @@ def test_an_integration_is_rotated_when_the_second_secret_alone_is_good() -> Non
     assert integrations.is_ready(integration(1))
     assert not integrations.is_ready(integration(2, 1))
     assert not integrations.is_ready(None)
+
+
+def trained(
+    attempt: int, *, by: int | None = None, outcome: str = "Passed", ready: bool = True
+) -> dict[str, Any]:
+    told = {"type": "Ready", "status": str(ready), "reason": "Active", "observedGeneration": 2}
+    status = {
+        "conditions": [told],
+        "lastTraining": {"attempt": attempt, "outcome": outcome},
+        "active": {"artifact": {"uri": f"file:///a/trainings/{by or attempt}-0123456789/model"}},
+    }
+    return {"metadata": {"generation": 2}, "status": status}
+
+
+def test_a_model_is_trained_again_when_the_second_version_predicts() -> None:
+    assert models.is_trained(trained(1))
+    assert models.is_trained_again(trained(2))
+    for other in (trained(1), trained(2, by=1), trained(2, outcome="Running"), trained(2, ready=False)):
+        assert not models.is_trained_again(other)
+    assert not models.is_trained(None)
