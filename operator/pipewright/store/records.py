@@ -108,6 +108,21 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """How long a model said that an attempt would take, in seconds from its start."""
+
+    integration: str
+    provider_id: str
+    attempt: int
+    p50: float
+    p90: float
+    p95: float
+    reasons: tuple[str, ...]
+    model_version: str
+    made_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Whether a workflow fired on an event, and why or why not."""
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipewright.api.meta import (
     AGE,
@@ -16,12 +16,14 @@ from pipewright.api.meta import (
     Duration,
     Matching,
     Resource,
+    Rule,
     Ruled,
     Status,
     Time,
     condition_columns,
     immutable,
     parse_duration,
+    rules,
 )
 from pipewright.api.v1alpha1.model_compute import Compute
 
@@ -65,6 +67,23 @@ TimeZone = Annotated[
     ),
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+_GATES_OF_FAILURES = ("maxFalsePositiveRate", "minAccuracy", "minGainOverBaseline", "maxCalibrationError")
+_GATES_OF_DURATIONS = ("minPinballGain", "maxCoverageError")
+
+
+def _only(gates: tuple[str, ...], *, task: str, instead: tuple[str, ...]) -> Rule:
+    """These gates are of this task."""
+    none = " && ".join(f"!has(self.evaluation.gates.{gate})" for gate in gates)
+    return Rule(
+        cel=f"self.task == '{task}' || !has(self.evaluation) || !has(self.evaluation.gates) || ({none})",
+        message=f"the gates {_listed(gates)} are of the task {task}; the other one has {_listed(instead)}",
+    )
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 class Data(Base):
@@ -126,6 +145,10 @@ class Gates(Base):
     """How much the accuracy must exceed that of the better baseline, e.g. 0.01; may be negative."""
     max_calibration_error: Share | None = None
     """The largest gap between predicted probability and observed share, e.g. 0.1."""
+    min_pinball_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Duration: by which share the pinball loss must lie below the better baseline's; may be negative."""
+    max_coverage_error: Share | None = None
+    """Duration: the largest gap between a quantile and the share of runs that it covers, e.g. 0.1."""
 
 
 class Evaluation(Base):
@@ -160,8 +183,15 @@ class Serving(Base):
 class ModelSpec(Base):
     """What is predicted, from which data, how good it must be."""
 
-    task: Annotated[Literal["RunFailure"], Ruled(immutable("task"))]
-    """What is predicted: RunFailure is whether a run will fail; cannot be changed later."""
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            _only(_GATES_OF_FAILURES, task="RunFailure", instead=_GATES_OF_DURATIONS),
+            _only(_GATES_OF_DURATIONS, task="Duration", instead=_GATES_OF_FAILURES),
+        )
+    )
+
+    task: Annotated[Literal["RunFailure", "Duration"], Ruled(immutable("task"))]
+    """What is predicted: RunFailure, whether a run will fail, or Duration, how long it takes; it stays."""
     data: Data = Data()
     """Which part of the history the model learns from."""
     training: Training = Training()
@@ -200,6 +230,12 @@ class Metrics(Base):
     """The mean gap between predicted probability and observed share."""
     first_failure_recall: Share | None = None
     """The recall on failures that follow a success on the same line of work, the hard ones."""
+    pinball_loss: Seconds | None = None
+    """Duration: the mean pinball loss of the quantiles 50, 90 and 95 %, in seconds; less is better."""
+    coverage_error: Share | None = None
+    """Duration: the largest gap between a quantile and the share of runs that it covered."""
+    median_error: Seconds | None = None
+    """Duration: the mean distance between the median and how long runs took, in seconds."""
 
 
 class Version(Base):
@@ -223,10 +259,14 @@ class ActiveVersion(Version):
 class Baselines(Base):
     """How good the two simplest predictions were on the same held-out runs."""
 
-    always_pass: Metrics = Metrics()
+    always_pass: Metrics | None = None
     """Every run passes."""
-    last_outcome: Metrics = Metrics()
+    last_outcome: Metrics | None = None
     """Every run ends as the one before it on the same line of work."""
+    recent_runs: Metrics | None = None
+    """Duration: the quantiles of the pipeline's last 50 runs."""
+    last_run: Metrics | None = None
+    """Duration: every run takes as long as the one before it."""
 
 
 class Dataset(Base):
@@ -274,6 +314,8 @@ class PastTraining(Base):
     """How it ended."""
     accuracy: Share | None = None
     """The share of held-out runs that the version called right."""
+    pinball_loss: Seconds | None = None
+    """Duration: its pinball loss on them, in seconds."""
 
 
 class SkippedTraining(Base):
@@ -307,7 +349,7 @@ class ModelStatus(Status):
 
 
 class Model(Resource):
-    """A prediction of failures, trained on the tenant's own history and held to its gates."""
+    """A prediction, trained on the tenant's own history and held to its gates."""
 
     kind: ClassVar[str] = "Model"
     plural: ClassVar[str] = "models"
