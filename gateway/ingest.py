@@ -22,8 +22,10 @@ import psycopg
 
 from gateway import decide, forecasts
 from gateway.control import Control
+from gateway.decide import NOT_HELD, Held
 from gateway.forecasts import Book, Told
 from gateway.scoring import Models
+from ml.forecast import Forecaster
 from ml.predict import Predictor
 from pipewright import events
 from pipewright.events import ArtifactRecord, Event, JobRecord, Prediction, Record, RunRecord
@@ -43,6 +45,15 @@ class Surroundings:
     predictor: Predictor | None = None
     control: Control | None = None
     """Runs on which nothing is done by what the predictor says."""
+    forecaster: Forecaster | None = None
+    duration_control: Control | None = None
+    """The same for the forecaster."""
+
+    def held(self, attempt: Attempt) -> Held:
+        """Of which control groups the attempt's run is."""
+        groups = (self.control, self.duration_control)
+        failure, duration = (group is not None and group.has(attempt) for group in groups)
+        return Held(failure=failure, duration=duration)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +176,9 @@ async def _follow(
     await _keep_artifacts(conn, received, people)
     told = {each.key: _told(each, known) for each in received}
     asked = {attempt for each in received for attempt in each.asking}
-    book = await forecasts.open_book(conn, [it for some in told.values() for it in some], asked=asked)
+    timed = {attempt for each in received if each.around.forecaster for attempt in each.asking}
+    runs = [it for some in told.values() for it in some]
+    book = await forecasts.open_book(conn, runs, asked=asked, timed=timed)
     wanted: list[decisions.Wanted] = []
     for each in received:
         for run in told[each.key]:
@@ -247,7 +260,12 @@ def _detail_rows(received: Sequence[Received], people: People) -> details.Rows |
 
 def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
     return [
-        Told(row=known[received.attempt(run)], phase=run.phase, predictor=received.around.predictor)
+        Told(
+            row=known[received.attempt(run)],
+            phase=run.phase,
+            predictor=received.around.predictor,
+            forecaster=received.around.forecaster,
+        )
         for run in received.runs
     ]
 
@@ -258,12 +276,16 @@ async def _decide(
     """What each workflow decides on the delivery: of its records one that fires, else the first."""
     verdicts: dict[str, tuple[decide.Verdict, Event, Prediction | None]] = {}
     for record in received.deciding:
-        event, prediction, held = _event(record, received, known, people), None, False
+        event, prediction, held = _event(record, received, known, people), None, NOT_HELD
         if not isinstance(record, ArtifactRecord):
-            attempt, control = received.attempt(record), received.around.control
-            prediction = forecasts.as_prediction(book.of(attempt))
-            if prediction is not None and control is not None and control.has(attempt):
-                prediction, held = None, True
+            attempt = received.attempt(record)
+            made, duration, held = book.of(attempt), book.duration_of(attempt), received.around.held(attempt)
+            held = Held(
+                failure=held.failure and "run" in made, duration=held.duration and duration is not None
+            )
+            prediction = forecasts.as_prediction(
+                {} if held.failure else made, None if held.duration else duration
+            )
         for verdict in decide.decide(received.around.triggers, event, prediction, held=held):
             before = verdicts.get(verdict.workflow_uid)
             if before is None or (verdict.fired and not before[0].fired):

@@ -1,5 +1,6 @@
 """Records and events: what is taken, what is refused in which words, and that JSON comes back the same."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipewright import events
 from pipewright.events import (
     ArtifactRecord,
     ArtifactRef,
+    DurationForecast,
     Event,
     JobRecord,
     JobRef,
@@ -408,8 +410,17 @@ PREDICTION = Prediction(
 )
 
 
+LASTS = DurationForecast(p50=60.0, p90=90.0, p95=120.5, reasons=("the last of them took 61 s",), model="c3d4")
+
+
 @pytest.mark.parametrize(
-    "prediction", [PREDICTION, Prediction(probability=1.0, band="unsure", reasons=(), model="a1b2")]
+    "prediction",
+    [
+        PREDICTION,
+        Prediction(probability=1.0, band="unsure", reasons=(), model="a1b2"),
+        Prediction(duration=LASTS),
+        replace(PREDICTION, duration=LASTS),
+    ],
 )
 def test_a_prediction_survives_json(prediction: Prediction) -> None:
     assert events.prediction_from_json(events.encode(prediction)) == prediction
