@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -141,6 +141,27 @@ class FlakyTestBody(FlakyJobBody):
     """A test that both failed and succeeded on the same commit."""
 
     suite: str
+
+
+class AnomalyBody(_Body):
+    """Something that ran otherwise than usual."""
+
+    of: Literal["job", "runner"]
+    key: tuple[str, ...] = Field(
+        description="Of a job its project, pipeline and name; of a runner its labels, sorted and joined."
+    )
+    measure: Literal["duration", "queue", "failureRate"]
+    shape: Literal["outlier", "shift", "incident"] = Field(
+        description="outlier: one job took far longer. shift: times have risen or fallen for good. incident: "
+        "failures have become more frequent."
+    )
+    at: datetime = Field(description="When it was certain.")
+    since: datetime = Field(description="About when it began.")
+    until: datetime | None = Field(description="When an incident was over; else null.")
+    usual: float = Field(description="Before it: seconds, or a share of a failure rate.")
+    found: float = Field(description="The same, of it.")
+    job: str = Field(description="The provider's id of the job that shows it.")
+    run: str = Field(description="The provider's id of that job's run.")
 
 
 class CostBody(_Body):

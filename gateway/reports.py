@@ -5,9 +5,10 @@ What is asked is bounded before a database is: a range of time, a number of rows
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -18,6 +19,7 @@ from gateway.api import PROBLEMS, Cursor, Limit
 from gateway.calls import Call, Name, may, route_of
 from gateway.problems import Problem
 from gateway.report_schemas import (
+    AnomalyBody,
     CostBody,
     FailingJobBody,
     FlakyJobBody,
@@ -32,6 +34,7 @@ from gateway.report_schemas import (
     TrendBody,
 )
 from gateway.schemas import Page
+from ml import watch
 from pipewright.records import TEXT_LIMITS, Outcome, Phase
 from pipewright.store import pages, reports
 from pipewright.store.records import Run
@@ -44,6 +47,11 @@ DAYS = 30
 MOST_DAYS_OF_ROWS = 92
 MOST_DAYS = 400
 MOST_DAYS_BY_HOUR = 31
+MOST_DAYS_OF_ANOMALIES = 31
+LEAD = 14
+"""Days before those that are asked for, which say what is usual."""
+MOST_JOBS = 20_000
+"""Jobs that are looked at for anomalies: some two seconds of one core."""
 
 Item = TypeVar("Item", bound=BaseModel)
 Row = TypeVar("Row")
@@ -220,6 +228,26 @@ async def flaky_jobs(report: OfPipeline) -> Page[FlakyJobBody]:
 async def flaky_tests(report: OfPipeline) -> Page[FlakyTestBody]:
     """Tests that failed in these days, and succeeded on the same commit at most a week from then."""
     return await report.rows(reports.flaky_tests, FlakyTestBody)
+
+
+@rest.get("/reports/anomalies", tags=["reports"], summary="See what ran otherwise than usual")
+async def anomalies(report: OfPipeline) -> Page[AnomalyBody]:
+    """Jobs and runners by duration, queue time and failure rate, the newest first; at most 31 days.
+
+    What is usual is what the two weeks before say; of very many jobs the newest 20,000 are looked at.
+    """
+    span = report.span
+    _bounded(span.since, span.until, most=MOST_DAYS_OF_ANOMALIES)
+    parts, wanted = report.call.parts, replace(span, limit=MOST_JOBS)
+    async with parts.databases.transaction(report.call.tenant.id) as conn:
+        jobs = await reports.finished_jobs(conn, wanted, lead=LEAD)
+    since = datetime.combine(span.since, time(), UTC).timestamp()
+    found = await asyncio.to_thread(_unusual, jobs, since)
+    return Page(items=tuple(AnomalyBody.model_validate(each) for each in found[: span.limit]), next=None)
+
+
+def _unusual(jobs: Sequence[reports.FinishedJob], since: float) -> list[watch.Anomaly]:
+    return watch.find((watch.Job(**asdict(job)) for job in jobs), since=since)
 
 
 @rest.get("/reports/cost", tags=["reports"], summary="See what runners cost")

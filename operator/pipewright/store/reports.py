@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, LiteralString, TypeVar
 
@@ -140,6 +140,24 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedJob:
+    """A job that has ended, with its times in seconds since the epoch."""
+
+    id: str
+    run: str
+    project: str
+    pipeline: str
+    name: str
+    runner: str
+    """Its labels, sorted, joined by `, `."""
+    failed: bool | None
+    """None: it neither passed nor failed."""
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """What a minute of a kind of runner costs from a day on."""
 
@@ -187,6 +205,16 @@ async def flaky_tests(conn: psycopg.AsyncConnection, span: Span) -> list[FlakyTe
     return await _rows(conn, _FLAKY_TESTS.format(where=_where(span)), span, FlakyTest)
 
 
+async def finished_jobs(conn: psycopg.AsyncConnection, span: Span, *, lead: int) -> list[FinishedJob]:
+    """The newest `limit` jobs that finished in these days or in the `lead` days before, oldest first."""
+    where = _where(span, key="finished_at")
+    values = {name: getattr(span, name) for name in Span.__slots__} | {"since": span.since - timedelta(lead)}
+    async with conn.cursor(row_factory=class_row(FinishedJob)) as cursor:
+        await cursor.execute(_FINISHED.format(where=where), values)
+        found = await cursor.fetchall()
+    return found[::-1]
+
+
 async def cost(conn: psycopg.AsyncConnection, span: Span, *, by: CostBy) -> list[Cost]:
     """Those that cost most, first; then what has no price, by minutes."""
     return await _rows(conn, _COST.format(by=by, where=_where(span)), span, Cost)
@@ -218,10 +246,10 @@ async def _rows(conn: psycopg.AsyncConnection, query: str, span: Span, kind: typ
 def _where(span: Span, *texts: str, key: str = "day") -> str:
     """The conditions that are asked for, so that each question has a plan of its own."""
     days = "day >= %(since)s AND day <= %(until)s"
-    if key == "hour":
+    if key != "day":
         days = (
-            "hour >= %(since)s::timestamp AT TIME ZONE 'UTC'"
-            " AND hour < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'"
+            f"{key} >= %(since)s::timestamp AT TIME ZONE 'UTC'"
+            f" AND {key} < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'"
         )
     asked = [name for name in texts or ("project", "pipeline") if getattr(span, name)]
     return " AND ".join(["integration = %(integration)s", days, *(f"{name} = %({name})s" for name in asked)])
@@ -287,6 +315,16 @@ SELECT {{by}} AS key, {_sums("jobs")}, sum(minutes) AS minutes, currency, sum(co
 FROM history.runner_cost WHERE {{where}} GROUP BY {{by}}, currency
 ORDER BY sum(cost) DESC NULLS LAST, sum(minutes) DESC, {{by}} LIMIT %(limit)s
 """  # noqa: S608 - names are ours
+_FINISHED = """
+SELECT provider_id AS id, run_id AS run, project, pipeline, name,
+    array_to_string(ARRAY(SELECT unnest(labels) ORDER BY 1), ', ') AS runner,
+    CASE WHEN outcome IN ('failure', 'error') THEN true WHEN outcome = 'success' THEN false END AS failed,
+    extract(epoch FROM queued_at)::double precision AS queued_at,
+    extract(epoch FROM started_at)::double precision AS started_at,
+    extract(epoch FROM finished_at)::double precision AS finished_at
+FROM pipewright.jobs WHERE phase = 'finished' AND {where}
+ORDER BY jobs.finished_at DESC, jobs.provider_id DESC LIMIT %(limit)s
+"""
 _PRICES = """
 SELECT runner, currency, per_minute, valid_from FROM history.runner_prices WHERE integration = %s
 ORDER BY runner, valid_from DESC LIMIT %s
