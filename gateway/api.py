@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from gateway import cursors, problems
+from gateway import cause_report, cursors, problems
 from gateway import lines as work
 from gateway.calls import Call, Name, may, parts_of, route_of
+from gateway.cause_schemas import CauseBody, RecordedCause
 from gateway.duration_schemas import DurationBody, RecordedDuration
 from gateway.problems import Problem
 from gateway.schemas import (
@@ -30,10 +31,12 @@ from gateway.schemas import (
     RecordedPrediction,
     RunToScore,
 )
+from ml import cause_features
 from ml import history as ml_history
+from ml.diagnosis import Judge
 from ml.forecast import Forecaster
 from pipewright.records import SEVERITIES, DetailType
-from pipewright.store import artifacts, decisions, durations, history, predictions
+from pipewright.store import artifacts, causes, decisions, durations, history, predictions
 from pipewright.store.records import Artifact, Decision, Delivery, Forecast, ModelPointer, Scored
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
@@ -95,7 +98,7 @@ async def predict(
     name: Name,
     run: RunToScore,
     call: Annotated[Call, Depends(may("create", "models", "predictions"))],
-) -> PredictionBody | DurationBody:
+) -> PredictionBody | DurationBody | CauseBody:
     """By the model's task. Said by the active version and what is known of the run's lines now; not kept."""
     pointer = pointer_of(call, name)
     model = await call.parts.models.find(pointer)
@@ -115,6 +118,10 @@ async def predict(
     )
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         lines = await work.read(conn, asked)
+    if isinstance(model, Judge):
+        failure = cause_features.failure(asked, lines, run.failed_jobs, log=run.log)
+        found = await call.parts.models.diagnose(model, failure)
+        return cause_report.cause_of(found, model=name)
     if isinstance(model, Forecaster):
         forecast = await call.parts.models.forecast(model, asked, lines)
         if forecast is None:
@@ -131,12 +138,12 @@ async def predict(
             reasons=forecast.reasons,
             model=ModelRef(name=name, version=forecast.version),
         )
-    found = await call.parts.models.score(model, asked, lines, kind="asked")
+    scored = await call.parts.models.score(model, asked, lines, kind="asked")
     return PredictionBody(
-        probability=found.probability,
-        band=found.band,
-        reasons=found.reasons,
-        model=ModelRef(name=name, version=found.version),
+        probability=scored.probability,
+        band=scored.band,
+        reasons=scored.reasons,
+        model=ModelRef(name=name, version=scored.version),
     )
 
 
@@ -146,7 +153,7 @@ async def list_predictions(
     call: Annotated[Call, Depends(may("get", "models", "predictions"))],
     run: Annotated[str | None, Query(max_length=64, description="Only of this run of the provider.")] = None,
     limit: Limit = 50,
-) -> Page[RecordedPrediction] | Page[RecordedDuration]:
+) -> Page[RecordedPrediction] | Page[RecordedDuration] | Page[RecordedCause]:
     """The newest predictions that versions of the model made for the namespace's Integrations."""
     pointer = pointer_of(call, name)
     integrations = integrations_of(call)
@@ -162,6 +169,10 @@ async def list_predictions(
             made = await durations.recent(conn, **wanted)
             forecasts = tuple(_duration(each, model=name, integrations=integrations) for each in made)
             return Page[RecordedDuration](items=forecasts, next=None)
+        if pointer.task == "FailureCause":
+            judged = await causes.recent(conn, **wanted)
+            told = tuple(cause_report.recorded(it, model=name, integrations=integrations) for it in judged)
+            return Page[RecordedCause](items=told, next=None)
         found = await predictions.recent(conn, **wanted)
     items = tuple(
         _prediction(scored, model=name, integration=integrations[scored.integration]) for scored in found

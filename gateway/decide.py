@@ -36,12 +36,15 @@ class Held:
 
     failure: bool = False
     duration: bool = False
+    cause: bool = False
 
     def by(self, paths: Collection[tuple[str, ...]]) -> bool:
         """Whether a condition that reads these paths of `prediction` would do something by it."""
-        of_duration = any(not path or path[0] == "duration" for path in paths)
-        of_failure = any(not path or path[0] != "duration" for path in paths)
-        return (self.duration and of_duration) or (self.failure and of_failure)
+        parts = {"duration": self.duration, "cause": self.cause}
+        return any(
+            parts.get(path[0], self.failure) if path else self.failure or any(parts.values())
+            for path in paths
+        )
 
 
 NOT_HELD = Held()

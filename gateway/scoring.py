@@ -12,10 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.directory import View
 from gateway.metrics import Metrics
-from ml import forecast, history, predict
+from ml import causes, diagnosis, forecast, history, predict
 from ml.artifact import ArtifactRefused
 from ml.transfer import TransferFailed
 from pipewright.runtime import logs
@@ -33,8 +34,19 @@ WAIT = 6.0
 """Seconds that the first users of a model wait for it, all of them together."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 
-Loaded = predict.Predictor | forecast.Forecaster
+Loaded = predict.Predictor | forecast.Forecaster | diagnosis.Judge
 """A model in memory, of one of the tasks."""
+
+
+class _Load(Protocol):
+    """Reads a model's file."""
+
+    def __call__(self, content: bytes, *, sha256: str) -> Loaded: ...
+
+
+_LOADERS: Mapping[str, _Load] = {"Duration": forecast.Forecaster.load, "FailureCause": diagnosis.Judge.load}
+"""Task → how its models are loaded; others are of the task RunFailure."""
+
 Fetch = Callable[[ModelPointer], bytes]
 """Reads a model's file; called in a thread."""
 
@@ -91,6 +103,11 @@ class Models:
         """The current version of a model of the task Duration; else as `find` says."""
         found = await self.find(pointer)
         return found if isinstance(found, forecast.Forecaster) else None
+
+    async def judge(self, pointer: ModelPointer | None) -> diagnosis.Judge | None:
+        """The current version of a model of the task FailureCause; else as `find` says."""
+        found = await self.find(pointer)
+        return found if isinstance(found, diagnosis.Judge) else None
 
     async def find(self, pointer: ModelPointer | None) -> Loaded | None:
         """The model's current version; while another is loaded the one before it.
@@ -150,6 +167,14 @@ class Models:
         self._metrics.predictions.labels("duration", "known" if found else "unknown").inc()
         return found
 
+    async def diagnose(self, judge: diagnosis.Judge, failure: causes.Failure) -> diagnosis.Diagnosis:
+        """Judge a failure, in a thread as `score`; a log takes some 15 ms."""
+        begun = time.perf_counter()
+        found = await asyncio.get_running_loop().run_in_executor(self._scorers, judge.judge, failure)
+        self._metrics.prediction_seconds.observe(time.perf_counter() - begun)
+        self._metrics.predictions.labels("cause", found.kind).inc()
+        return found
+
     def _want(self, pointer: ModelPointer) -> _Slot:
         slot = self._slots.get(pointer.model_uid)
         if slot is None:
@@ -195,10 +220,8 @@ class Models:
 
     def _read(self, pointer: ModelPointer) -> Loaded:
         content = self._fetch(pointer)
-        if pointer.task == "Duration":
-            model: Loaded = forecast.Forecaster.load(content, sha256=pointer.artifact_sha256)
-        else:
-            model = predict.Predictor.load(content, sha256=pointer.artifact_sha256)
+        load = _LOADERS.get(pointer.task, predict.Predictor.load)
+        model = load(content, sha256=pointer.artifact_sha256)
         model.warm()
         return model
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 Outcome = Literal["Passed", "GatesFailed", "Failed"]
-Task = Literal["RunFailure", "Duration"]
+Task = Literal["RunFailure", "Duration", "FailureCause"]
 
 JOB_VARIABLE = "PIPEWRIGHT_TRAINING_JOB"
 """Environment variable with a `TrainingJob` as base64 of its JSON: the way in when there is no job file."""
@@ -51,7 +51,14 @@ compares them). A version that was made as another cannot be scored with, and is
 DURATION_FORMAT = "pipewright-durations/1 7f2b84046edd"
 """The same of a model of durations."""
 
-FORMATS: Mapping[str, str] = {"RunFailure": MODEL_FORMAT, "Duration": DURATION_FORMAT}
+CAUSE_FORMAT = "pipewright-cause/1 62cadad0098a"
+"""The same of a model of causes."""
+
+FORMATS: Mapping[str, str] = {
+    "RunFailure": MODEL_FORMAT,
+    "Duration": DURATION_FORMAT,
+    "FailureCause": CAUSE_FORMAT,
+}
 """Task → what this release writes and reads."""
 
 HYPERPARAMETERS: Mapping[str, tuple[float, float, float]] = {
@@ -257,6 +264,37 @@ class Durations:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CauseMetrics:
+    """How good it was said of held-out failures whether another attempt passes; that it does is positive."""
+
+    accuracy: float
+    """Share that was called right, from an even chance on."""
+    auc: float | None
+    brier: float
+    calibration_error: float
+    coverage: float
+    """Share of which the model was sure: at least 70 % either way."""
+    selective_accuracy: float | None
+    """Accuracy among those."""
+    rows: int
+    transient: int
+    """How many passed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Causes:
+    """What a training of causes measured on the held-out failures."""
+
+    metrics: CauseMetrics
+    baselines: Mapping[str, CauseMetrics]
+    """`majority`: what is more frequent; `lineRate`: how often re-runs of the pipeline passed."""
+
+
+Figures = Metrics | DurationMetrics | CauseMetrics
+"""How good a model was, by its task."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The answer to a `TrainingJob`; written for every end of a training, also for a failed one."""
 
@@ -271,6 +309,8 @@ class Report:
     """Of the model, on the same runs; None where nothing was trained, and in reports of older trainings."""
     durations: Durations | None = None
     """In the place of `metrics`, `baselines` and `curves` for the task Duration."""
+    causes: Causes | None = None
+    """The same for the task FailureCause."""
     artifact_sha256: str | None = None
     artifact_bytes: int = 0
     model_format: str | None = None
@@ -284,17 +324,19 @@ class Report:
     duration_seconds: float = 0.0
 
     @property
-    def figures(self) -> Metrics | DurationMetrics | None:
+    def figures(self) -> Figures | None:
         """How good the model was, whatever its task; None where nothing was trained."""
-        return self.durations.metrics if self.durations is not None else self.metrics
+        found = self.durations or self.causes
+        return found.metrics if found is not None else self.metrics
 
     @property
-    def baseline_figures(self) -> Mapping[str, Metrics] | Mapping[str, DurationMetrics]:
+    def baseline_figures(self) -> Mapping[str, Figures]:
         """The baselines' of the same task."""
-        return self.durations.baselines if self.durations is not None else self.baselines
+        found = self.durations or self.causes
+        return dict(found.baselines if found is not None else self.baselines)
 
 
-def to_json(value: TrainingJob | Report | Metrics | DurationMetrics | Gates | Curves) -> str:
+def to_json(value: TrainingJob | Report | Figures | Gates | Curves) -> str:
     """The value as JSON, always the same text for the same value."""
     return json.dumps(
         _encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False

@@ -17,7 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ml import artifact, contract, curves, duration_train, fit, learning, metrics, replay, transfer, window
+from ml import (
+    artifact,
+    cause_train,
+    contract,
+    curves,
+    duration_train,
+    fit,
+    learning,
+    metrics,
+    replay,
+    transfer,
+    window,
+)
 from ml.arrays import Flags
 from ml.contract import Curves, Gates, Metrics, Report, TrainingJob
 from ml.learning import MIN_ROWS, TrainingFailed
@@ -166,7 +178,8 @@ def missed_gates(gates: Gates, found: Metrics, baselines: dict[str, Metrics]) ->
 
 def _train_and_store(job: TrainingJob) -> Report:
     content = transfer.get(job.window_uri)
-    made, report = duration_train.learn(content, job) if job.task == "Duration" else _learn(content, job)
+    learn = {"Duration": duration_train.learn, "FailureCause": cause_train.learn}.get(job.task, _learn)
+    made, report = learn(content, job)
     # Stored also when a gate was missed: a person may look at it, only promotion is refused.
     transfer.put(job.artifact_uri, made)
     return dataclasses.replace(

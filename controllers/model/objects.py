@@ -208,19 +208,20 @@ def last_training(training: Training) -> api.LastTraining:
 
 def past(training: Training) -> api.PastTraining:
     """An attempt among others, as the status shows it."""
-    report = training.report
-    metrics, durations = (report.metrics, report.durations) if report is not None else (None, None)
+    figures = training.report.figures if training.report is not None else None
+    lasted = figures if isinstance(figures, contract.DurationMetrics) else None
+    right = figures if isinstance(figures, contract.Metrics | contract.CauseMetrics) else None
     return api.PastTraining(
         attempt=training.attempt,
         version=training.version,
         started_at=training.started_at,
         outcome=training.outcome or "Running",
-        accuracy=round(metrics.accuracy, 4) if metrics is not None else None,
-        pinball_loss=round(durations.metrics.pinball_loss, 4) if durations is not None else None,
+        accuracy=round(right.accuracy, 4) if right is not None else None,
+        pinball_loss=round(lasted.pinball_loss, 4) if lasted is not None else None,
     )
 
 
-def _json(metrics: contract.Metrics | contract.DurationMetrics | None) -> Mapping[str, Any]:
+def _json(metrics: contract.Figures | None) -> Mapping[str, Any]:
     return json.loads(contract.to_json(metrics)) if metrics is not None else {}
 
 

@@ -177,6 +177,9 @@ def _drifted(model: Model, observed: Observed) -> Plan:
     for trouble in (observed.trainings, observed.drift):
         if isinstance(trouble, Unknown):
             return says(DRIFTED, None, trouble.reason, trouble.message)
+    if model.spec.task == "FailureCause":
+        told = "drift is not measured for causes: the report shows how re-runs ended"
+        return says(DRIFTED, None, "NotMeasured", told)
     found, limit = observed.drift, model.spec.training.max_drift or drift.MOVED
     if not isinstance(found, float):
         few = f"comes with {due.LEAST_PREDICTIONS} predictions of the active version"

@@ -48,6 +48,7 @@ __all__ = [
     "DurationForecast",
     "Event",
     "EventType",
+    "FailureCause",
     "JobRecord",
     "JobRef",
     "Outcome",
@@ -70,6 +71,10 @@ __all__ = [
     "record_json",
     "run_event",
 ]
+
+
+CauseKind = Literal["infra", "flaky", "code", "config", "unsure"]
+"""What sort of failure it is: of the systems around, of chance, of the code, of the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,10 +193,27 @@ class DurationForecast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailureCause:
+    """Why a model said that the run failed, and who mends it how; what it does not know is null."""
+
+    kind: CauseKind
+    category: str | None = None
+    """Of the taxonomy, where a log was read."""
+    owner: str | None = None
+    """platform, service, team or author."""
+    recipe: str | None = None
+    transient: float
+    """The probability that another attempt passes."""
+    reasons: tuple[str, ...] = ()
+    model: str
+    """The model's version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What the namespace's default models said about the run that an event is about.
 
-    Without one of the task RunFailure only `duration` is there, and all else is null.
+    What there is no model for is null.
     """
 
     probability: float | None = None
@@ -204,6 +226,8 @@ class Prediction:
     """Only for a run that failed."""
     duration: DurationForecast | None = None
     """How long it takes; without a default model of the task Duration null."""
+    cause: FailureCause | None = None
+    """Why it failed; without a default model of the task FailureCause null, and of a run that did not."""
 
 
 def run_event(record: RunRecord, *, id: str, integration: str, actor: str = "") -> Event:  # noqa: A002 - the field's name
@@ -355,5 +379,15 @@ def _typed(hint: Any, value: object, *, where: str) -> Any:
     return value
 
 
-_CLASSES: Final = (Event, RunRef, JobRef, ArtifactRef, Scan, Prediction, Retry, DurationForecast)
+_CLASSES: Final = (
+    Event,
+    RunRef,
+    JobRef,
+    ArtifactRef,
+    Scan,
+    Prediction,
+    Retry,
+    DurationForecast,
+    FailureCause,
+)
 _HINTS: Final = {cls: typing.get_type_hints(cls) for cls in _CLASSES}

@@ -285,6 +285,11 @@ GOOD: list[tuple[str, str, Manifest]] = [
             }
         },
     ),
+    (
+        "a model of causes has gates of its own",
+        "model",
+        {"spec": {"task": "FailureCause", "evaluation": {"gates": {"minAccuracy": 0.7}}}},
+    ),
     ("a gate may allow a loss", "model", {"spec": {"evaluation": {"gates": {"minGainOverBaseline": -0.02}}}}),
     (
         "thirty steps may each need all before",
@@ -326,6 +331,8 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
             "lastOutcome": {},
             "recentRuns": {"pinballLoss": 20.5, "coverageError": 0.125, "medianError": 40.0},
             "lastRun": {"pinballLoss": 48.5},
+            "majority": {"accuracy": 0.625},
+            "lineRate": {"accuracy": 0.75},
         },
         "dataset": {"uri": "file:///d", "rows": 9, "from": when, "to": when, "sha256": "1" * 64},
         "lastTraining": {"attempt": 1, "submissionId": "x", "startedAt": when, "outcome": "Passed"},

@@ -234,6 +234,38 @@ def test_a_model_of_durations_is_trained_judged_and_promoted_beside_one_of_failu
     assert "gain in pinball loss over the baseline" in models.condition("GatesPassed", "strict")["message"]
 
 
+def test_a_model_of_causes_waits_for_re_runs_and_learns_from_them(models: Models) -> None:
+    models.bring(rerun(40))
+    gates = {"minAccuracy": 0.8, "maxCalibrationError": 0.3}
+    wanted = {"data": {"minRuns": 50}, "training": {"retries": 0}, "evaluation": {"gates": gates}}
+    models.apply("causes", task="FailureCause", **wanted)
+    models.wait("Ready", "TrainingFailed", within=150, name="causes")
+    assert "training needs 60" in models.condition("Training", "causes")["message"]
+    models.bring(rerun(160))
+    changed = {**wanted, "evaluation": {"gates": gates, "holdout": 0.3}}
+    models.apply("causes", task="FailureCause", **changed)
+    status = models.wait("Ready", "Active", within=150, name="causes")
+    assert set(status["baselines"]) == {"majority", "lineRate"}
+    assert status["active"]["metrics"]["accuracy"] > status["baselines"]["majority"]["accuracy"] + 0.2
+    assert models.condition("Drifted", "causes")["reason"] == "NotMeasured"
+    assert [it["task"] for it in models.pointers()] == ["FailureCause"]
+
+
+def rerun(count: int) -> Iterator[RunRecord]:
+    """Failures that are run again: those of the pipeline browser pass then, those of unit do not."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=60)
+    for number in range(count):
+        pipeline = ("browser", "unit")[number % 2]
+        for attempt, outcome in ((1, "failure"), (2, "success" if pipeline == "browser" else "failure")):
+            began = start + timedelta(hours=2 * number, minutes=20 * attempt)
+            yield RunRecord(
+                project="acme/shop", pipeline=pipeline, id=f"r{number}", attempt=attempt, number=number,
+                trigger="push", branch="main", sha=f"s{number}", actor="u", phase="finished",
+                outcome="success" if outcome == "success" else "failure", started_at=began,
+                finished_at=began + timedelta(minutes=5),
+            )  # fmt: skip
+
+
 def test_a_training_survives_the_death_of_the_runner(
     models: Models, stack: Stack, ray_head: Ray, eventually: Any
 ) -> None:

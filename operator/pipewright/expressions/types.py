@@ -57,6 +57,7 @@ def _build() -> descriptor_pool.DescriptorPool:
     _message(shared, "Scan", events.Scan)
     _message(shared, "Retry", events.Retry, nullable=True)
     _message(shared, "DurationForecast", events.DurationForecast, nullable=True)
+    _message(shared, "FailureCause", events.FailureCause, nullable=True)
     _message(shared, "Prediction", events.Prediction, nullable=True)
     _step(shared)
     pool.Add(shared)
@@ -143,6 +144,7 @@ _CLASSES: Final = {
         "Scan",
         "Retry",
         "DurationForecast",
+        "FailureCause",
         "Prediction",
         "Step",
         *events.TYPES,

@@ -123,6 +123,25 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Why a model said that an attempt failed; texts are empty where it does not know."""
+
+    integration: str
+    provider_id: str
+    attempt: int
+    kind: str
+    """infra, flaky, code, config or unsure."""
+    category: str
+    owner: str
+    recipe: str
+    transient: float
+    """The probability that another attempt passes."""
+    reasons: tuple[str, ...]
+    model_version: str
+    made_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Whether a workflow fired on an event, and why or why not."""
 

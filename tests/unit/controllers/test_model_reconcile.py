@@ -105,10 +105,11 @@ class World:
             submission_id=job.submission_id,
             outcome=self.reports.get("outcome", "Passed"),
             reason=self.reports.get("reason", "all gates passed"),
-            metrics=None if job.task == "Duration" else METRICS,
-            baselines={} if job.task == "Duration" else {"alwaysPass": METRICS, "lastOutcome": METRICS},
+            metrics=METRICS if job.task == "RunFailure" else None,
+            baselines={"alwaysPass": METRICS, "lastOutcome": METRICS} if job.task == "RunFailure" else {},
             curves=self.reports.get("curves"),
             durations=self.reports.get("durations"),
+            causes=self.reports.get("causes"),
             model_format=contract.FORMATS[job.task],
             artifact_sha256=hashlib.sha256(content).hexdigest(),
             rows=580,
@@ -192,6 +193,27 @@ async def test_a_model_of_durations_goes_the_same_way() -> None:
     assert (job.task, job.gates) == (
         "Duration", contract.Gates(min_pinball_gain=0, max_coverage_error=0.1),
     )  # fmt: skip
+
+
+async def test_a_model_of_causes_goes_the_same_way() -> None:
+    world = World()
+    judged = contract.CauseMetrics(
+        accuracy=0.85, auc=0.9, brier=0.1, calibration_error=0.05, coverage=0.8, selective_accuracy=0.95,
+        rows=40, transient=15,
+    )  # fmt: skip
+    world.reports["causes"] = contract.Causes(
+        metrics=judged, baselines={"majority": judged, "lineRate": judged}
+    )
+    ready = await world.settle(model(task="FailureCause", evaluation={"gates": {"minAccuracy": 0.7}}))
+    assert condition(ready, "Ready") == ("True", "Active")
+    assert condition(ready, "Drifted") == ("Unknown", "NotMeasured")
+    told = ready.status.dump()
+    numbers = {"accuracy": 0.85, "auc": 0.9, "brier": 0.1, "calibrationError": 0.05}
+    assert told["active"]["metrics"] == numbers
+    assert told["baselines"] == {"majority": numbers, "lineRate": numbers}
+    assert told["trainings"][0]["accuracy"] == 0.85
+    (job,) = world.jobs
+    assert (job.task, job.gates) == ("FailureCause", contract.Gates(min_accuracy=0.7))
 
 
 async def test_durations_that_drift_train_anew() -> None:

@@ -80,6 +80,7 @@ def test_nothing_is_done_by_the_prediction_of_a_run_in_the_control_group():
         (Held(), ["fired", "fired", "fired"]),
         (Held(failure=True), [decide.HELD, "fired", decide.HELD]),
         (Held(duration=True), ["fired", decide.HELD, decide.HELD]),
+        (Held(cause=True), ["fired", "fired", decide.HELD]),
         (Held(failure=True, duration=True), [decide.HELD] * 3),
     ],
 )

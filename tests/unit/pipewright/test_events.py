@@ -14,6 +14,7 @@ from pipewright.events import (
     ArtifactRef,
     DurationForecast,
     Event,
+    FailureCause,
     JobRecord,
     JobRef,
     Prediction,
@@ -419,6 +420,7 @@ LASTS = DurationForecast(p50=60.0, p90=90.0, p95=120.5, reasons=("the last of th
         PREDICTION,
         Prediction(probability=1.0, band="unsure", reasons=(), model="a1b2"),
         Prediction(duration=LASTS),
+        Prediction(cause=FailureCause(kind="code", owner="author", transient=0.1, model="d4e5")),
         replace(PREDICTION, duration=LASTS),
     ],
 )

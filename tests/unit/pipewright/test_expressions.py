@@ -15,6 +15,7 @@ from pipewright.events import (
     DurationForecast,
     Event,
     EventType,
+    FailureCause,
     JobRef,
     Prediction,
     Retry,
@@ -272,6 +273,21 @@ LASTS = Prediction(
 )
 def test_a_condition_sees_how_long_a_run_was_said_to_take(condition: str) -> None:
     assert holds(condition, prediction=LASTS)
+
+
+def test_a_condition_sees_why_a_run_failed() -> None:
+    cause = FailureCause(
+        kind="flaky", owner="team", transient=0.9, reasons=("the job e2e failed",), model="d4"
+    )
+    said = Prediction(cause=cause)
+    for condition in (
+        "prediction.cause.kind == 'flaky' && prediction.cause.transient > 0.7",
+        "prediction.cause.owner == 'team' && !has(prediction.cause.category)",
+        "!has(prediction.duration) && prediction.cause.reasons.exists(it, it.contains('e2e'))",
+    ):
+        assert holds(condition, prediction=said), condition
+    with pytest.raises(EvaluationError):
+        holds("prediction.cause.transient > 0.5")
 
 
 def test_a_duration_that_nobody_forecast_is_no_number() -> None:

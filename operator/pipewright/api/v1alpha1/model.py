@@ -69,17 +69,29 @@ TimeZone = Annotated[
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
-_GATES_OF_FAILURES = ("maxFalsePositiveRate", "minAccuracy", "minGainOverBaseline", "maxCalibrationError")
-_GATES_OF_DURATIONS = ("minPinballGain", "maxCoverageError")
+_GATES = {
+    "RunFailure": ("maxFalsePositiveRate", "minAccuracy", "minGainOverBaseline", "maxCalibrationError"),
+    "Duration": ("minPinballGain", "maxCoverageError"),
+    "FailureCause": ("minAccuracy", "minGainOverBaseline", "maxCalibrationError"),
+}
+"""Task → the gates that it has."""
 
 
-def _only(gates: tuple[str, ...], *, task: str, instead: tuple[str, ...]) -> Rule:
-    """These gates are of this task."""
-    none = " && ".join(f"!has(self.evaluation.gates.{gate})" for gate in gates)
+def _only(task: str) -> Rule:
+    """A model of this task asks for its own gates only."""
+    others = dict.fromkeys(gate for gates in _GATES.values() for gate in gates if gate not in _GATES[task])
+    none = " && ".join(f"!has(self.evaluation.gates.{gate})" for gate in others)
     return Rule(
-        cel=f"self.task == '{task}' || !has(self.evaluation) || !has(self.evaluation.gates) || ({none})",
-        message=f"the gates {_listed(gates)} are of the task {task}; the other one has {_listed(instead)}",
+        cel=f"self.task != '{task}' || !has(self.evaluation) || !has(self.evaluation.gates) || ({none})",
+        message=f"the task {task} has the gates {_listed(_GATES[task])}, and no others",
     )
+
+
+_CAUSES_DO_NOT_DRIFT = Rule(
+    cel="self.task != 'FailureCause' || !has(self.training) || !has(self.training.maxDrift)",
+    message="drift is not measured for the task FailureCause: leave training.maxDrift out, and train by"
+    " schedule or onNewRuns",
+)
 
 
 def _listed(words: tuple[str, ...]) -> str:
@@ -185,13 +197,13 @@ class ModelSpec(Base):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            _only(_GATES_OF_FAILURES, task="RunFailure", instead=_GATES_OF_DURATIONS),
-            _only(_GATES_OF_DURATIONS, task="Duration", instead=_GATES_OF_FAILURES),
+            *map(_only, _GATES),
+            _CAUSES_DO_NOT_DRIFT,
         )
     )
 
-    task: Annotated[Literal["RunFailure", "Duration"], Ruled(immutable("task"))]
-    """What is predicted: RunFailure, whether a run will fail, or Duration, how long it takes; it stays."""
+    task: Annotated[Literal["RunFailure", "Duration", "FailureCause"], Ruled(immutable("task"))]
+    """What is said of runs: RunFailure, Duration, or of failed ones FailureCause; cannot be changed later."""
     data: Data = Data()
     """Which part of the history the model learns from."""
     training: Training = Training()
@@ -267,6 +279,10 @@ class Baselines(Base):
     """Duration: the quantiles of the pipeline's last 50 runs."""
     last_run: Metrics | None = None
     """Duration: every run takes as long as the one before it."""
+    majority: Metrics | None = None
+    """FailureCause: every failure ends as most of them, when it is run again."""
+    line_rate: Metrics | None = None
+    """FailureCause: a failure ends as mostly those of its pipeline."""
 
 
 class Dataset(Base):
