@@ -143,6 +143,44 @@ class FlakyTestBody(FlakyJobBody):
     suite: str
 
 
+class RateBody(_Body):
+    """A rate, and the interval in which it lies with 95 %."""
+
+    mean: float
+    low: float
+    high: float
+    total: int = Field(description="Observations of its own.")
+
+
+class RetryBody(_Body):
+    """How a job ends that is run again on a commit."""
+
+    project: str
+    pipeline: str
+    name: str
+    commits: int = Field(description="On which it ended more than once.")
+    disagreed: int = Field(description="Of them, those on which it both passed and failed.")
+    flaky: RateBody = Field(description="How often it gives two answers on a commit.")
+    reruns: int = Field(description="Times that it ran after it had failed on the commit.")
+    passed: int
+    passes: RateBody = Field(description="How often it passes then.")
+    machine_minutes: float = Field(description="Of failures on commits on which it disagreed.")
+    wait_minutes: float = Field(
+        description="From the first failure on such a commit to the pass after it, an hour at most each."
+    )
+
+
+class RecommendationBody(_Body):
+    """One step that saves money."""
+
+    project: str
+    pipeline: str
+    name: str
+    category: str
+    saves: float = Field(description="In the currency of the prices, in a time as long as the one looked at.")
+    text: str
+
+
 class AnomalyBody(_Body):
     """Something that ran otherwise than usual."""
 

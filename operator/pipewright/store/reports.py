@@ -140,6 +140,27 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reruns:
+    """How a job ended that ran more than once on a commit."""
+
+    project: str
+    pipeline: str
+    name: str
+    commits: int
+    """On which it ended more than once."""
+    disagreed: int
+    """Those of them on which it both passed and failed."""
+    reruns: int
+    """Times that it ran after it had failed on the commit."""
+    passed: int
+    """Those of them that passed."""
+    machine_minutes: float
+    """Of failures on commits on which it disagreed: what came to nothing."""
+    wait_minutes: float
+    """From the first failure on such a commit to the pass after it, an hour at most for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedJob:
     """A job that has ended, with its times in seconds since the epoch."""
 
@@ -203,6 +224,11 @@ async def flaky_jobs(conn: psycopg.AsyncConnection, span: Span) -> list[FlakyJob
 async def flaky_tests(conn: psycopg.AsyncConnection, span: Span) -> list[FlakyTest]:
     """Those that disagreed on the most commits, first."""
     return await _rows(conn, _FLAKY_TESTS.format(where=_where(span)), span, FlakyTest)
+
+
+async def reruns(conn: psycopg.AsyncConnection, span: Span) -> list[Reruns]:
+    """The `limit` jobs that ran most often after a failure on the commit, in these days."""
+    return await _rows(conn, _RERUNS.format(where=_where(span, key="finished_at")), span, Reruns)
 
 
 async def finished_jobs(conn: psycopg.AsyncConnection, span: Span, *, lead: int) -> list[FinishedJob]:
@@ -315,6 +341,29 @@ SELECT {{by}} AS key, {_sums("jobs")}, sum(minutes) AS minutes, currency, sum(co
 FROM history.runner_cost WHERE {{where}} GROUP BY {{by}}, currency
 ORDER BY sum(cost) DESC NULLS LAST, sum(minutes) DESC, {{by}} LIMIT %(limit)s
 """  # noqa: S608 - names are ours
+_RERUNS = """
+WITH ended AS (
+    SELECT project, pipeline, name, sha, outcome <> 'success' AS failed, finished_at,
+        coalesce(greatest(extract(epoch FROM finished_at - started_at), 0), 0)::double precision AS seconds,
+        lag(outcome <> 'success') OVER line AS again
+    FROM pipewright.jobs
+    WHERE phase = 'finished' AND outcome IN ('success', 'failure') AND sha <> '' AND {where}
+    WINDOW line AS (PARTITION BY project, pipeline, name, sha ORDER BY finished_at, provider_id)
+), commits AS (
+    SELECT project, pipeline, name, count(*) AS ends, bool_or(failed) AND NOT bool_and(failed) AS both,
+        count(*) FILTER (WHERE again) AS reruns, count(*) FILTER (WHERE again AND NOT failed) AS passed,
+        sum(seconds) FILTER (WHERE failed) AS lost,
+        greatest(extract(epoch FROM max(finished_at) FILTER (WHERE again AND NOT failed)
+            - min(finished_at) FILTER (WHERE failed)), 0)::double precision AS waited
+    FROM ended GROUP BY project, pipeline, name, sha HAVING count(*) > 1
+)
+SELECT project, pipeline, name, count(*) AS commits, count(*) FILTER (WHERE both) AS disagreed,
+    sum(reruns)::bigint AS reruns, sum(passed)::bigint AS passed,
+    coalesce(sum(lost) FILTER (WHERE both), 0) / 60 AS machine_minutes,
+    coalesce(sum(least(waited, 3600)) FILTER (WHERE both), 0) / 60 AS wait_minutes
+FROM commits GROUP BY project, pipeline, name
+ORDER BY sum(reruns) DESC, project, pipeline, name LIMIT %(limit)s
+"""
 _FINISHED = """
 SELECT provider_id AS id, run_id AS run, project, pipeline, name,
     array_to_string(ARRAY(SELECT unnest(labels) ORDER BY 1), ', ') AS runner,

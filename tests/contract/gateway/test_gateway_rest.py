@@ -219,7 +219,7 @@ async def test_openapi_names_every_route_and_how_to_authenticate(world):
     integration = "/v1/namespaces/{namespace}/integrations/{name}"
     reports = (
         "anomalies", "cost", "failing-jobs", "failure-trend", "flaky-jobs", "flaky-tests", "mttr",
-        "productivity", "time-to-green",
+        "productivity", "recommendations", "retries", "time-to-green",
     )  # fmt: skip
     assert sorted(found["paths"]) == [
         "/hooks/{hook_id}",
