@@ -81,7 +81,7 @@ class Logistic:
     @classmethod
     def fit(cls, x: sparse.csr_array, labels: Sequence[str], *, c: float = 1.0) -> "Logistic":
         """Fit rows of `x` to their labels; with one class only, that class is always the answer."""
-        from scipy import optimize
+        from scipy import optimize  # 25 MB that who only asks a model does without
 
         classes = sorted(set(labels))
         columns = x.shape[1]

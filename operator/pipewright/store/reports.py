@@ -350,17 +350,17 @@ WITH ended AS (
     WHERE phase = 'finished' AND outcome IN ('success', 'failure') AND sha <> '' AND {where}
     WINDOW line AS (PARTITION BY project, pipeline, name, sha ORDER BY finished_at, provider_id)
 ), commits AS (
-    SELECT project, pipeline, name, count(*) AS ends, bool_or(failed) AND NOT bool_and(failed) AS both,
+    SELECT project, pipeline, name, count(*) AS ends, bool_or(failed) AND NOT bool_and(failed) AS two,
         count(*) FILTER (WHERE again) AS reruns, count(*) FILTER (WHERE again AND NOT failed) AS passed,
         sum(seconds) FILTER (WHERE failed) AS lost,
         greatest(extract(epoch FROM max(finished_at) FILTER (WHERE again AND NOT failed)
             - min(finished_at) FILTER (WHERE failed)), 0)::double precision AS waited
     FROM ended GROUP BY project, pipeline, name, sha HAVING count(*) > 1
 )
-SELECT project, pipeline, name, count(*) AS commits, count(*) FILTER (WHERE both) AS disagreed,
+SELECT project, pipeline, name, count(*) AS commits, count(*) FILTER (WHERE two) AS disagreed,
     sum(reruns)::bigint AS reruns, sum(passed)::bigint AS passed,
-    coalesce(sum(lost) FILTER (WHERE both), 0) / 60 AS machine_minutes,
-    coalesce(sum(least(waited, 3600)) FILTER (WHERE both), 0) / 60 AS wait_minutes
+    coalesce(sum(lost) FILTER (WHERE two), 0) / 60 AS machine_minutes,
+    coalesce(sum(least(waited, 3600)) FILTER (WHERE two), 0) / 60 AS wait_minutes
 FROM commits GROUP BY project, pipeline, name
 ORDER BY sum(reruns) DESC, project, pipeline, name LIMIT %(limit)s
 """

@@ -13,7 +13,7 @@ from pipewright.store import journal
 from pipewright.store.records import Training
 from tests.contract.gateway.conftest import token_of
 
-RUN = {"project": "acme/shop", "pipeline": "CI", "branch": "main", "trigger": "push", "attempt": 1}
+RUN = {"project": "acme/shop", "pipeline": "ci", "branch": "main", "trigger": "push", "attempt": 1}
 LOG = "fatal: unable to access 'https://git.example.org/x': Could not resolve host: git.example.org"
 KEPT = (
     "SELECT provider_id, attempt, kind, transient, model_version FROM pipewright.failure_causes ORDER BY 1, 2"
@@ -29,7 +29,7 @@ def rows():
             at = began + timedelta(minutes=20 * attempt)
             found.append(
                 {
-                    "integration": "github", "project": "acme/shop", "pipeline": "CI", "run_id": str(number),
+                    "integration": "github", "project": "acme/shop", "pipeline": "ci", "run_id": str(number),
                     "attempt": attempt, "number": number, "event": "push", "branch": "main", "actor": "u",
                     "sha": f"s{number}", "outcome": outcome, "queued_at": None, "started_at": at,
                     "finished_at": at + timedelta(minutes=5),

@@ -13,7 +13,7 @@ from pipewright.store import journal
 from pipewright.store.records import Training
 from tests.contract.gateway.conftest import simulated_rows, token_of
 
-RUN = {"project": "acme/shop", "pipeline": "CI", "branch": "main", "trigger": "push", "sha": "b" * 40}
+RUN = {"project": "acme/shop", "pipeline": "ci", "branch": "main", "trigger": "push", "sha": "b" * 40}
 KEPT = "SELECT provider_id, attempt, p50, p95, model_version FROM pipewright.duration_forecasts ORDER BY 1, 2"
 
 
