@@ -17,6 +17,7 @@ from ml.artifact import ArtifactRefused
 from ml.contract import Gates, Report, TrainingJob
 from ml.forecast import Forecaster
 from ml.history import Outcome, Run
+from ml.learning import TrainingFailed
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -129,7 +130,7 @@ def test_the_job_leaves_a_report_and_the_model_that_it_speaks_of(tmp_path: Path,
 def test_too_little_to_learn_from_is_said(outcome: str) -> None:
     few = rows(100 if outcome == "success" else 500)
     content = window.write([{**row, "outcome": outcome} for row in few])
-    with pytest.raises(train.TrainingFailed, match=r"training needs 200: wait for more runs"):
+    with pytest.raises(TrainingFailed, match=r"training needs 200: wait for more runs"):
         duration_train.learn(content, job_of(content))
 
 
