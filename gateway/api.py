@@ -6,14 +6,17 @@ only after that, so that nobody learns which names are taken.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from gateway import cursors, problems
+from gateway import cause_report, cursors, problems
 from gateway import lines as work
 from gateway.calls import Call, Name, may, parts_of, route_of
+from gateway.cause_schemas import CauseBody, RecordedCause
+from gateway.duration_schemas import DurationBody, RecordedDuration
 from gateway.problems import Problem
 from gateway.schemas import (
     ArtifactBody,
@@ -28,10 +31,13 @@ from gateway.schemas import (
     RecordedPrediction,
     RunToScore,
 )
+from ml import cause_features
 from ml import history as ml_history
+from ml.diagnosis import Judge
+from ml.forecast import Forecaster
 from pipewright.records import SEVERITIES, DetailType
-from pipewright.store import artifacts, decisions, history, predictions
-from pipewright.store.records import Artifact, Decision, Delivery, ModelPointer, Scored
+from pipewright.store import artifacts, causes, decisions, durations, history, predictions
+from pipewright.store.records import Artifact, Decision, Delivery, Forecast, ModelPointer, Scored
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
@@ -87,16 +93,16 @@ async def receive_delivery(
 # --- models -----------------------------------------------------------------------------------------------
 
 
-@rest.post("/models/{name}/predictions", tags=["models"], summary="Ask whether a run will fail")
+@rest.post("/models/{name}/predictions", tags=["models"], summary="Ask how a run ends, or how long it takes")
 async def predict(
     name: Name,
     run: RunToScore,
     call: Annotated[Call, Depends(may("create", "models", "predictions"))],
-) -> PredictionBody:
-    """Scored with the active version and what is known of the run's lines of work now; not kept."""
+) -> PredictionBody | DurationBody | CauseBody:
+    """By the model's task. Said by the active version and what is known of the run's lines now; not kept."""
     pointer = pointer_of(call, name)
-    predictor = await call.parts.models.get(pointer)
-    if predictor is None:
+    model = await call.parts.models.find(pointer)
+    if model is None:
         raise problems.unavailable("ModelNotLoaded", "the model's file could not be loaded yet", after=5)
     asked = ml_history.Run(
         integration=_integration_of(call, run.integration),
@@ -112,12 +118,32 @@ async def predict(
     )
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         lines = await work.read(conn, asked)
-    found = await call.parts.models.score(predictor, asked, lines, kind="asked")
+    if isinstance(model, Judge):
+        failure = cause_features.failure(asked, lines, run.failed_jobs, log=run.log)
+        found = await call.parts.models.diagnose(model, failure)
+        return cause_report.cause_of(found, model=name)
+    if isinstance(model, Forecaster):
+        forecast = await call.parts.models.forecast(model, asked, lines)
+        if forecast is None:
+            raise Problem(
+                409,
+                "NothingKnown",
+                "no run of this pipeline, its project or its Integration is known that took a known time:"
+                " import the history, or wait for the first runs",
+            )
+        return DurationBody(
+            p50=forecast.p50,
+            p90=forecast.p90,
+            p95=forecast.p95,
+            reasons=forecast.reasons,
+            model=ModelRef(name=name, version=forecast.version),
+        )
+    scored = await call.parts.models.score(model, asked, lines, kind="asked")
     return PredictionBody(
-        probability=found.probability,
-        band=found.band,
-        reasons=found.reasons,
-        model=ModelRef(name=name, version=found.version),
+        probability=scored.probability,
+        band=scored.band,
+        reasons=scored.reasons,
+        model=ModelRef(name=name, version=scored.version),
     )
 
 
@@ -127,26 +153,37 @@ async def list_predictions(
     call: Annotated[Call, Depends(may("get", "models", "predictions"))],
     run: Annotated[str | None, Query(max_length=64, description="Only of this run of the provider.")] = None,
     limit: Limit = 50,
-) -> Page[RecordedPrediction]:
+) -> Page[RecordedPrediction] | Page[RecordedDuration] | Page[RecordedCause]:
     """The newest predictions that versions of the model made for the namespace's Integrations."""
     pointer = pointer_of(call, name)
-    integrations = {
-        route.integration_uid: route.integration
-        for route in call.view.integrations.get(call.place, {}).values()
+    integrations = integrations_of(call)
+    wanted: dict[str, Any] = {
+        "integrations": list(integrations),
+        "versions": [pointer.version, pointer.artifact_sha256[:12]],
+        "model_uid": pointer.model_uid,
+        "run": run,
+        "limit": limit,
     }
     async with call.parts.databases.transaction(call.tenant.id) as conn:
-        found = await predictions.recent(
-            conn,
-            integrations=list(integrations),
-            versions=[pointer.version, pointer.artifact_sha256[:12]],
-            model_uid=pointer.model_uid,
-            run=run,
-            limit=limit,
-        )
+        if pointer.task == "Duration":
+            made = await durations.recent(conn, **wanted)
+            forecasts = tuple(_duration(each, model=name, integrations=integrations) for each in made)
+            return Page[RecordedDuration](items=forecasts, next=None)
+        if pointer.task == "FailureCause":
+            judged = await causes.recent(conn, **wanted)
+            told = tuple(cause_report.recorded(it, model=name, integrations=integrations) for it in judged)
+            return Page[RecordedCause](items=told, next=None)
+        found = await predictions.recent(conn, **wanted)
     items = tuple(
         _prediction(scored, model=name, integration=integrations[scored.integration]) for scored in found
     )
-    return Page(items=items, next=None)
+    return Page[RecordedPrediction](items=items, next=None)
+
+
+def integrations_of(call: Call) -> Mapping[str, str]:
+    """The Integrations of the namespace: UID → name."""
+    routes = call.view.integrations.get(call.place, {}).values()
+    return {route.integration_uid: route.integration for route in routes}
 
 
 def _integration_of(call: Call, name: str) -> str:
@@ -183,6 +220,20 @@ def _prediction(scored: Scored, *, model: str, integration: str) -> RecordedPred
         reasons=scored.reasons,
         model=ModelRef(name=model, version=scored.model_version),
         scored_at=scored.scored_at,
+    )
+
+
+def _duration(made: Forecast, *, model: str, integrations: Mapping[str, str]) -> RecordedDuration:
+    return RecordedDuration(
+        integration=integrations[made.integration],
+        run=made.provider_id,
+        attempt=made.attempt,
+        p50=made.p50,
+        p90=made.p90,
+        p95=made.p95,
+        reasons=made.reasons,
+        model=ModelRef(name=model, version=made.model_version),
+        made_at=made.made_at,
     )
 
 

@@ -8,7 +8,7 @@ So is one that comes when the conditions before it have used up what an event ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,26 @@ BUDGET = 2_000_000
 """Units of `expressions.cost` that all conditions of a namespace may cost at worst on one event: four of the
 dearest ones that are allowed, 50 to 160 ms."""
 USED_UP = "the namespace's budget of condition cost per event is used up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Of which models' control groups the event's run is: nothing is done by what these said."""
+
+    failure: bool = False
+    duration: bool = False
+    cause: bool = False
+
+    def by(self, paths: Collection[tuple[str, ...]]) -> bool:
+        """Whether a condition that reads these paths of `prediction` would do something by it."""
+        parts = {"duration": self.duration, "cause": self.cause}
+        return any(
+            parts.get(path[0], self.failure) if path else self.failure or any(parts.values())
+            for path in paths
+        )
+
+
+NOT_HELD = Held()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +85,13 @@ def decide(
     event: Event,
     prediction: Prediction | None,
     *,
-    held: bool = False,
+    held: Held = NOT_HELD,
     budget: int = BUDGET,
 ) -> Iterator[Verdict]:
     """What each workflow with a trigger for this type of event decides: each when it is asked for, so that a
     caller on an event loop can give others a turn between two of them. `triggers` are of one namespace.
 
-    `held`: there is a prediction, and nothing is to be done by it.
+    `held`: of what there is a prediction, and nothing is to be done by it.
     """
     wanted = concerned(triggers, event.type)
     if not wanted:
@@ -86,7 +106,7 @@ def decide(
 
 
 def _verdict(
-    triggers: Sequence[Trigger], event: Event, scope: Scope, purse: _Budget, *, held: bool
+    triggers: Sequence[Trigger], event: Event, scope: Scope, purse: _Budget, *, held: Held
 ) -> Verdict:
     reasons: list[str] = []
     for trigger in triggers:
@@ -104,7 +124,7 @@ def _verdict(
     )
 
 
-def _reason(trigger: Trigger, event: Event, scope: Scope, purse: _Budget, *, held: bool) -> str:
+def _reason(trigger: Trigger, event: Event, scope: Scope, purse: _Budget, *, held: Held) -> str:
     """`fired`, or why this trigger does not."""
     if not trigger.enabled:
         return "suspended"
@@ -114,7 +134,7 @@ def _reason(trigger: Trigger, event: Event, scope: Scope, purse: _Budget, *, hel
         return FIRED
     try:
         condition = scope.environment.condition(trigger.condition)
-        if held and condition.program.reads("prediction"):
+        if held.by(condition.program.reads("prediction")):
             return HELD
         if not purse.pays(condition.program.cost):
             return USED_UP

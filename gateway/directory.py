@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from gateway import problems
+from ml.contract import Task
 from pipewright import errors
 from pipewright.ports import Secret
 from pipewright.runtime import logs
@@ -66,10 +67,10 @@ class View:
             raise problems.not_found(f"the namespace {namespace} is no tenant's")
         return self.tenants[owners[0]]
 
-    def default_model(self, place: Place) -> ModelPointer | None:
-        """The model that `prediction` means in a namespace."""
+    def default_model(self, place: Place, *, task: Task = "RunFailure") -> ModelPointer | None:
+        """The model of a task that `prediction` means in a namespace."""
         found = (model for model in self.models.get(place, {}).values() if model.is_default)
-        return next((model for model in found if model.task == "RunFailure"), None)
+        return next((model for model in found if model.task == task), None)
 
 
 REPLICAS = 2

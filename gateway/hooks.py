@@ -278,10 +278,16 @@ class Hooks:
         """The triggers that wait where the delivery arrived, and the model that serves there."""
         view, place = self.directory.view, (route.tenant_id, route.namespace)
         pointer = view.default_model(place)
+        durations = view.default_model(place, task="Duration")
+        causes = view.default_model(place, task="FailureCause")
         return Surroundings(
             triggers=view.triggers.get(place, ()),
             predictor=await self.models.get(pointer),
             control=Control.of(pointer),
+            forecaster=await self.models.forecaster(durations),
+            duration_control=Control.of(durations),
+            judge=await self.models.judge(causes),
+            cause_control=Control.of(causes),
         )
 
     async def _verify(self, told: _Told, *, headers: Mapping[str, str], body: bytes, source: str) -> None:

@@ -22,8 +22,11 @@ import psycopg
 
 from gateway import decide, forecasts
 from gateway.control import Control
+from gateway.decide import NOT_HELD, Held
 from gateway.forecasts import Book, Told
 from gateway.scoring import Models
+from ml.diagnosis import Judge
+from ml.forecast import Forecaster
 from ml.predict import Predictor
 from pipewright import events
 from pipewright.events import ArtifactRecord, Event, JobRecord, Prediction, Record, RunRecord
@@ -43,6 +46,18 @@ class Surroundings:
     predictor: Predictor | None = None
     control: Control | None = None
     """Runs on which nothing is done by what the predictor says."""
+    forecaster: Forecaster | None = None
+    duration_control: Control | None = None
+    """The same for the forecaster."""
+    judge: Judge | None = None
+    cause_control: Control | None = None
+    """The same for the judge."""
+
+    def held(self, attempt: Attempt) -> Held:
+        """Of which control groups the attempt's run is."""
+        groups = (self.control, self.duration_control, self.cause_control)
+        failure, duration, cause = (group is not None and group.has(attempt) for group in groups)
+        return Held(failure=failure, duration=duration, cause=cause)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +180,10 @@ async def _follow(
     await _keep_artifacts(conn, received, people)
     told = {each.key: _told(each, known) for each in received}
     asked = {attempt for each in received for attempt in each.asking}
-    book = await forecasts.open_book(conn, [it for some in told.values() for it in some], asked=asked)
+    timed = {attempt for each in received if each.around.forecaster for attempt in each.asking}
+    judged = {attempt for each in received if each.around.judge for attempt in each.asking}
+    runs = [it for some in told.values() for it in some]
+    book = await forecasts.open_book(conn, runs, asked=asked, timed=timed, judged=judged)
     wanted: list[decisions.Wanted] = []
     for each in received:
         for run in told[each.key]:
@@ -247,7 +265,13 @@ def _detail_rows(received: Sequence[Received], people: People) -> details.Rows |
 
 def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
     return [
-        Told(row=known[received.attempt(run)], phase=run.phase, predictor=received.around.predictor)
+        Told(
+            row=known[received.attempt(run)],
+            phase=run.phase,
+            predictor=received.around.predictor,
+            forecaster=received.around.forecaster,
+            judge=received.around.judge,
+        )
         for run in received.runs
     ]
 
@@ -258,18 +282,32 @@ async def _decide(
     """What each workflow decides on the delivery: of its records one that fires, else the first."""
     verdicts: dict[str, tuple[decide.Verdict, Event, Prediction | None]] = {}
     for record in received.deciding:
-        event, prediction, held = _event(record, received, known, people), None, False
+        event, prediction, held = _event(record, received, known, people), None, NOT_HELD
         if not isinstance(record, ArtifactRecord):
-            attempt, control = received.attempt(record), received.around.control
-            prediction = forecasts.as_prediction(book.of(attempt))
-            if prediction is not None and control is not None and control.has(attempt):
-                prediction, held = None, True
+            prediction, held = _said(received, book, received.attempt(record))
         for verdict in decide.decide(received.around.triggers, event, prediction, held=held):
             before = verdicts.get(verdict.workflow_uid)
             if before is None or (verdict.fired and not before[0].fired):
                 verdicts[verdict.workflow_uid] = (verdict, event, prediction)
             await asyncio.sleep(0)  # conditions are tenants' code: others have a turn after each workflow's
     return [_wanted(received, *found) for found in verdicts.values()]
+
+
+def _said(received: Received, book: Book, attempt: Attempt) -> tuple[Prediction | None, Held]:
+    """What models said of an attempt, but for those of whose control group it is; and these."""
+    made, duration, cause = book.of(attempt), book.duration_of(attempt), book.cause_of(attempt)
+    of = received.around.held(attempt)
+    held = Held(
+        failure=of.failure and "run" in made,
+        duration=of.duration and duration is not None,
+        cause=of.cause and cause is not None,
+    )
+    prediction = forecasts.as_prediction(
+        {} if held.failure else made,
+        None if held.duration else duration,
+        None if held.cause else cause,
+    )
+    return prediction, held
 
 
 async def _keep_artifacts(

@@ -61,20 +61,26 @@ def render(report: ModelReportBody) -> str:
     parts = [
         f"<h1>Model {name}</h1>",
         f"<p>{escape(report.task)}, version <code>{version}</code>,",
-        f" promoted {_moment(report.promoted_at)}.</p>",
+        f" promoted {moment(report.promoted_at)}.</p>",
         _numbers(report.held_out, report.live, report.control),
         _plots(report.held_out, report.live),
-        _drift(report.live),
+        drift_told(report.live.population_stability_index, subject="probabilities"),
         _trainings(report.trainings),
     ]
+    return whole(f"Model {name}", "".join(parts))
+
+
+def whole(title: str, inside: str) -> str:
+    """A page of this HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>Model {name}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>"
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>{inside}</body></html>"
     )
 
 
-def _moment(at: datetime) -> str:
+def moment(at: datetime) -> str:
+    """A time as readers see it."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -134,13 +140,18 @@ def _plots(held: HeldOutBody | None, live: LiveBody) -> str:
     figures.append(
         (plots.bars("Recall by day, live", _recall(live.days)), "Failures that were found, by day, live.")
     )
+    return pictures(figures)
+
+
+def pictures(figures: Iterable[tuple[str, str]]) -> str:
+    """Drawings, each with its sentence."""
     return "<h2>Pictures</h2>" + "".join(
         f"<figure>{svg}<figcaption>{escape(words)}</figcaption></figure>" for svg, words in figures
     )
 
 
-def _drift(live: LiveBody) -> str:
-    index = live.population_stability_index
+def drift_told(index: float | None, *, subject: str) -> str:
+    """What the population stability index says of them."""
     if index is None:
         words = "Nothing to compare yet."
     else:
@@ -151,13 +162,13 @@ def _drift(live: LiveBody) -> str:
             if index < drift.MOVED
             else "moved much: train again"
         )
-        words = f"The population stability index of the probabilities is {index:.3f}: they have {told}."
+        words = f"The population stability index of the {subject} is {index:.3f}: they have {told}."
     return f"<h2>Drift</h2><p>{words}</p>"
 
 
 def _trainings(trainings: Iterable[TrainingBody]) -> str:
     rows = "".join(
-        f'<tr><td class="number">{each.attempt}</td><td>{_moment(each.started_at)}</td>'
+        f'<tr><td class="number">{each.attempt}</td><td>{moment(each.started_at)}</td>'
         f"<td>{escape(each.outcome or 'Running')}</td><td>{escape(each.reason)}</td>"
         f'<td class="number">{_percent(each.accuracy)}</td>'
         f'<td class="number">{_percent(each.false_positive_rate)}</td>'

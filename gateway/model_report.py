@@ -10,9 +10,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header
 from starlette.responses import HTMLResponse, Response
 
-from gateway import model_page
-from gateway.api import PROBLEMS, pointer_of
+from gateway import cause_page, cause_report, duration_page, duration_report, model_page
+from gateway.api import PROBLEMS, integrations_of, pointer_of
 from gateway.calls import Call, Name, may
+from gateway.cause_schemas import CauseReportBody
+from gateway.duration_schemas import DurationReportBody
 from gateway.model_schemas import (
     BinBody,
     CurvesBody,
@@ -26,8 +28,10 @@ from gateway.model_schemas import (
 )
 from gateway.schemas import ModelRef
 from ml import contract, curves, drift
+from pipewright.store import causes as store_causes
+from pipewright.store import durations as store
 from pipewright.store import journal, verdicts
-from pipewright.store.records import Training
+from pipewright.store.records import ModelPointer, Training
 from pipewright.store.verdicts import Verdicts
 
 rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
@@ -41,7 +45,7 @@ TRAININGS = 10
     "/models/{name}/report",
     tags=["models"],
     summary="Show how good the model is",
-    response_model=ModelReportBody,
+    response_model=ModelReportBody | DurationReportBody | CauseReportBody,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "JSON, or a page."}
     },
@@ -50,10 +54,20 @@ async def show_report(
     name: Name,
     call: Annotated[Call, Depends(may("get", "models", "report"))],
     accept: Annotated[str, Header(include_in_schema=False)] = "",
-) -> ModelReportBody | Response:
+) -> ModelReportBody | DurationReportBody | CauseReportBody | Response:
     """As JSON, or as a page with plots for whoever accepts `text/html`; the page loads nothing."""
     pointer = pointer_of(call, name)
     since = max(pointer.promoted_at, call.parts.clock.now() - timedelta(days=DAYS))
+    if pointer.task == "Duration":
+        durations = await _of_durations(call, pointer, since=since)
+        if "text/html" in accept:
+            return HTMLResponse(duration_page.render(durations), headers=model_page.HEADERS)
+        return durations
+    if pointer.task == "FailureCause":
+        causes = await _of_causes(call, pointer, since=since)
+        if "text/html" in accept:
+            return HTMLResponse(cause_page.render(causes), headers=model_page.HEADERS)
+        return causes
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
         report = report_of(trainings, pointer.artifact_sha256)
@@ -71,6 +85,36 @@ async def show_report(
     if "text/html" in accept:
         return HTMLResponse(model_page.render(body), headers=model_page.HEADERS)
     return body
+
+
+async def _of_durations(call: Call, pointer: ModelPointer, *, since: datetime) -> DurationReportBody:
+    version = pointer.artifact_sha256[:12]
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
+        lasted = await store.lasted(conn, version=version, since=since)
+        slow = await store.slow(conn, version=version, since=since, limit=duration_report.SLOW)
+    return duration_report.body(
+        pointer,
+        report=report_of(trainings, pointer.artifact_sha256),
+        lasted=lasted,
+        slow=slow,
+        integrations=integrations_of(call),
+        trainings=[(each, _report(each)) for each in trainings],
+        since=since,
+    )
+
+
+async def _of_causes(call: Call, pointer: ModelPointer, *, since: datetime) -> CauseReportBody:
+    async with call.parts.databases.transaction(call.tenant.id) as conn:
+        trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
+        reruns = await store_causes.reruns(conn, version=pointer.artifact_sha256[:12], since=since)
+    return cause_report.body(
+        pointer,
+        report=report_of(trainings, pointer.artifact_sha256),
+        reruns=reruns,
+        trainings=[(each, _report(each)) for each in trainings],
+        since=since,
+    )
 
 
 def report_of(trainings: Iterable[Training], sha256: str) -> contract.Report | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -141,6 +141,65 @@ class FlakyTestBody(FlakyJobBody):
     """A test that both failed and succeeded on the same commit."""
 
     suite: str
+
+
+class RateBody(_Body):
+    """A rate, and the interval in which it lies with 95 %."""
+
+    mean: float
+    low: float
+    high: float
+    total: int = Field(description="Observations of its own.")
+
+
+class RetryBody(_Body):
+    """How a job ends that is run again on a commit."""
+
+    project: str
+    pipeline: str
+    name: str
+    commits: int = Field(description="On which it ended more than once.")
+    disagreed: int = Field(description="Of them, those on which it both passed and failed.")
+    flaky: RateBody = Field(description="How often it gives two answers on a commit.")
+    reruns: int = Field(description="Times that it ran after it had failed on the commit.")
+    passed: int
+    passes: RateBody = Field(description="How often it passes then.")
+    machine_minutes: float = Field(description="Of failures on commits on which it disagreed.")
+    wait_minutes: float = Field(
+        description="From the first failure on such a commit to the pass after it, an hour at most each."
+    )
+
+
+class RecommendationBody(_Body):
+    """One step that saves money."""
+
+    project: str
+    pipeline: str
+    name: str
+    category: str
+    saves: float = Field(description="In the currency of the prices, in a time as long as the one looked at.")
+    text: str
+
+
+class AnomalyBody(_Body):
+    """Something that ran otherwise than usual."""
+
+    of: Literal["job", "runner"]
+    key: tuple[str, ...] = Field(
+        description="Of a job its project, pipeline and name; of a runner its labels, sorted and joined."
+    )
+    measure: Literal["duration", "queue", "failureRate"]
+    shape: Literal["outlier", "shift", "incident"] = Field(
+        description="outlier: one job took far longer. shift: times have risen or fallen for good. incident: "
+        "failures have become more frequent."
+    )
+    at: datetime = Field(description="When it was certain.")
+    since: datetime = Field(description="About when it began.")
+    until: datetime | None = Field(description="When an incident was over; else null.")
+    usual: float = Field(description="Before it: seconds, or a share of a failure rate.")
+    found: float = Field(description="The same, of it.")
+    job: str = Field(description="The provider's id of the job that shows it.")
+    run: str = Field(description="The provider's id of that job's run.")
 
 
 class CostBody(_Body):

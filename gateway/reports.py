@@ -5,19 +5,21 @@ What is asked is bounded before a database is: a range of time, a number of rows
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
-from gateway import cursors
+from gateway import advice, cursors
 from gateway.api import PROBLEMS, Cursor, Limit
 from gateway.calls import Call, Name, may, route_of
 from gateway.problems import Problem
 from gateway.report_schemas import (
+    AnomalyBody,
     CostBody,
     FailingJobBody,
     FlakyJobBody,
@@ -26,12 +28,16 @@ from gateway.report_schemas import (
     PriceBody,
     PricesBody,
     ProductivityBody,
+    RecommendationBody,
     RepairBody,
+    RetryBody,
     RunBody,
     TimeToGreenBody,
     TrendBody,
 )
 from gateway.schemas import Page
+from ml import watch
+from ml.recommend import Prices
 from pipewright.records import TEXT_LIMITS, Outcome, Phase
 from pipewright.store import pages, reports
 from pipewright.store.records import Run
@@ -44,6 +50,13 @@ DAYS = 30
 MOST_DAYS_OF_ROWS = 92
 MOST_DAYS = 400
 MOST_DAYS_BY_HOUR = 31
+MOST_DAYS_OF_ANOMALIES = 31
+MOST_LINES = 5_000
+"""Jobs by name of which re-runs are counted."""
+LEAD = 14
+"""Days before those that are asked for, which say what is usual."""
+MOST_JOBS = 20_000
+"""Jobs that are looked at for anomalies: some two seconds of one core."""
 
 Item = TypeVar("Item", bound=BaseModel)
 Row = TypeVar("Row")
@@ -70,6 +83,13 @@ Since = Annotated[
 Until = Annotated[datetime | None, Query(description="Before this moment; now if it is left out.")]
 SinceDay = Annotated[date | None, Query(description="The first day (UTC); 30 days are shown without it.")]
 UntilDay = Annotated[date | None, Query(description="The last day (UTC), included; today without it.")]
+MachineMinute = Annotated[
+    float, Query(ge=0, le=1000, alias="machineMinute", description="What a minute of a runner costs.")
+]
+PersonMinute = Annotated[
+    float,
+    Query(ge=0, le=1000, alias="personMinute", description="What a minute of a person costs, in the same."),
+]
 Top = Annotated[int, Query(ge=1, le=200, description="How many items, at most: those that count most.")]
 
 
@@ -220,6 +240,54 @@ async def flaky_jobs(report: OfPipeline) -> Page[FlakyJobBody]:
 async def flaky_tests(report: OfPipeline) -> Page[FlakyTestBody]:
     """Tests that failed in these days, and succeeded on the same commit at most a week from then."""
     return await report.rows(reports.flaky_tests, FlakyTestBody)
+
+
+@rest.get("/reports/anomalies", tags=["reports"], summary="See what ran otherwise than usual")
+async def anomalies(report: OfPipeline) -> Page[AnomalyBody]:
+    """Jobs and runners by duration, queue time and failure rate, the newest first; at most 31 days.
+
+    What is usual is what the two weeks before say; of very many jobs the newest 20,000 are looked at.
+    """
+    span = report.span
+    _bounded(span.since, span.until, most=MOST_DAYS_OF_ANOMALIES)
+    parts, wanted = report.call.parts, replace(span, limit=MOST_JOBS)
+    async with parts.databases.transaction(report.call.tenant.id) as conn:
+        jobs = await reports.finished_jobs(conn, wanted, lead=LEAD)
+    since = datetime.combine(span.since, time(), UTC).timestamp()
+    found = await asyncio.to_thread(_unusual, jobs, since)
+    return Page(items=tuple(AnomalyBody.model_validate(each) for each in found[: span.limit]), next=None)
+
+
+def _unusual(jobs: Sequence[reports.FinishedJob], since: float) -> list[watch.Anomaly]:
+    return watch.find((watch.Job(**asdict(job)) for job in jobs), since=since)
+
+
+@rest.get("/reports/retries", tags=["reports"], summary="See whether running a job again helps")
+async def retries(report: OfPipeline) -> Page[RetryBody]:
+    """How often a job that failed passed when it ran again on the commit, and how often it gave two answers.
+
+    Rates with their 95 % intervals, few observations drawn to what is usual; what ran again most often first.
+    """
+    return Page(items=advice.retries(await _reruns(report))[: report.span.limit], next=None)
+
+
+@rest.get("/reports/recommendations", tags=["reports"], summary="See what to mend first")
+async def recommendations(
+    report: OfPipeline, machine_minute: MachineMinute = 0.008, person_minute: PersonMinute = 1.0
+) -> Page[RecommendationBody]:
+    """Jobs to quarantine that surely give two answers on one commit, by what that saves.
+
+    Minutes of machines and of people who wait, at the prices that are named, times the share that is certain.
+    """
+    prices = Prices(machine_minute=machine_minute, person_minute=person_minute)
+    found = advice.recommendations(await _reruns(report), prices)
+    return Page(items=found[: report.span.limit], next=None)
+
+
+async def _reruns(report: Report) -> list[reports.Reruns]:
+    _bounded(report.span.since, report.span.until, most=MOST_DAYS_OF_ROWS)
+    async with report.call.parts.databases.transaction(report.call.tenant.id) as conn:
+        return await reports.reruns(conn, replace(report.span, limit=MOST_LINES))
 
 
 @rest.get("/reports/cost", tags=["reports"], summary="See what runners cost")

@@ -41,6 +41,21 @@ class RunToScore(Body):
     ] = ""
     run: Annotated[str, Field(max_length=64, description="The provider's run id, for later attempts.")] = ""
     attempt: Annotated[int, Field(ge=1, le=10_000)] = 1
+    failed_jobs: Annotated[
+        tuple[Annotated[str, Field(max_length=255)], ...],
+        Field(
+            max_length=200,
+            description="For the task FailureCause: names of the failed jobs.",
+        ),
+    ] = ()
+    log: Annotated[
+        str,
+        Field(
+            max_length=200_000,
+            description="For the task FailureCause: the end of its log, of which the last 20,000 characters "
+            "are read. It is not kept.",
+        ),
+    ] = ""
 
 
 class ModelRef(Body):

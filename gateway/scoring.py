@@ -12,10 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.directory import View
 from gateway.metrics import Metrics
-from ml import history, predict
+from ml import causes, diagnosis, forecast, history, predict
 from ml.artifact import ArtifactRefused
 from ml.transfer import TransferFailed
 from pipewright.runtime import logs
@@ -33,6 +34,19 @@ WAIT = 6.0
 """Seconds that the first users of a model wait for it, all of them together."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 
+Loaded = predict.Predictor | forecast.Forecaster | diagnosis.Judge
+"""A model in memory, of one of the tasks."""
+
+
+class _Load(Protocol):
+    """Reads a model's file."""
+
+    def __call__(self, content: bytes, *, sha256: str) -> Loaded: ...
+
+
+_LOADERS: Mapping[str, _Load] = {"Duration": forecast.Forecaster.load, "FailureCause": diagnosis.Judge.load}
+"""Task → how its models are loaded; others are of the task RunFailure."""
+
 Fetch = Callable[[ModelPointer], bytes]
 """Reads a model's file; called in a thread."""
 
@@ -44,7 +58,7 @@ class _Slot:
     pointer: ModelPointer
     wait_until: float
     """Until then a delivery may wait for the first version; afterwards none does."""
-    predictor: predict.Predictor | None = None
+    model: Loaded | None = None
     sha256: str = ""
     loading: asyncio.Task[None] | None = None
     failures: int = 0
@@ -81,6 +95,21 @@ class Models:
             self._want(pointer)
 
     async def get(self, pointer: ModelPointer | None) -> predict.Predictor | None:
+        """The current version of a model of the task RunFailure; else as `find` says."""
+        found = await self.find(pointer)
+        return found if isinstance(found, predict.Predictor) else None
+
+    async def forecaster(self, pointer: ModelPointer | None) -> forecast.Forecaster | None:
+        """The current version of a model of the task Duration; else as `find` says."""
+        found = await self.find(pointer)
+        return found if isinstance(found, forecast.Forecaster) else None
+
+    async def judge(self, pointer: ModelPointer | None) -> diagnosis.Judge | None:
+        """The current version of a model of the task FailureCause; else as `find` says."""
+        found = await self.find(pointer)
+        return found if isinstance(found, diagnosis.Judge) else None
+
+    async def find(self, pointer: ModelPointer | None) -> Loaded | None:
         """The model's current version; while another is loaded the one before it.
 
         None: no pointer, or no version is here. Only in the first `WAIT` seconds is one waited for: a model
@@ -91,9 +120,9 @@ class Models:
         slot = self._want(pointer)
         self._slots.move_to_end(pointer.model_uid)
         left = slot.wait_until - self._clock()
-        if slot.predictor is None and slot.loading is not None and left > 0:
+        if slot.model is None and slot.loading is not None and left > 0:
             await asyncio.wait([slot.loading], timeout=left)
-        return slot.predictor
+        return slot.model
 
     async def settle(self) -> None:
         """Wait until every load that has been started is done."""
@@ -123,6 +152,29 @@ class Models:
         self._metrics.predictions.labels(kind, prediction.band).inc()
         return prediction
 
+    async def forecast(
+        self,
+        forecaster: forecast.Forecaster,
+        run: history.Run,
+        lines: Mapping[str, Sequence[history.Outcome]],
+    ) -> forecast.Forecast | None:
+        """Forecast how long a run takes, in a thread as `score`; None where nothing is known of its lines."""
+        begun = time.perf_counter()
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._scorers, forecaster.forecast, run, lines
+        )
+        self._metrics.prediction_seconds.observe(time.perf_counter() - begun)
+        self._metrics.predictions.labels("duration", "known" if found else "unknown").inc()
+        return found
+
+    async def diagnose(self, judge: diagnosis.Judge, failure: causes.Failure) -> diagnosis.Diagnosis:
+        """Judge a failure, in a thread as `score`; a log takes some 15 ms."""
+        begun = time.perf_counter()
+        found = await asyncio.get_running_loop().run_in_executor(self._scorers, judge.judge, failure)
+        self._metrics.prediction_seconds.observe(time.perf_counter() - begun)
+        self._metrics.predictions.labels("cause", found.kind).inc()
+        return found
+
     def _want(self, pointer: ModelPointer) -> _Slot:
         slot = self._slots.get(pointer.model_uid)
         if slot is None:
@@ -143,7 +195,7 @@ class Models:
         pointer = slot.pointer
         try:
             async with self._turn:
-                predictor = await asyncio.to_thread(self._read, pointer)
+                model = await asyncio.to_thread(self._read, pointer)
         except Exception as error:  # noqa: BLE001 - whatever a file or its store does, the old version serves
             slot.failures += 1
             slot.failed_at = self._clock()
@@ -155,24 +207,26 @@ class Models:
                 namespace=pointer.namespace, model=pointer.model, version=pointer.version, **problem,
             )  # fmt: skip
         else:
-            slot.predictor, slot.sha256, slot.failures = predictor, pointer.artifact_sha256, 0
+            slot.model, slot.sha256, slot.failures = model, pointer.artifact_sha256, 0
             self._metrics.model_loads.labels("ok").inc()
             log.info(
                 "model loaded", namespace=pointer.namespace, model=pointer.model, version=pointer.version
             )
         finally:
             slot.loading = None
-            self._metrics.models.set(sum(1 for each in self._slots.values() if each.predictor is not None))
+            self._metrics.models.set(sum(1 for each in self._slots.values() if each.model is not None))
         if slot.pointer is not pointer and self._slots.get(pointer.model_uid) is slot:
             self._want(slot.pointer)
 
-    def _read(self, pointer: ModelPointer) -> predict.Predictor:
-        predictor = predict.Predictor.load(self._fetch(pointer), sha256=pointer.artifact_sha256)
-        predictor.warm()
-        return predictor
+    def _read(self, pointer: ModelPointer) -> Loaded:
+        content = self._fetch(pointer)
+        load = _LOADERS.get(pointer.task, predict.Predictor.load)
+        model = load(content, sha256=pointer.artifact_sha256)
+        model.warm()
+        return model
 
     def _drop(self, uid: str) -> None:
         slot = self._slots.pop(uid)
         if slot.loading is not None:
             slot.loading.cancel()
-        self._metrics.models.set(sum(1 for each in self._slots.values() if each.predictor is not None))
+        self._metrics.models.set(sum(1 for each in self._slots.values() if each.model is not None))

@@ -15,8 +15,6 @@ import math
 import re
 from collections.abc import Sequence
 
-import numpy as np
-
 from ml import taxonomy
 
 OUTLIER = 3.5
@@ -26,20 +24,52 @@ SLACK, SHIFT = 0.5, 8.0
 RATE_LIMIT = math.log(200)
 
 
-def robust_z(recent: Sequence[float], seconds: float) -> float | None:
-    """How unusual a time is beside recent ones, in robust deviations of its logarithm; None: too few.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usual:
+    """What is usual of a time: the middle of its logarithm, and how far from it is nothing special."""
+
+    middle: float
+    deviation: float
+
+    @property
+    def seconds(self) -> float:
+        """The usual time."""
+        return math.exp(self.middle)
+
+    def z(self, seconds: float) -> float:
+        """How unusual a time is, in deviations of its logarithm."""
+        return (math.log(seconds) - self.middle) / self.deviation
+
+
+def usual(recent: Sequence[float]) -> Usual | None:
+    """What is usual by recent times; None: too few.
 
     The deviation is the larger of what the MAD and the central 80 % of the times say: many jobs have two
     usual times (with and without a cache), and the MAD sees only the more frequent one. A floor of 5 % keeps
     lines of nearly constant times from crying at each second.
     """
-    if len(recent) < LEAST or seconds <= 0:
+    if len(recent) < LEAST:
         return None
-    logs = np.log([each for each in recent if each > 0] or [1.0])
-    middle = float(np.median(logs))
-    low, high = np.quantile(logs, [0.1, 0.9])
-    deviation = max(1.4826 * float(np.median(np.abs(logs - middle))), float(high - low) / 2.563, 0.05)
-    return (math.log(seconds) - middle) / deviation
+    # Lists, not arrays: of a hundred numbers they are six times as fast, and thousands of lines are asked.
+    logs = sorted(math.log(each) for each in recent if each > 0) or [0.0]
+    middle = _quantile(logs, 0.5)
+    spread = _quantile(logs, 0.9) - _quantile(logs, 0.1)
+    apart = sorted(abs(each - middle) for each in logs)
+    return Usual(middle, max(1.4826 * _quantile(apart, 0.5), spread / 2.563, 0.05))
+
+
+def _quantile(rising: Sequence[float], share: float) -> float:
+    """Between the two values that are nearest, as NumPy has it."""
+    place = share * (len(rising) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(rising) - 1)
+    return rising[below] + (place - below) * (rising[above] - rising[below])
+
+
+def robust_z(recent: Sequence[float], seconds: float) -> float | None:
+    """How unusual a time is beside recent ones, as `usual` measures it; None: too few, or no time."""
+    found = usual(recent)
+    return None if found is None or seconds <= 0 else found.z(seconds)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

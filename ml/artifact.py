@@ -106,6 +106,11 @@ def dump(artifact: Artifact) -> bytes:
         },
         "metrics": json.loads(contract.to_json(artifact.metrics)),
     }
+    return pack(content)
+
+
+def pack(content: Mapping[str, Any]) -> bytes:
+    """A file's content: zlib over canonical JSON."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return zlib.compress(text.encode(), 9)
 
@@ -117,14 +122,8 @@ def digest(content: bytes) -> str:
 
 def load(content: bytes, *, sha256: str) -> Artifact:
     """The artifact in the file whose digest must be `sha256`. Raises ArtifactRefused."""
-    found = digest(content)
-    if found != sha256:
-        raise ArtifactRefused(
-            f"the model file's digest is {found[:12]}…, expected {sha256[:12]}…:"
-            " it was changed or cut short; train again or restore the file"
-        )
-    data = _parse(content)
-    _check_format(data)
+    data = unpack(content, sha256=sha256)
+    check_format(data, wanted=FORMAT, schema=features.SCHEMA)
     try:
         return _artifact(data)
     except (KeyError, TypeError, contract.ContractError) as error:
@@ -134,6 +133,17 @@ def load(content: bytes, *, sha256: str) -> Artifact:
 def count_leaves(models: Sequence[str]) -> int:
     """How many leaves the trees of these LightGBM texts have."""
     return sum(int(count) for text in models for count in _LEAVES.findall(text))
+
+
+def unpack(content: bytes, *, sha256: str) -> Mapping[str, Any]:
+    """What `pack` packed, if its digest is `sha256`. Raises ArtifactRefused."""
+    found = digest(content)
+    if found != sha256:
+        raise ArtifactRefused(
+            f"the model file's digest is {found[:12]}…, expected {sha256[:12]}…:"
+            " it was changed or cut short; train again or restore the file"
+        )
+    return _parse(content)
 
 
 def _parse(content: bytes) -> Mapping[str, Any]:
@@ -152,21 +162,21 @@ def _parse(content: bytes) -> Mapping[str, Any]:
     return data
 
 
-def _check_format(data: Mapping[str, Any]) -> None:
-    if data.get("format") != FORMAT:
+def check_format(data: Mapping[str, Any], *, wanted: str, schema: str) -> None:
+    """Raises ArtifactRefused where the file has another format, or its model goes by other features."""
+    if data.get("format") != wanted:
         raise ArtifactRefused(
-            f"the model file has the format {data.get('format')}, this code reads {FORMAT}; train again"
+            f"the model file has the format {data.get('format')}, this code reads {wanted}; train again"
         )
-    schema = data.get("features", {}).get("schema")
-    if schema != features.SCHEMA:
+    found = data.get("features", {}).get("schema")
+    if found != schema:
         raise ArtifactRefused(
-            f"the model was trained on the features {schema}, this code computes {features.SCHEMA};"
-            " train again"
+            f"the model was trained on the features {found}, this code computes {schema}; train again"
         )
 
 
-def _artifact(data: Mapping[str, Any]) -> Artifact:
-    models, window = data["models"], data["window"]
+def check_models(models: Sequence[str]) -> None:
+    """Raises ArtifactRefused where these are no LightGBM texts, or too many trees to be asked in time."""
     if not models or not all(isinstance(text, str) and text.startswith("tree") for text in models):
         raise ArtifactRefused("the model file holds no LightGBM models; train again")
     if (leaves := count_leaves(models)) > contract.MOST_LEAVES:
@@ -174,6 +184,11 @@ def _artifact(data: Mapping[str, Any]) -> Artifact:
             f"the model has {leaves} leaves, at most {contract.MOST_LEAVES} are scored in time;"
             " train again with fewer trees or leaves"
         )
+
+
+def _artifact(data: Mapping[str, Any]) -> Artifact:
+    models, window = data["models"], data["window"]
+    check_models(models)
     for part in ("calibration", "thresholds"):
         if not all(isinstance(value, float | int) and math.isfinite(value) for value in data[part].values()):
             raise ArtifactRefused(f"the model file's {part} are not numbers; train again")

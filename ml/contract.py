@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 Outcome = Literal["Passed", "GatesFailed", "Failed"]
+Task = Literal["RunFailure", "Duration", "FailureCause"]
 
 JOB_VARIABLE = "PIPEWRIGHT_TRAINING_JOB"
 """Environment variable with a `TrainingJob` as base64 of its JSON: the way in when there is no job file."""
@@ -46,6 +47,19 @@ WINDOW_COLUMNS: Mapping[str, str] = {
 MODEL_FORMAT = "pipewright-model/2 2eac9ad17a9e"
 """What this release writes and reads: the file's format, and the digest of the features' names (a test
 compares them). A version that was made as another cannot be scored with, and is trained anew."""
+
+DURATION_FORMAT = "pipewright-durations/1 7f2b84046edd"
+"""The same of a model of durations."""
+
+CAUSE_FORMAT = "pipewright-cause/1 62cadad0098a"
+"""The same of a model of causes."""
+
+FORMATS: Mapping[str, str] = {
+    "RunFailure": MODEL_FORMAT,
+    "Duration": DURATION_FORMAT,
+    "FailureCause": CAUSE_FORMAT,
+}
+"""Task → what this release writes and reads."""
 
 HYPERPARAMETERS: Mapping[str, tuple[float, float, float]] = {
     "num_leaves": (8, 2, 64),
@@ -83,6 +97,10 @@ class Gates:
     min_gain_over_baseline: float | None = None
     """Accuracy above the better baseline: 0.01 is one point."""
     max_calibration_error: float | None = None
+    min_pinball_gain: float | None = None
+    """Duration: the share by which the pinball loss must lie below the better baseline's."""
+    max_coverage_error: float | None = None
+    """Duration: the gap between a quantile and the share of runs that lie below it."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -104,7 +122,7 @@ class TrainingJob:
     artifact_uri: str
     """Where the model is written: file:// or a presigned http(s) PUT."""
     report_uri: str
-    task: Literal["RunFailure"] = "RunFailure"
+    task: Task = "RunFailure"
     seed: int = 0
     holdout: float = 0.25
     """Share of the newest runs that is kept for the test and never trained on."""
@@ -197,6 +215,86 @@ class Curves:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class QuantileMetrics:
+    """How one quantile of the duration did."""
+
+    quantile: float
+    pinball_loss: float
+    """Mean, in seconds: what the quantile minimises."""
+    covered: float
+    """Share of the runs that took no longer; equal to the quantile when it is calibrated."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DurationMetrics:
+    """How forecasts of durations did on the held-out runs."""
+
+    pinball_loss: float
+    """Mean over runs and quantiles, in seconds."""
+    coverage_error: float
+    """The largest gap between a quantile and the share that it covered."""
+    median_error: float
+    """Mean distance between the median and what it was, in seconds."""
+    quantiles: tuple[QuantileMetrics, ...]
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DurationDay:
+    """The runs that started on one day (UTC)."""
+
+    day: str
+    rows: int
+    within: int
+    """How many took no longer than the 90 % quantile."""
+    median_error: float
+    """In seconds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """What a training of durations measured on the held-out runs."""
+
+    metrics: DurationMetrics
+    baselines: Mapping[str, DurationMetrics]
+    """`recentRuns`: quantiles of the line's last 50; `lastRun`: as long as the run before."""
+    classes: tuple[int, ...]
+    """How many runs lay up to the first quantile, from there to the next, and so on; drift is told by it."""
+    days: tuple[DurationDay, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CauseMetrics:
+    """How good it was said of held-out failures whether another attempt passes; that it does is positive."""
+
+    accuracy: float
+    """Share that was called right, from an even chance on."""
+    auc: float | None
+    brier: float
+    calibration_error: float
+    coverage: float
+    """Share of which the model was sure: at least 70 % either way."""
+    selective_accuracy: float | None
+    """Accuracy among those."""
+    rows: int
+    transient: int
+    """How many passed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Causes:
+    """What a training of causes measured on the held-out failures."""
+
+    metrics: CauseMetrics
+    baselines: Mapping[str, CauseMetrics]
+    """`majority`: what is more frequent; `lineRate`: how often re-runs of the pipeline passed."""
+
+
+Figures = Metrics | DurationMetrics | CauseMetrics
+"""How good a model was, by its task."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The answer to a `TrainingJob`; written for every end of a training, also for a failed one."""
 
@@ -209,6 +307,10 @@ class Report:
     """`alwaysPass` and `lastOutcome` (of the same branch, else the same pipeline) on the same runs."""
     curves: Curves | None = None
     """Of the model, on the same runs; None where nothing was trained, and in reports of older trainings."""
+    durations: Durations | None = None
+    """In the place of `metrics`, `baselines` and `curves` for the task Duration."""
+    causes: Causes | None = None
+    """The same for the task FailureCause."""
     artifact_sha256: str | None = None
     artifact_bytes: int = 0
     model_format: str | None = None
@@ -221,8 +323,20 @@ class Report:
     trained_at: str | None = None
     duration_seconds: float = 0.0
 
+    @property
+    def figures(self) -> Figures | None:
+        """How good the model was, whatever its task; None where nothing was trained."""
+        found = self.durations or self.causes
+        return found.metrics if found is not None else self.metrics
 
-def to_json(value: TrainingJob | Report | Metrics | Gates | Curves) -> str:
+    @property
+    def baseline_figures(self) -> Mapping[str, Figures]:
+        """The baselines' of the same task."""
+        found = self.durations or self.causes
+        return dict(found.baselines if found is not None else self.baselines)
+
+
+def to_json(value: TrainingJob | Report | Figures | Gates | Curves) -> str:
     """The value as JSON, always the same text for the same value."""
     return json.dumps(
         _encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False

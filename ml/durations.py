@@ -37,7 +37,7 @@ class Forecast:
         """The forecast as people read it."""
         half, most = self.quantiles[0.5], self.quantiles[0.9]
         seen = f"{self.total} runs {self.basis}"
-        return f"about {_minutes(half)}, in nine of ten cases under {_minutes(most)} ({seen})"
+        return f"about {words(half)}, in nine of ten cases under {words(most)} ({seen})"
 
 
 class Recent:
@@ -150,5 +150,6 @@ def covered(actual: Floats, predicted: Floats) -> float:
     return float(within.mean())
 
 
-def _minutes(seconds: float) -> str:
+def words(seconds: float) -> str:
+    """A duration as people say it."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

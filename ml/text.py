@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize, sparse, special
+from scipy import sparse, special
 
 from ml.arrays import Floats
 
@@ -81,6 +81,8 @@ class Logistic:
     @classmethod
     def fit(cls, x: sparse.csr_array, labels: Sequence[str], *, c: float = 1.0) -> "Logistic":
         """Fit rows of `x` to their labels; with one class only, that class is always the answer."""
+        from scipy import optimize  # 25 MB that who only asks a model does without
+
         classes = sorted(set(labels))
         columns = x.shape[1]
         outputs = len(classes) if len(classes) > 2 else 1

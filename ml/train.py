@@ -17,19 +17,26 @@ from pathlib import Path
 
 import numpy as np
 
-from ml import artifact, contract, curves, fit, metrics, replay, transfer, window
+from ml import (
+    artifact,
+    cause_train,
+    contract,
+    curves,
+    duration_train,
+    fit,
+    learning,
+    metrics,
+    replay,
+    transfer,
+    window,
+)
 from ml.arrays import Flags
 from ml.contract import Curves, Gates, Metrics, Report, TrainingJob
+from ml.learning import MIN_ROWS, TrainingFailed
 from ml.replay import Dataset
 
-MIN_ROWS = 200
-"""Labelled attempts below which nothing can be learned, split and tested."""
 MIN_FAILURES = 10
 """Failures (and passes) that the training part needs."""
-
-
-class TrainingFailed(Exception):
-    """The data cannot be trained on; the message is for the user."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,30 +173,36 @@ def missed_gates(gates: Gates, found: Metrics, baselines: dict[str, Metrics]) ->
         (f"gain over the baseline {name}", gain, "at least", gates.min_gain_over_baseline),
         ("calibration error", found.calibration_error, "at most", gates.max_calibration_error),
     ]
-    missed = []
-    for gate, value, word, limit in rules:
-        if limit is not None and (value > limit if word == "at most" else value < limit):
-            missed.append(f"{gate} is {value:.4f}, must be {word} {limit:g}")
-    return missed
+    return learning.missed(rules)
 
 
 def _train_and_store(job: TrainingJob) -> Report:
-    found = train(transfer.get(job.window_uri), job)
-    missed = missed_gates(job.gates, found.metrics, found.baselines)
+    content = transfer.get(job.window_uri)
+    learn = {"Duration": duration_train.learn, "FailureCause": cause_train.learn}.get(job.task, _learn)
+    made, report = learn(content, job)
     # Stored also when a gate was missed: a person may look at it, only promotion is refused.
-    transfer.put(job.artifact_uri, found.content)
+    transfer.put(job.artifact_uri, made)
+    return dataclasses.replace(
+        report,
+        artifact_sha256=artifact.digest(made),
+        artifact_bytes=len(made),
+        model_format=contract.FORMATS[job.task],
+    )
+
+
+def _learn(content: bytes, job: TrainingJob) -> tuple[bytes, Report]:
+    """A model of failures, and what there is to say of it."""
+    found = train(content, job)
+    missed = missed_gates(job.gates, found.metrics, found.baselines)
     best = max(each.accuracy for each in found.baselines.values())
     passed = f"all gates passed: accuracy {found.metrics.accuracy:.4f}, the better baseline has {best:.4f}"
-    return Report(
+    return found.content, Report(
         submission_id=job.submission_id,
         outcome="GatesFailed" if missed else "Passed",
         reason="; ".join(missed) or passed,
         metrics=found.metrics,
         baselines=found.baselines,
         curves=found.curves,
-        artifact_sha256=artifact.digest(found.content),
-        artifact_bytes=len(found.content),
-        model_format=contract.MODEL_FORMAT,
         rows=found.rows,
         data_from=found.data_from,
         data_to=found.data_to,

@@ -117,7 +117,8 @@ def is_nothing_new(model: Model, observed: Observed, last: Training) -> bool:
 def is_unreadable(pointer: Pointer, trainings: Sequence[Training]) -> bool:
     """Whether the active version was made by a release whose files this one does not read."""
     made = next((it for it in trainings if it.artifact_uri == pointer.artifact_uri), None)
-    return made is not None and made.report is not None and made.report.model_format != contract.MODEL_FORMAT
+    wanted = contract.FORMATS.get(pointer.task)
+    return made is not None and made.report is not None and made.report.model_format != wanted
 
 
 def _retry(model: Model, trainings: Sequence[Training]) -> Turn | None:
@@ -184,5 +185,6 @@ def _drift(model: Model, observed: Observed, last: Training) -> Turn | None:
         return None
     return Turn(
         at=last.started_at + BETWEEN_DRIFTS,
-        cause=f"the probabilities have drifted (index {found:.2f})",
+        cause=f"the {'durations' if model.spec.task == 'Duration' else 'probabilities'} have drifted"
+        f" (index {found:.2f})",
     )

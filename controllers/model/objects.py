@@ -31,7 +31,7 @@ def recipe(model: Model) -> str:
         "data": spec.data.dump(),
         "evaluation": spec.evaluation.dump(),
         "hyperparameters": spec.training.hyperparameters.dump(),
-        "format": contract.MODEL_FORMAT,
+        "format": contract.FORMATS[spec.task],
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -98,6 +98,8 @@ def gates(model: Model) -> contract.Gates:
         min_accuracy=wanted.min_accuracy,
         min_gain_over_baseline=wanted.min_gain_over_baseline,
         max_calibration_error=wanted.max_calibration_error,
+        min_pinball_gain=wanted.min_pinball_gain,
+        max_coverage_error=wanted.max_coverage_error,
     )
 
 
@@ -115,7 +117,7 @@ def pointer(
     report = training.report
     assert report is not None
     assert report.artifact_sha256 is not None
-    assert report.metrics is not None
+    assert report.figures is not None
     return Pointer(
         model_uid=model.uid,
         tenant_id=tenant.id,
@@ -127,7 +129,7 @@ def pointer(
         version=version_of(report.artifact_sha256),
         artifact_uri=training.artifact_uri,
         artifact_sha256=report.artifact_sha256,
-        metrics=json.loads(contract.to_json(report.metrics)),
+        metrics=_json(report.figures),
         promoted_at=at,
     )
 
@@ -165,14 +167,14 @@ def version(training: Training) -> api.Version:
     return api.Version(
         version=version_of(report.artifact_sha256),
         artifact=api.Artifact(uri=training.artifact_uri, sha256=report.artifact_sha256),
-        metrics=_metrics(_json(report.metrics)),
+        metrics=_metrics(_json(report.figures)),
     )
 
 
 def baselines(training: Training) -> api.Baselines:
     """The two simplest predictions on the runs that the attempt was judged on."""
     assert training.report is not None
-    found = {name: _metrics(_json(value)) for name, value in training.report.baselines.items()}
+    found = {name: _metrics(_json(value)) for name, value in training.report.baseline_figures.items()}
     return api.Baselines.model_validate(found)
 
 
@@ -206,17 +208,20 @@ def last_training(training: Training) -> api.LastTraining:
 
 def past(training: Training) -> api.PastTraining:
     """An attempt among others, as the status shows it."""
-    metrics = training.report.metrics if training.report is not None else None
+    figures = training.report.figures if training.report is not None else None
+    lasted = figures if isinstance(figures, contract.DurationMetrics) else None
+    right = figures if isinstance(figures, contract.Metrics | contract.CauseMetrics) else None
     return api.PastTraining(
         attempt=training.attempt,
         version=training.version,
         started_at=training.started_at,
         outcome=training.outcome or "Running",
-        accuracy=round(metrics.accuracy, 4) if metrics is not None else None,
+        accuracy=round(right.accuracy, 4) if right is not None else None,
+        pinball_loss=round(lasted.pinball_loss, 4) if lasted is not None else None,
     )
 
 
-def _json(metrics: contract.Metrics | None) -> Mapping[str, Any]:
+def _json(metrics: contract.Figures | None) -> Mapping[str, Any]:
     return json.loads(contract.to_json(metrics)) if metrics is not None else {}
 
 

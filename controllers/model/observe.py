@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -65,24 +65,30 @@ async def _drift(
     trainings: Sequence[Training] | Unknown,
     ports: TrainingPorts,
 ) -> float | Unknown | None:
-    """How far the active version's probabilities are from those of the runs that it was judged on."""
+    """How far what the active version said is from the runs that it was judged on."""
     if pointer is None or isinstance(trainings, Unknown):
         return None
     made = next((it.report for it in trainings if it.artifact_uri == pointer.artifact_uri), None)
-    if model.deleting or made is None or made.curves is None:
+    if model.deleting or made is None:
         return None
-    expected = made.curves.deciles
-    found = await _or_unknown(
-        ports.trainings.spread(
-            tenant,
-            version=pointer.version,
-            since=pointer.promoted_at,
-            bounds=[each.least for each in expected],
-        )
-    )
-    if isinstance(found, Unknown) or sum(found) < LEAST_PREDICTIONS:
-        return found if isinstance(found, Unknown) else None
-    return drift.since(expected, found)
+    version, since = pointer.version, pointer.promoted_at
+    if made.durations is not None:
+        expected = made.durations.classes
+        found = await _or_unknown(ports.trainings.covered(tenant, version=version, since=since))
+        return found if isinstance(found, Unknown) else _index(expected, found, drift.stability)
+    if made.curves is None:
+        return None
+    deciles = made.curves.deciles
+    bounds = [each.least for each in deciles]
+    found = await _or_unknown(ports.trainings.spread(tenant, version=version, since=since, bounds=bounds))
+    return found if isinstance(found, Unknown) else _index(deciles, found, drift.since)
+
+
+def _index(
+    expected: Sequence[T], found: Sequence[int], index: Callable[[Sequence[T], Sequence[int]], float | None]
+) -> float | None:
+    """The population stability index; None of too few."""
+    return index(expected, found) if sum(found) >= LEAST_PREDICTIONS else None
 
 
 def _running(trainings: Sequence[Training] | Unknown) -> Training | None:

@@ -49,7 +49,7 @@ class Observed:
     runs: RunCount | Unknown | None = None
     """How many the window has to learn from; None: not counted."""
     drift: float | Unknown | None = None
-    """The population stability index of the active version's probabilities; None: not asked, or not known."""
+    """The population stability index of what the active version said; None: not asked, or not known."""
     is_lost: bool = False
     """The active version's file has left the artifact store; a store that does not answer lost none."""
     spoiled: str | Unknown | None = None

@@ -140,16 +140,20 @@ def _drifted(model: Model, observed: Observed) -> Plan:
     for trouble in (observed.trainings, observed.drift):
         if isinstance(trouble, Unknown):
             return says(DRIFTED, None, trouble.reason, trouble.message)
+    if model.spec.task == "FailureCause":
+        told = "drift is not measured for causes: the report shows how re-runs ended"
+        return says(DRIFTED, None, "NotMeasured", told)
     found, limit = observed.drift, model.spec.training.max_drift or drift.MOVED
     if not isinstance(found, float):
         few = f"comes with {due.LEAST_PREDICTIONS} predictions of the active version"
         return says(DRIFTED, None, "NotEnoughPredictions", few)
     index = f"{limit:g} (population stability index)"
+    subject = "durations" if model.spec.task == "Duration" else "probabilities"
     if found <= limit:
-        told = f"the probabilities lie as on the held-out runs, to less than {index}"
+        told = f"the {subject} lie as on the held-out runs, to less than {index}"
         return says(DRIFTED, False, "Steady", told)
     message = (
-        f"the probabilities have moved by more than {index} from those on the held-out runs:"
+        f"the {subject} have moved by more than {index} from those on the held-out runs:"
         " the report shows how good they still are; set training.maxDrift to train anew then"
     )
     return says(DRIFTED, True, "Drifted", message)

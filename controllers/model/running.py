@@ -135,7 +135,7 @@ def _finished(tenant: TenantRef, training: Training, result: Result, *, now: dat
     if report.outcome == "Failed":
         reason = f"TrainingFailed: {report.reason}"
         return chain(WORK, fail(tenant, training, reason, now=now, report=report))
-    if report.metrics is None or report.artifact_sha256 is None:
+    if report.figures is None or report.artifact_sha256 is None:
         return chain(WORK, fail(tenant, training, "InvalidReport: it names no model or metrics", now=now))
     if report.artifact_sha256 != result.artifact_sha256:
         reason = "ArtifactMismatch: the model file is not the one that the report names"

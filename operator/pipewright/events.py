@@ -45,8 +45,10 @@ __all__ = [
     "ArtifactRecord",
     "ArtifactRef",
     "Band",
+    "DurationForecast",
     "Event",
     "EventType",
+    "FailureCause",
     "JobRecord",
     "JobRef",
     "Outcome",
@@ -69,6 +71,10 @@ __all__ = [
     "record_json",
     "run_event",
 ]
+
+
+CauseKind = Literal["infra", "flaky", "code", "config", "unsure"]
+"""What sort of failure it is: of the systems around, of chance, of the code, of the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,17 +178,56 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What the model said about the run that an event is about."""
+class DurationForecast:
+    """How long a model said that the run would take, in seconds from its start."""
 
-    probability: float
-    """That the run fails, calibrated."""
-    band: Band
-    reasons: tuple[str, ...]
+    p50: float
+    """Half of such runs take longer."""
+    p90: float
+    """One of ten does."""
+    p95: float
+    """One of twenty does."""
+    reasons: tuple[str, ...] = ()
     model: str
+    """The model's version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureCause:
+    """Why a model said that the run failed, and who mends it how; what it does not know is null."""
+
+    kind: CauseKind
+    category: str | None = None
+    """Of the taxonomy, where a log was read."""
+    owner: str | None = None
+    """platform, service, team or author."""
+    recipe: str | None = None
+    transient: float
+    """The probability that another attempt passes."""
+    reasons: tuple[str, ...] = ()
+    model: str
+    """The model's version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the namespace's default models said about the run that an event is about.
+
+    What there is no model for is null.
+    """
+
+    probability: float | None = None
+    """That the run fails, calibrated."""
+    band: Band | None = None
+    reasons: tuple[str, ...] = ()
+    model: str | None = None
     """The model's version."""
     retry: Retry | None = None
     """Only for a run that failed."""
+    duration: DurationForecast | None = None
+    """How long it takes; without a default model of the task Duration null."""
+    cause: FailureCause | None = None
+    """Why it failed; without a default model of the task FailureCause null, and of a run that did not."""
 
 
 def run_event(record: RunRecord, *, id: str, integration: str, actor: str = "") -> Event:  # noqa: A002 - the field's name
@@ -315,7 +360,7 @@ def _decode(cls: Any, mapping: object, *, where: str) -> Any:
 
 
 def _typed(hint: Any, value: object, *, where: str) -> Any:
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the latter of Literal | None
         return None if value is None else _typed(get_args(hint)[0], value, where=where)
     if typing.get_origin(hint) is Literal:
         return records.word(where, value, get_args(hint))
@@ -334,5 +379,15 @@ def _typed(hint: Any, value: object, *, where: str) -> Any:
     return value
 
 
-_CLASSES: Final = (Event, RunRef, JobRef, ArtifactRef, Scan, Prediction, Retry)
+_CLASSES: Final = (
+    Event,
+    RunRef,
+    JobRef,
+    ArtifactRef,
+    Scan,
+    Prediction,
+    Retry,
+    DurationForecast,
+    FailureCause,
+)
 _HINTS: Final = {cls: typing.get_type_hints(cls) for cls in _CLASSES}

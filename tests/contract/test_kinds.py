@@ -275,6 +275,21 @@ GOOD: list[tuple[str, str, Manifest]] = [
             }
         },
     ),
+    (
+        "a model of durations has gates of its own",
+        "model",
+        {
+            "spec": {
+                "task": "Duration",
+                "evaluation": {"gates": {"minPinballGain": 0, "maxCoverageError": 0.1}},
+            }
+        },
+    ),
+    (
+        "a model of causes has gates of its own",
+        "model",
+        {"spec": {"task": "FailureCause", "evaluation": {"gates": {"minAccuracy": 0.7}}}},
+    ),
     ("a gate may allow a loss", "model", {"spec": {"evaluation": {"gates": {"minGainOverBaseline": -0.02}}}}),
     (
         "thirty steps may each need all before",
@@ -311,11 +326,19 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
         "conditions": [{**condition, "lastTransitionTime": when, "observedGeneration": 1}],
         "active": {**version, "promotedAt": when},
         "candidate": version,
-        "baselines": {"alwaysPass": {"accuracy": 0.75}, "lastOutcome": {}},
+        "baselines": {
+            "alwaysPass": {"accuracy": 0.75},
+            "lastOutcome": {},
+            "recentRuns": {"pinballLoss": 20.5, "coverageError": 0.125, "medianError": 40.0},
+            "lastRun": {"pinballLoss": 48.5},
+            "majority": {"accuracy": 0.625},
+            "lineRate": {"accuracy": 0.75},
+        },
         "dataset": {"uri": "file:///d", "rows": 9, "from": when, "to": when, "sha256": "1" * 64},
         "lastTraining": {"attempt": 1, "submissionId": "x", "startedAt": when, "outcome": "Passed"},
         "trainings": [
-            {"attempt": 1, "version": "0a1b", "startedAt": when, "outcome": "Passed", "accuracy": 0.875}
+            {"attempt": 1, "version": "0a1b", "startedAt": when, "outcome": "Passed", "accuracy": 0.875},
+            {"attempt": 1, "startedAt": when, "outcome": "Passed", "pinballLoss": 20.5},
         ],
         "lastSkipped": {"turn": when, "reason": "Nothing is new."},
         "nextTrainingAt": when,

@@ -42,6 +42,10 @@ _ROWS: dict[str, LiteralString] = {
     " delivery_id, seen_at) VALUES (%(id)s, 'published', 'p', 'p', 'v1', %(at)s, 'd', %(at)s)",
     "predictions": "INSERT INTO pipewright.predictions (integration, provider_id, attempt, kind,"
     " probability, band, model_version, scored_at) VALUES (%(id)s, 'x', 1, 'run', 0.5, 'low', 'm', %(at)s)",
+    "failure_causes": "INSERT INTO pipewright.failure_causes (integration, provider_id, attempt, kind,"
+    " transient, model_version, made_at) VALUES (%(id)s, 'x', 1, 'code', 0.1, 'm', %(at)s)",
+    "duration_forecasts": "INSERT INTO pipewright.duration_forecasts (integration, provider_id, attempt, p50,"
+    " p90, p95, model_version, made_at) VALUES (%(id)s, 'x', 1, 60, 90, 95, 'm', %(at)s)",
     "deliveries": "INSERT INTO pipewright.deliveries (integration, delivery_id, received_at, event, outcome)"
     " VALUES (%(id)s, 'd', %(at)s, 'e', 'stored')",
     "decisions": "INSERT INTO pipewright.decisions (workflow_uid, integration, delivery_id, revision,"

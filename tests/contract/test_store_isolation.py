@@ -18,7 +18,7 @@ pytestmark = [
 
 HISTORY = (
     "actors", "runs", "jobs", "artifacts", "deliveries", "events", "lines", "predictions", "decisions",
-    "outbox", "erasures",
+    "outbox", "erasures", "duration_forecasts", "failure_causes",
 )  # fmt: skip
 JOURNAL = ("workflow_runs", "run_steps", "trainings")
 ROLLUPS = (
@@ -29,6 +29,7 @@ VIEWS = (
     "runs", "jobs", "artifacts", "predictions", "decisions", "workflow_runs", "run_steps", "hourly_runs",
     "failure_trend", "failing_jobs", "team_productivity", "red_spells", "mttr", "red_commits",
     "time_to_green", "flaky_commits", "flaky_jobs", "runner_prices", "runner_cost", "rollup_lag",
+    "duration_forecasts", "failure_causes",
 )  # fmt: skip
 EVERY_TABLE = (*HISTORY, *JOURNAL, *ROLLUPS, "schema_version")
 

@@ -23,8 +23,8 @@ from pipewright.ports import Secret
 from pipewright.ports.training import Pointers, Trainings
 from pipewright.records import RunRecord
 from pipewright.runner_facts import TenantRef
-from pipewright.store import connect, history, pools, predictions, trouble
-from pipewright.store.records import Scored
+from pipewright.store import connect, durations, history, pools, predictions, trouble
+from pipewright.store.records import Forecast, Scored
 from pipewright.training_facts import DataWindow, Pointer, RunCount, Training
 
 INTEGRATION = str(uuid.uuid4())
@@ -110,6 +110,61 @@ async def test_predictions_are_counted_by_where_they_lie(trainings: Trainings, d
     bounds = [0.1, 0.3, 0.9, 0.95]
     assert list(await trainings.spread(TENANT, version=version, since=NOW, bounds=bounds)) == [3, 1, 0, 1]
     assert list(await trainings.spread(TENANT, version=version, since=before, bounds=bounds)) == [3, 2, 0, 1]
+
+
+async def test_durations_are_counted_by_where_they_lie(trainings: Trainings, database: OneDatabase) -> None:
+    version, before = uuid.uuid4().hex[:12], NOW - timedelta(days=1)
+    took = [(NOW, 60, 0), (NOW, 61, 1), (NOW, 91, 2), (NOW, 101, 3), (before, 500, 3), (NOW, 2 * 86400, None)]
+    if isinstance(trainings, MemoryTrainings):
+        trainings.durations = [(version, at, place) for at, _, place in took if place is not None]
+    else:
+        async with database.connection(TENANT) as conn:
+            for number, (at, seconds, _) in enumerate(took):
+                await ended(conn, f"{version}-{number}", seconds)
+                await durations.record(conn, [lasts(f"{version}-{number}", version, at)])
+            await durations.record(conn, [lasts(f"{version}-under-way", version, NOW)])
+            # kept as it was made first
+            await durations.record(conn, [replace(lasts(f"{version}-0", version, NOW), p50=1.0)])
+    assert list(await trainings.covered(TENANT, version=version, since=NOW)) == [1, 1, 1, 1]
+    assert list(await trainings.covered(TENANT, version=version, since=before)) == [1, 1, 1, 2]
+    assert list(await trainings.covered(TENANT, version="another", since=before)) == [0, 0, 0, 0]
+
+
+async def test_forecasts_of_durations_are_told_by_day_and_the_slow_ones_by_name(
+    database: OneDatabase,
+) -> None:
+    version = uuid.uuid4().hex[:12]
+    async with database.connection(TENANT) as conn:
+        for number, seconds in enumerate((40, 85, 130)):
+            await ended(conn, f"{version}-{number}", seconds)
+            await durations.record(conn, [lasts(f"{version}-{number}", version, NOW)])
+        (day,) = await durations.lasted(conn, version=version, since=NOW)
+        assert (day.forecasts, day.judged, day.within_p50, day.within_p90, day.within_p95) == (3, 3, 1, 2, 2)
+        assert day.off == pytest.approx(20 + 25 + 70)
+        loss = sum(
+            max(quantile * (took - said), (quantile - 1) * (took - said))
+            for took in (40, 85, 130)
+            for quantile, said in ((0.5, 60), (0.9, 90), (0.95, 100))
+        )
+        assert day.pinball == pytest.approx(loss)
+        (slow,) = await durations.slow(conn, version=version, since=NOW, limit=5)
+        assert (slow.provider_id, slow.seconds, slow.project) == (f"{version}-2", 130.0, "acme/shop")
+
+
+async def ended(conn: psycopg.AsyncConnection, run: str, seconds: float) -> None:
+    record = RunRecord(
+        project="acme/shop", pipeline="ci", id=run, attempt=1, phase="finished", outcome="success",
+        started_at=NOW, finished_at=NOW + timedelta(seconds=seconds),
+    )  # fmt: skip
+    row = history.run_row(record, integration=INTEGRATION, seen_at=NOW, actors={})
+    await history.merge_rows(conn, runs=[row], jobs=[])
+
+
+def lasts(run: str, version: str, at: datetime) -> Forecast:
+    return Forecast(
+        integration=INTEGRATION, provider_id=run, attempt=1, p50=60.0, p90=90.0, p95=100.0, reasons=("one",),
+        model_version=version, made_at=at,
+    )  # fmt: skip
 
 
 def scored(number: int, kind: Any, version: str, at: datetime, probability: float) -> Scored:

@@ -41,13 +41,13 @@ class Models:
         self._admin = stack.parts.database().admin_dsn
         self._eventually = eventually
 
-    def apply(self, name: str = "run-failure", **spec: Any) -> None:
+    def apply(self, name: str = "run-failure", *, task: str = "RunFailure", **spec: Any) -> None:
         self.kubectl.apply(
             {
                 "apiVersion": "pipewright.dev/v1alpha1",
                 "kind": "Model",
                 "metadata": {"name": name, "namespace": self.namespace},
-                "spec": {"task": "RunFailure", **spec},
+                "spec": {"task": task, **spec},
             }
         )
 
@@ -61,13 +61,15 @@ class Models:
         found = [it for it in self.status(name).get("conditions", []) if it["type"] == aspect]
         return found[0] if found else {}
 
-    def wait(self, aspect: str, reason: str, *, within: float = 90) -> dict[str, Any]:
+    def wait(
+        self, aspect: str, reason: str, *, within: float = 90, name: str = "run-failure"
+    ) -> dict[str, Any]:
         """The status, once the condition has the reason."""
 
         def so() -> Any:
-            return self.status() if self.condition(aspect).get("reason") == reason else None
+            return self.status(name) if self.condition(aspect, name).get("reason") == reason else None
 
-        return self._eventually(so, within=within, says=f"{aspect} is {reason}: {self.status()}")
+        return self._eventually(so, within=within, says=f"{aspect} is {reason}: {self.status(name)}")
 
     def pointers(self) -> list[dict[str, Any]]:
         """What the gateway follows for this tenant."""
@@ -201,6 +203,67 @@ def test_a_missed_gate_is_refused_and_an_open_one_lets_the_next_attempt_through(
     status = models.wait("Ready", "Active")
     assert (status["lastTraining"]["attempt"], status["lastTraining"]["outcome"]) == (2, "Passed")
     assert "candidate" not in status
+
+
+def test_a_model_of_durations_is_trained_judged_and_promoted_beside_one_of_failures(models: Models) -> None:
+    models.bring(simulated())
+    models.apply(evaluation={"gates": GATES}, serving={"default": True})
+    models.apply(
+        "durations",
+        task="Duration",
+        evaluation={"gates": {"minPinballGain": -0.1, "maxCoverageError": 0.15}},
+        serving={"default": True},
+    )
+    status = models.wait("Ready", "Active", within=150, name="durations")
+    models.wait("Ready", "Active", within=150)
+    active = status["active"]
+    assert digest(file_of(active["artifact"]["uri"])) == active["artifact"]["sha256"]
+    assert active["metrics"]["coverageError"] <= 0.15
+    losses = {name: found["pinballLoss"] for name, found in status["baselines"].items()}
+    assert set(losses) == {"recentRuns", "lastRun"}
+    assert active["metrics"]["pinballLoss"] <= 1.1 * min(losses.values())
+    assert "accuracy" not in active["metrics"]
+    assert status["trainings"][0]["pinballLoss"] == active["metrics"]["pinballLoss"]
+    assert {(it["model"], it["task"], it["is_default"]) for it in models.pointers()} == {
+        ("run-failure", "RunFailure", True),
+        ("durations", "Duration", True),
+    }
+    gates = {"gates": {"minPinballGain": 0.99}}
+    models.apply("strict", task="Duration", evaluation=gates)
+    models.wait("Ready", "GatesFailed", within=150, name="strict")
+    assert "gain in pinball loss over the baseline" in models.condition("GatesPassed", "strict")["message"]
+
+
+def test_a_model_of_causes_waits_for_re_runs_and_learns_from_them(models: Models) -> None:
+    models.bring(rerun(40))
+    gates = {"minAccuracy": 0.8, "maxCalibrationError": 0.3}
+    wanted = {"data": {"minRuns": 50}, "training": {"retries": 0}, "evaluation": {"gates": gates}}
+    models.apply("causes", task="FailureCause", **wanted)
+    models.wait("Ready", "TrainingFailed", within=150, name="causes")
+    assert "training needs 60" in models.condition("Training", "causes")["message"]
+    models.bring(rerun(160))
+    changed = {**wanted, "evaluation": {"gates": gates, "holdout": 0.3}}
+    models.apply("causes", task="FailureCause", **changed)
+    status = models.wait("Ready", "Active", within=150, name="causes")
+    assert set(status["baselines"]) == {"majority", "lineRate"}
+    assert status["active"]["metrics"]["accuracy"] > status["baselines"]["majority"]["accuracy"] + 0.2
+    assert models.condition("Drifted", "causes")["reason"] == "NotMeasured"
+    assert [it["task"] for it in models.pointers()] == ["FailureCause"]
+
+
+def rerun(count: int) -> Iterator[RunRecord]:
+    """Failures that are run again: those of the pipeline browser pass then, those of unit do not."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=60)
+    for number in range(count):
+        pipeline = ("browser", "unit")[number % 2]
+        for attempt, outcome in ((1, "failure"), (2, "success" if pipeline == "browser" else "failure")):
+            began = start + timedelta(hours=2 * number, minutes=20 * attempt)
+            yield RunRecord(
+                project="acme/shop", pipeline=pipeline, id=f"r{number}", attempt=attempt, number=number,
+                trigger="push", branch="main", sha=f"s{number}", actor="u", phase="finished",
+                outcome="success" if outcome == "success" else "failure", started_at=began,
+                finished_at=began + timedelta(minutes=5),
+            )  # fmt: skip
 
 
 def test_a_training_survives_the_death_of_the_runner(

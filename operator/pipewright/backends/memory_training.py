@@ -126,6 +126,8 @@ class MemoryTrainings:
         self.attempts: dict[str, dict[int, Training]] = {}
         self.predictions: list[tuple[str, datetime, float]] = []
         """Version, when, probability."""
+        self.durations: list[tuple[str, datetime, int]] = []
+        """Version, when, between which quantiles the run lay, counted from 0."""
 
     async def latest(self, tenant: TenantRef, *, model_uid: str) -> Sequence[Training]:
         """The attempts, the newest first."""
@@ -140,6 +142,14 @@ class MemoryTrainings:
         for of, at, probability in self.predictions:
             if of == version and at >= since:
                 found[max(bisect_right(bounds, probability), 1) - 1] += 1
+        return found
+
+    async def covered(self, tenant: TenantRef, *, version: str, since: datetime) -> Sequence[int]:
+        """Runs by where their durations lie."""
+        found = [0, 0, 0, 0]
+        for of, at, place in self.durations:
+            if of == version and at >= since:
+                found[place] += 1
         return found
 
     async def begin(self, tenant: TenantRef, training: Training, *, model_uid: str) -> bool:

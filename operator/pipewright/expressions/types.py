@@ -56,6 +56,8 @@ def _build() -> descriptor_pool.DescriptorPool:
     _message(shared, "Artifact", events.ArtifactRef)
     _message(shared, "Scan", events.Scan)
     _message(shared, "Retry", events.Retry, nullable=True)
+    _message(shared, "DurationForecast", events.DurationForecast, nullable=True)
+    _message(shared, "FailureCause", events.FailureCause, nullable=True)
     _message(shared, "Prediction", events.Prediction, nullable=True)
     _step(shared)
     pool.Add(shared)
@@ -97,7 +99,7 @@ def _message(
 def _add(
     message: descriptor_pb2.DescriptorProto, name: str, *, number: int, hint: Any, nullable: bool
 ) -> None:
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the latter of Literal | None
         hint = next(option for option in get_args(hint) if option is not types.NoneType)
     if typing.get_origin(hint) is Literal:
         hint = str
@@ -135,7 +137,18 @@ POOL: Final = _build()
 
 _CLASSES: Final = {
     name: message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
-    for name in ("Run", "Job", "Artifact", "Scan", "Retry", "Prediction", "Step", *events.TYPES)
+    for name in (
+        "Run",
+        "Job",
+        "Artifact",
+        "Scan",
+        "Retry",
+        "DurationForecast",
+        "FailureCause",
+        "Prediction",
+        "Step",
+        *events.TYPES,
+    )
 }
 
 

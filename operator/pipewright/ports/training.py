@@ -113,6 +113,11 @@ class Trainings(Protocol):
         """How many predictions of a version since then lie from each of these rising bounds to the next."""
         ...
 
+    async def covered(self, tenant: TenantRef, *, version: str, since: datetime) -> Sequence[int]:
+        """How many runs whose duration a version forecast since then lay up to the first quantile, from
+        there to the next, and so on, and above the last."""
+        ...
+
     async def begin(self, tenant: TenantRef, training: Training, *, model_uid: str) -> bool:
         """Write the intent, before the job; False when this attempt is there already."""
         ...

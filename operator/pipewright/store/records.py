@@ -108,6 +108,40 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """How long a model said that an attempt would take, in seconds from its start."""
+
+    integration: str
+    provider_id: str
+    attempt: int
+    p50: float
+    p90: float
+    p95: float
+    reasons: tuple[str, ...]
+    model_version: str
+    made_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Why a model said that an attempt failed; texts are empty where it does not know."""
+
+    integration: str
+    provider_id: str
+    attempt: int
+    kind: str
+    """infra, flaky, code, config or unsure."""
+    category: str
+    owner: str
+    recipe: str
+    transient: float
+    """The probability that another attempt passes."""
+    reasons: tuple[str, ...]
+    model_version: str
+    made_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Whether a workflow fired on an event, and why or why not."""
 

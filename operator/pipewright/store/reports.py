@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, LiteralString, TypeVar
 
@@ -140,6 +140,45 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reruns:
+    """How a job ended that ran more than once on a commit."""
+
+    project: str
+    pipeline: str
+    name: str
+    commits: int
+    """On which it ended more than once."""
+    disagreed: int
+    """Those of them on which it both passed and failed."""
+    reruns: int
+    """Times that it ran after it had failed on the commit."""
+    passed: int
+    """Those of them that passed."""
+    machine_minutes: float
+    """Of failures on commits on which it disagreed: what came to nothing."""
+    wait_minutes: float
+    """From the first failure on such a commit to the pass after it, an hour at most for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedJob:
+    """A job that has ended, with its times in seconds since the epoch."""
+
+    id: str
+    run: str
+    project: str
+    pipeline: str
+    name: str
+    runner: str
+    """Its labels, sorted, joined by `, `."""
+    failed: bool | None
+    """None: it neither passed nor failed."""
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """What a minute of a kind of runner costs from a day on."""
 
@@ -187,6 +226,21 @@ async def flaky_tests(conn: psycopg.AsyncConnection, span: Span) -> list[FlakyTe
     return await _rows(conn, _FLAKY_TESTS.format(where=_where(span)), span, FlakyTest)
 
 
+async def reruns(conn: psycopg.AsyncConnection, span: Span) -> list[Reruns]:
+    """The `limit` jobs that ran most often after a failure on the commit, in these days."""
+    return await _rows(conn, _RERUNS.format(where=_where(span, key="finished_at")), span, Reruns)
+
+
+async def finished_jobs(conn: psycopg.AsyncConnection, span: Span, *, lead: int) -> list[FinishedJob]:
+    """The newest `limit` jobs that finished in these days or in the `lead` days before, oldest first."""
+    where = _where(span, key="finished_at")
+    values = {name: getattr(span, name) for name in Span.__slots__} | {"since": span.since - timedelta(lead)}
+    async with conn.cursor(row_factory=class_row(FinishedJob)) as cursor:
+        await cursor.execute(_FINISHED.format(where=where), values)
+        found = await cursor.fetchall()
+    return found[::-1]
+
+
 async def cost(conn: psycopg.AsyncConnection, span: Span, *, by: CostBy) -> list[Cost]:
     """Those that cost most, first; then what has no price, by minutes."""
     return await _rows(conn, _COST.format(by=by, where=_where(span)), span, Cost)
@@ -218,10 +272,10 @@ async def _rows(conn: psycopg.AsyncConnection, query: str, span: Span, kind: typ
 def _where(span: Span, *texts: str, key: str = "day") -> str:
     """The conditions that are asked for, so that each question has a plan of its own."""
     days = "day >= %(since)s AND day <= %(until)s"
-    if key == "hour":
+    if key != "day":
         days = (
-            "hour >= %(since)s::timestamp AT TIME ZONE 'UTC'"
-            " AND hour < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'"
+            f"{key} >= %(since)s::timestamp AT TIME ZONE 'UTC'"
+            f" AND {key} < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'"
         )
     asked = [name for name in texts or ("project", "pipeline") if getattr(span, name)]
     return " AND ".join(["integration = %(integration)s", days, *(f"{name} = %({name})s" for name in asked)])
@@ -287,6 +341,39 @@ SELECT {{by}} AS key, {_sums("jobs")}, sum(minutes) AS minutes, currency, sum(co
 FROM history.runner_cost WHERE {{where}} GROUP BY {{by}}, currency
 ORDER BY sum(cost) DESC NULLS LAST, sum(minutes) DESC, {{by}} LIMIT %(limit)s
 """  # noqa: S608 - names are ours
+_RERUNS = """
+WITH ended AS (
+    SELECT project, pipeline, name, sha, outcome <> 'success' AS failed, finished_at,
+        coalesce(greatest(extract(epoch FROM finished_at - started_at), 0), 0)::double precision AS seconds,
+        lag(outcome <> 'success') OVER line AS again
+    FROM pipewright.jobs
+    WHERE phase = 'finished' AND outcome IN ('success', 'failure') AND sha <> '' AND {where}
+    WINDOW line AS (PARTITION BY project, pipeline, name, sha ORDER BY finished_at, provider_id)
+), commits AS (
+    SELECT project, pipeline, name, count(*) AS ends, bool_or(failed) AND NOT bool_and(failed) AS two,
+        count(*) FILTER (WHERE again) AS reruns, count(*) FILTER (WHERE again AND NOT failed) AS passed,
+        sum(seconds) FILTER (WHERE failed) AS lost,
+        greatest(extract(epoch FROM max(finished_at) FILTER (WHERE again AND NOT failed)
+            - min(finished_at) FILTER (WHERE failed)), 0)::double precision AS waited
+    FROM ended GROUP BY project, pipeline, name, sha HAVING count(*) > 1
+)
+SELECT project, pipeline, name, count(*) AS commits, count(*) FILTER (WHERE two) AS disagreed,
+    sum(reruns)::bigint AS reruns, sum(passed)::bigint AS passed,
+    coalesce(sum(lost) FILTER (WHERE two), 0) / 60 AS machine_minutes,
+    coalesce(sum(least(waited, 3600)) FILTER (WHERE two), 0) / 60 AS wait_minutes
+FROM commits GROUP BY project, pipeline, name
+ORDER BY sum(reruns) DESC, project, pipeline, name LIMIT %(limit)s
+"""
+_FINISHED = """
+SELECT provider_id AS id, run_id AS run, project, pipeline, name,
+    array_to_string(ARRAY(SELECT unnest(labels) ORDER BY 1), ', ') AS runner,
+    CASE WHEN outcome IN ('failure', 'error') THEN true WHEN outcome = 'success' THEN false END AS failed,
+    extract(epoch FROM queued_at)::double precision AS queued_at,
+    extract(epoch FROM started_at)::double precision AS started_at,
+    extract(epoch FROM finished_at)::double precision AS finished_at
+FROM pipewright.jobs WHERE phase = 'finished' AND {where}
+ORDER BY jobs.finished_at DESC, jobs.provider_id DESC LIMIT %(limit)s
+"""
 _PRICES = """
 SELECT runner, currency, per_minute, valid_from FROM history.runner_prices WHERE integration = %s
 ORDER BY runner, valid_from DESC LIMIT %s

@@ -35,6 +35,8 @@ NEWEST = 10
 """A model's last attempts stay, whatever their age: they are counted on, and shown."""
 _BATCHES: dict[str, LiteralString] = {
     "predictions": "scored_at < %(before)s",
+    "failure_causes": "made_at < %(before)s",
+    "duration_forecasts": "made_at < %(before)s",
     # an imported run ended long before it was seen: it is kept as long as any other from then on
     "jobs": "greatest(finished_at, seen_at) < %(before)s",
     "runs": "greatest(finished_at, seen_at) < %(before)s",

@@ -314,7 +314,13 @@ class World:
         return uid
 
     async def promote(
-        self, tenant: Tenant, content: bytes, *, name: str = "run-failure", control_share: float = 0.0
+        self,
+        tenant: Tenant,
+        content: bytes,
+        *,
+        name: str = "run-failure",
+        control_share: float = 0.0,
+        task: str = "RunFailure",
     ) -> ModelPointer:
         digest = artifact.digest(content)
         file = self.artifacts / tenant.id / digest
@@ -322,7 +328,7 @@ class World:
         file.write_bytes(content)
         pointer = ModelPointer(
             model_uid=str(uuid4()), tenant_id=tenant.id, namespace=tenant.namespace, model=name,
-            task="RunFailure", is_default=True, version=digest[:12], artifact_uri=file.as_uri(),
+            task=task, is_default=True, version=digest[:12], artifact_uri=file.as_uri(),
             artifact_sha256=digest, promoted_at=datetime.now(UTC), control_share=control_share,
         )  # fmt: skip
         assert await routes.promote(self.runner, pointer, expected=None)
@@ -539,10 +545,9 @@ def model_file(trained: train.Trained) -> bytes:
     return trained.content
 
 
-@pytest.fixture(scope="session")
-def trained() -> train.Trained:
-    """A small model that was really trained, on a simulated history."""
-    rows = [
+def simulated_rows() -> list[dict[str, Any]]:
+    """A data window of a simulated history."""
+    return [
         {
             "integration": "github", "project": run["project"], "pipeline": run["pipeline"],
             "run_id": run["id"], "attempt": run["attempt"], "number": run["number"], "event": run["trigger"],
@@ -554,7 +559,12 @@ def trained() -> train.Trained:
         for run in simulator.history(until=UNTIL, seed=7, runs=1500)
         if run["type"] == "run"
     ]  # fmt: skip
-    content = window.write(rows)
+
+
+@pytest.fixture(scope="session")
+def trained() -> train.Trained:
+    """A small model that was really trained, on a simulated history."""
+    content = window.write(simulated_rows())
     job = contract.TrainingJob(
         submission_id="t",
         window_uri="file:///nowhere/window.parquet",

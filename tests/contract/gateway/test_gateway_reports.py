@@ -13,7 +13,9 @@ DAY = timedelta(days=1)
 GETS = {
     "runs": "runs", "jobs": "jobs", "reports/failure-trend": "reports", "reports/failing-jobs": "reports",
     "reports/productivity": "reports", "reports/mttr": "reports", "reports/time-to-green": "reports",
-    "reports/flaky-jobs": "reports", "reports/cost": "reports", "prices": "prices",
+    "reports/flaky-jobs": "reports", "reports/cost": "reports", "reports/anomalies": "reports",
+    "reports/retries": "reports", "reports/recommendations": "reports",
+    "prices": "prices",
 }  # fmt: skip
 
 
@@ -43,6 +45,63 @@ HISTORY = [
     run(4, "success", ago=10, project="acme/site", actor="hubot"),
     job(2, "failure", ago=30), job(2, "success", ago=29, id="j-2b", attempt=2), job(3, "error", ago=20),
 ]  # fmt: skip
+
+
+async def test_whether_running_a_job_again_helps_and_what_to_mend_first(world, tenant):
+    base = f"/v1/namespaces/{tenant.namespace}/integrations/github"
+    await world.hook(tenant, projects=("acme/shop",))
+    lines = []
+    for number in range(12):
+        for attempt, (e2e, unit) in enumerate((("failure", "failure"), ("success", "failure"))):
+            on = {"ago": 60 - 2 * number - attempt / 2, "sha": f"s{number}", "attempt": attempt + 1}
+            lines.append(job(number, e2e, id=f"e-{number}-{attempt}", name="e2e", **on))
+            lines.append(job(number, unit, id=f"u-{number}-{attempt}", **on))
+    lines.append(job(99, "success", ago=1, id="once", sha="alone", name="e2e"))
+    answer = await world.rest("POST", f"{base}/history", data="\n".join(json.dumps(line) for line in lines))
+    assert answer.status == 200, answer.body
+    found = (await world.rest("GET", f"{base}/reports/retries")).body["items"]
+    e2e, unit = found
+    assert (e2e["name"], e2e["commits"], e2e["disagreed"], e2e["reruns"], e2e["passed"]) == (
+        "e2e",
+        12,
+        12,
+        12,
+        12,
+    )
+    assert (unit["name"], unit["disagreed"], unit["reruns"], unit["passed"]) == ("unit", 0, 12, 0)
+    assert (e2e["machineMinutes"], e2e["waitMinutes"]) == (pytest.approx(72.0), pytest.approx(360.0))
+    assert unit["passes"]["high"] < 0.5 < e2e["passes"]["low"]
+    prices = {"machineMinute": "0.01", "personMinute": "2"}
+    (one,) = (await world.rest("GET", f"{base}/reports/recommendations", params=prices)).body["items"]
+    assert (one["name"], one["category"]) == ("e2e", "flaky_test")
+    assert 300 < one["saves"] < 720.72
+
+
+async def test_what_ran_otherwise_than_usual_is_told_beside_what_is_usual(world, tenant):
+    base = f"/v1/namespaces/{tenant.namespace}/integrations/github"
+    await world.hook(tenant, projects=("acme/shop",))
+    lines = [job(number, "success", ago=100 - number, id=f"j-{number}") for number in range(40)]
+    slow = (NOW - timedelta(hours=50, minutes=30)).isoformat()
+    lines.append(job(40, "success", ago=50, id="j-slow", startedAt=slow))
+    lines += [job(number, "failure", ago=50 - number / 2, id=f"j-{number}") for number in range(41, 56)]
+    answer = await world.rest("POST", f"{base}/history", data="\n".join(json.dumps(line) for line in lines))
+    assert answer.status == 200, answer.body
+    found = (await world.rest("GET", f"{base}/reports/anomalies")).body["items"]
+    assert {(it["of"], it["measure"], it["shape"]) for it in found} == {
+        ("job", "duration", "outlier"),
+        ("job", "failureRate", "incident"),
+        ("runner", "failureRate", "incident"),
+    }
+    (outlier,) = [it for it in found if it["shape"] == "outlier"]
+    assert outlier["key"] == ["acme/shop", "ci", "unit"] or outlier["key"] == ["acme/shop", "", "unit"]
+    assert (outlier["job"], outlier["found"], outlier["usual"]) == ("j-slow", 1800.0, pytest.approx(360.0))
+    (incident,) = [it for it in found if it["of"] == "runner"]
+    assert (incident["key"], incident["until"]) == (["linux, x64"], None)
+    assert incident["found"] > 0.7 > incident["usual"]
+    one = await world.rest("GET", f"{base}/reports/anomalies", params={"limit": "1"})
+    assert one.body["items"] == found[:1]
+    none = await world.rest("GET", f"{base}/reports/anomalies", params={"project": "acme/site"})
+    assert none.body["items"] == []
 
 
 @pytest.fixture
@@ -226,6 +285,9 @@ WRONG = [
     ("reports/failure-trend", {"since": "2020-01-01"}),
     ("reports/failure-trend", {"by": "hour", "since": (NOW - 40 * DAY).date().isoformat()}),
     ("reports/failure-trend", {"by": "week"}),
+    ("reports/retries", {"since": (NOW - 100 * DAY).date().isoformat()}),
+    ("reports/recommendations", {"personMinute": "-1"}),
+    ("reports/anomalies", {"since": (NOW - 40 * DAY).date().isoformat()}),
     ("reports/cost", {"until": "0001-01-01"}),
     ("reports/cost", {"by": "actor"}),
     ("reports/mttr", {"since": "tomorrow"}),

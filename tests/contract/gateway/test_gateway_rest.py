@@ -218,8 +218,8 @@ async def test_openapi_names_every_route_and_how_to_authenticate(world):
     found = (await world.ask("GET", "/openapi.json")).body
     integration = "/v1/namespaces/{namespace}/integrations/{name}"
     reports = (
-        "cost", "failing-jobs", "failure-trend", "flaky-jobs", "flaky-tests", "mttr", "productivity",
-        "time-to-green",
+        "anomalies", "cost", "failing-jobs", "failure-trend", "flaky-jobs", "flaky-tests", "mttr",
+        "productivity", "recommendations", "retries", "time-to-green",
     )  # fmt: skip
     assert sorted(found["paths"]) == [
         "/hooks/{hook_id}",

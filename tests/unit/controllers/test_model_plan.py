@@ -58,6 +58,7 @@ def skipped(subject: Model, *, turn: str) -> Model:
 
 
 DRIFTING = model(training={"maxDrift": 0.25})
+DURATIONS = model(task="Duration")
 GROWING = model(training={"onNewRuns": 200})
 NIGHTLY_DRIFTING = model(training={"schedule": "0 3 * * *", "timeZone": "Europe/Berlin", "maxDrift": 0.25})
 
@@ -709,6 +710,14 @@ SAID: dict[str, tuple[Model, Observed, str, bool | None, str, str]] = {
         False,
         "Steady",
         "the probabilities lie as on the held-out runs, to less than 0.25 (population stability index)",
+    ),
+    "durations that lie as they did have not drifted": (
+        DURATIONS,
+        seen(finished(), pointer=replace(pointer(finished()), task="Duration"), drift=0.25),
+        "Drifted",
+        False,
+        "Steady",
+        "the durations lie as on the held-out runs, to less than 0.25 (population stability index)",
     ),
     "drift is told, also where nothing is trained for it": (
         PLAIN,

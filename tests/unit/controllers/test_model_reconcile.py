@@ -92,21 +92,25 @@ class World:
     clock: Clock = field(default_factory=Clock)
     turns: Turns | None = field(default_factory=lambda: Turns())
     reports: dict[str, Any] = field(default_factory=dict)
+    jobs: list[contract.TrainingJob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.compute = MemoryCompute(self.train)
 
     def train(self, job: contract.TrainingJob) -> bool:
         """What a job does: a model, then a report."""
+        self.jobs.append(job)
         content = f"model of {job.window_sha256}".encode()
         report = contract.Report(
             submission_id=job.submission_id,
             outcome=self.reports.get("outcome", "Passed"),
             reason=self.reports.get("reason", "all gates passed"),
-            metrics=METRICS,
-            baselines={"alwaysPass": METRICS, "lastOutcome": METRICS},
+            metrics=METRICS if job.task == "RunFailure" else None,
+            baselines={"alwaysPass": METRICS, "lastOutcome": METRICS} if job.task == "RunFailure" else {},
             curves=self.reports.get("curves"),
-            model_format=contract.MODEL_FORMAT,
+            durations=self.reports.get("durations"),
+            causes=self.reports.get("causes"),
+            model_format=contract.FORMATS[job.task],
             artifact_sha256=hashlib.sha256(content).hexdigest(),
             rows=580,
             data_from="2026-01-01T00:00:00Z",
@@ -158,6 +162,83 @@ async def test_from_data_to_an_active_version() -> None:
     assert told["observedGeneration"] == 3
     assert "candidate" not in told
     assert world.pointers.pointers[UID].is_default
+
+
+QUANTILES = tuple(
+    contract.QuantileMetrics(quantile=quantile, pinball_loss=20.0, covered=quantile)
+    for quantile in (0.5, 0.9, 0.95)
+)
+LASTED = contract.DurationMetrics(
+    pinball_loss=20.123456, coverage_error=0.012345, median_error=40.0, quantiles=QUANTILES, rows=150
+)
+DURATIONS = contract.Durations(
+    metrics=LASTED, baselines={"recentRuns": LASTED, "lastRun": LASTED}, classes=(75, 60, 8, 7), days=()
+)
+
+
+async def test_a_model_of_durations_goes_the_same_way() -> None:
+    world = World()
+    world.reports["durations"] = DURATIONS
+    subject = model(task="Duration", evaluation={"gates": {"minPinballGain": 0, "maxCoverageError": 0.1}})
+    ready = await world.settle(subject)
+    assert condition(ready, "Ready") == ("True", "Active")
+    told = ready.status.dump()
+    numbers = {"pinballLoss": 20.1235, "coverageError": 0.0123, "medianError": 40.0}
+    assert told["active"]["metrics"] == numbers
+    assert told["baselines"] == {"recentRuns": numbers, "lastRun": numbers}
+    assert told["trainings"][0]["pinballLoss"] == 20.1235
+    assert "accuracy" not in told["trainings"][0]
+    assert world.pointers.pointers[UID].task == "Duration"
+    (job,) = world.jobs
+    assert (job.task, job.gates) == (
+        "Duration", contract.Gates(min_pinball_gain=0, max_coverage_error=0.1),
+    )  # fmt: skip
+
+
+async def test_a_model_of_causes_goes_the_same_way() -> None:
+    world = World()
+    judged = contract.CauseMetrics(
+        accuracy=0.85, auc=0.9, brier=0.1, calibration_error=0.05, coverage=0.8, selective_accuracy=0.95,
+        rows=40, transient=15,
+    )  # fmt: skip
+    world.reports["causes"] = contract.Causes(
+        metrics=judged, baselines={"majority": judged, "lineRate": judged}
+    )
+    ready = await world.settle(model(task="FailureCause", evaluation={"gates": {"minAccuracy": 0.7}}))
+    assert condition(ready, "Ready") == ("True", "Active")
+    assert condition(ready, "Drifted") == ("Unknown", "NotMeasured")
+    told = ready.status.dump()
+    numbers = {"accuracy": 0.85, "auc": 0.9, "brier": 0.1, "calibrationError": 0.05}
+    assert told["active"]["metrics"] == numbers
+    assert told["baselines"] == {"majority": numbers, "lineRate": numbers}
+    assert told["trainings"][0]["accuracy"] == 0.85
+    (job,) = world.jobs
+    assert (job.task, job.gates) == ("FailureCause", contract.Gates(min_accuracy=0.7))
+
+
+async def test_durations_that_drift_train_anew() -> None:
+    world = World()
+    world.reports["durations"] = DURATIONS
+    drifting = model(task="Duration", training={"maxDrift": 0.25})
+    ready = await world.settle(drifting)
+    active = ready.status.active
+    assert active is not None
+    world.clock.at += timedelta(days=1)
+    at = world.clock.at
+
+    def lie(*counts: int) -> None:
+        world.trainings.durations = [
+            (active.version, at, place) for place, count in enumerate(counts) for _ in range(count)
+        ]
+
+    lie(0, 0, 0, 199)
+    assert (await world.step(ready))[1].results.done == (), "too few to tell drift from chance"
+    lie(150, 120, 16, 14)
+    assert (await world.step(ready))[1].results.done == (), "as on the held-out runs"
+    lie(20, 40, 60, 120)
+    again, outcome = await world.step(ready)
+    assert condition(again, "Drifted") == ("True", "Drifted")
+    assert any("the durations have drifted" in str(done) for done in outcome.results.done)
 
 
 async def test_an_earlier_version_predicts_while_it_is_named() -> None:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway import decide
+from gateway.decide import Held
 from pipewright import expressions
 from pipewright.api.v1alpha1 import WorkflowRun
-from pipewright.events import Prediction, Retry, RunRecord, run_event
+from pipewright.events import DurationForecast, Prediction, Retry, RunRecord, run_event
 from pipewright.store.records import Trigger
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -65,12 +66,32 @@ def test_nothing_is_done_by_the_prediction_of_a_run_in_the_control_group():
     either = replace(
         ON_FAILURE, workflow_uid="3" * 8, condition="prediction == null || prediction.probability > 0.1"
     )
-    verdicts = list(decide.decide([by_it, without, either], FAILED, None, held=True))
+    verdicts = list(decide.decide([by_it, without, either], FAILED, None, held=Held(failure=True)))
     assert [(verdict.fired, verdict.reason) for verdict in verdicts] == [
         (False, decide.HELD),
         (True, "fired"),
         (False, decide.HELD),
     ]
+
+
+@pytest.mark.parametrize(
+    ("held", "reasons"),
+    [
+        (Held(), ["fired", "fired", "fired"]),
+        (Held(failure=True), [decide.HELD, "fired", decide.HELD]),
+        (Held(duration=True), ["fired", decide.HELD, decide.HELD]),
+        (Held(cause=True), ["fired", "fired", decide.HELD]),
+        (Held(failure=True, duration=True), [decide.HELD] * 3),
+    ],
+)
+def test_the_control_group_of_one_model_is_not_that_of_the_other(held, reasons):
+    lasts = replace(LIKELY, duration=DurationForecast(p50=60.0, p90=90.0, p95=100.0, model="v2"))
+    conditions = ("prediction.probability > 0.1", "prediction.duration.p95 > 99.0", "prediction != null")
+    triggers = [
+        replace(ON_FAILURE, workflow_uid=str(number), condition=condition)
+        for number, condition in enumerate(conditions)
+    ]
+    assert [each.reason for each in decide.decide(triggers, FAILED, lasts, held=held)] == reasons
 
 
 def test_a_trigger_for_another_type_of_event_decides_nothing():

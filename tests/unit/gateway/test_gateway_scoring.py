@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from gateway.metrics import Metrics
 from gateway.scoring import Models
+from ml import artifact
 from pipewright.store.records import ModelPointer
 
 POINTER = ModelPointer(
@@ -61,4 +63,19 @@ async def test_whatever_a_load_raises_is_counted_and_tried_again_later(error):
     assert tries == [0.0, 2.5]
     counted = metrics.registry.get_sample_value("pipewright_gateway_model_loads_total", {"result": "failed"})
     assert counted == 2
+    await models.close()
+
+
+@pytest.mark.parametrize("task", ["RunFailure", "Duration", "FailureCause"])
+async def test_a_file_of_another_task_is_not_loaded(task):
+    """A pointer says what its file is: whoever asks by the task gets a model of it, or none."""
+    content = artifact.pack({"format": "pipewright-weather/1"})
+    pointer = replace(POINTER, task=task, artifact_sha256=artifact.digest(content))
+    metrics = Metrics()
+    models = Models(fetch=lambda _pointer: content, metrics=metrics)
+    for ask in (models.get, models.forecaster, models.judge):
+        assert await ask(pointer) is None
+    await models.settle()
+    counted = metrics.registry.get_sample_value("pipewright_gateway_model_loads_total", {"result": "failed"})
+    assert counted == 1
     await models.close()

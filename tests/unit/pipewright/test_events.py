@@ -1,5 +1,6 @@
 """Records and events: what is taken, what is refused in which words, and that JSON comes back the same."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,9 @@ from pipewright import events
 from pipewright.events import (
     ArtifactRecord,
     ArtifactRef,
+    DurationForecast,
     Event,
+    FailureCause,
     JobRecord,
     JobRef,
     Prediction,
@@ -408,8 +411,18 @@ PREDICTION = Prediction(
 )
 
 
+LASTS = DurationForecast(p50=60.0, p90=90.0, p95=120.5, reasons=("the last of them took 61 s",), model="c3d4")
+
+
 @pytest.mark.parametrize(
-    "prediction", [PREDICTION, Prediction(probability=1.0, band="unsure", reasons=(), model="a1b2")]
+    "prediction",
+    [
+        PREDICTION,
+        Prediction(probability=1.0, band="unsure", reasons=(), model="a1b2"),
+        Prediction(duration=LASTS),
+        Prediction(cause=FailureCause(kind="code", owner="author", transient=0.1, model="d4e5")),
+        replace(PREDICTION, duration=LASTS),
+    ],
 )
 def test_a_prediction_survives_json(prediction: Prediction) -> None:
     assert events.prediction_from_json(events.encode(prediction)) == prediction

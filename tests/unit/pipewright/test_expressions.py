@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipewright import events, expressions
-from pipewright.events import ArtifactRef, Event, EventType, JobRef, Prediction, Retry, RunRef, Scan
+from pipewright.events import (
+    ArtifactRef,
+    DurationForecast,
+    Event,
+    EventType,
+    FailureCause,
+    JobRef,
+    Prediction,
+    Retry,
+    RunRef,
+    Scan,
+)
 from pipewright.expressions import EvaluationError, ExpressionError, Payload, StepResult, Template
 
 NINE = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
@@ -242,6 +253,47 @@ def test_a_prediction_of_zero_is_there() -> None:
         "has(prediction.probability) && prediction.probability == 0.0 && has(prediction.retry)",
         prediction=zero,
     )
+
+
+LASTS = Prediction(
+    duration=DurationForecast(
+        p50=300.0, p90=600.0, p95=900.5, reasons=("12 runs of this pipeline",), model="c3"
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "event.finishedAt - event.startedAt > duration(string(prediction.duration.p95) + 's')",
+        "prediction.duration.p50 == 300.0 && prediction.duration.p90 < prediction.duration.p95",
+        "has(prediction.duration) && !has(prediction.probability) && prediction.reasons.size() == 0",
+        "prediction.duration.model == 'c3' && prediction.duration.reasons[0].startsWith('12 runs of')",
+    ],
+)
+def test_a_condition_sees_how_long_a_run_was_said_to_take(condition: str) -> None:
+    assert holds(condition, prediction=LASTS)
+
+
+def test_a_condition_sees_why_a_run_failed() -> None:
+    cause = FailureCause(
+        kind="flaky", owner="team", transient=0.9, reasons=("the job e2e failed",), model="d4"
+    )
+    said = Prediction(cause=cause)
+    for condition in (
+        "prediction.cause.kind == 'flaky' && prediction.cause.transient > 0.7",
+        "prediction.cause.owner == 'team' && !has(prediction.cause.category)",
+        "!has(prediction.duration) && prediction.cause.reasons.exists(it, it.contains('e2e'))",
+    ):
+        assert holds(condition, prediction=said), condition
+    with pytest.raises(EvaluationError):
+        holds("prediction.cause.transient > 0.5")
+
+
+def test_a_duration_that_nobody_forecast_is_no_number() -> None:
+    assert holds("!has(prediction.duration)")
+    with pytest.raises(EvaluationError):
+        holds("prediction.duration.p95 < 1.0")
 
 
 def test_what_is_absent_does_not_matter_where_the_rest_decides() -> None:

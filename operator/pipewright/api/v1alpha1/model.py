@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipewright.api.meta import (
     AGE,
@@ -16,12 +16,14 @@ from pipewright.api.meta import (
     Duration,
     Matching,
     Resource,
+    Rule,
     Ruled,
     Status,
     Time,
     condition_columns,
     immutable,
     parse_duration,
+    rules,
 )
 from pipewright.api.v1alpha1.model_compute import Compute
 
@@ -65,6 +67,35 @@ TimeZone = Annotated[
     ),
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+_GATES = {
+    "RunFailure": ("maxFalsePositiveRate", "minAccuracy", "minGainOverBaseline", "maxCalibrationError"),
+    "Duration": ("minPinballGain", "maxCoverageError"),
+    "FailureCause": ("minAccuracy", "minGainOverBaseline", "maxCalibrationError"),
+}
+"""Task → the gates that it has."""
+
+
+def _only(task: str) -> Rule:
+    """A model of this task asks for its own gates only."""
+    others = dict.fromkeys(gate for gates in _GATES.values() for gate in gates if gate not in _GATES[task])
+    none = " && ".join(f"!has(self.evaluation.gates.{gate})" for gate in others)
+    return Rule(
+        cel=f"self.task != '{task}' || !has(self.evaluation) || !has(self.evaluation.gates) || ({none})",
+        message=f"the task {task} has the gates {_listed(_GATES[task])}, and no others",
+    )
+
+
+_CAUSES_DO_NOT_DRIFT = Rule(
+    cel="self.task != 'FailureCause' || !has(self.training) || !has(self.training.maxDrift)",
+    message="drift is not measured for the task FailureCause: leave training.maxDrift out, and train by"
+    " schedule or onNewRuns",
+)
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 class Data(Base):
@@ -126,6 +157,10 @@ class Gates(Base):
     """How much the accuracy must exceed that of the better baseline, e.g. 0.01; may be negative."""
     max_calibration_error: Share | None = None
     """The largest gap between predicted probability and observed share, e.g. 0.1."""
+    min_pinball_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Duration: by which share the pinball loss must lie below the better baseline's; may be negative."""
+    max_coverage_error: Share | None = None
+    """Duration: the largest gap between a quantile and the share of runs that it covers, e.g. 0.1."""
 
 
 class Evaluation(Base):
@@ -160,8 +195,15 @@ class Serving(Base):
 class ModelSpec(Base):
     """What is predicted, from which data, how good it must be."""
 
-    task: Annotated[Literal["RunFailure"], Ruled(immutable("task"))]
-    """What is predicted: RunFailure is whether a run will fail; cannot be changed later."""
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            *map(_only, _GATES),
+            _CAUSES_DO_NOT_DRIFT,
+        )
+    )
+
+    task: Annotated[Literal["RunFailure", "Duration", "FailureCause"], Ruled(immutable("task"))]
+    """What is said of runs: RunFailure, Duration, or of failed ones FailureCause; cannot be changed later."""
     data: Data = Data()
     """Which part of the history the model learns from."""
     training: Training = Training()
@@ -200,6 +242,12 @@ class Metrics(Base):
     """The mean gap between predicted probability and observed share."""
     first_failure_recall: Share | None = None
     """The recall on failures that follow a success on the same line of work, the hard ones."""
+    pinball_loss: Seconds | None = None
+    """Duration: the mean pinball loss of the quantiles 50, 90 and 95 %, in seconds; less is better."""
+    coverage_error: Share | None = None
+    """Duration: the largest gap between a quantile and the share of runs that it covered."""
+    median_error: Seconds | None = None
+    """Duration: the mean distance between the median and how long runs took, in seconds."""
 
 
 class Version(Base):
@@ -223,10 +271,18 @@ class ActiveVersion(Version):
 class Baselines(Base):
     """How good the two simplest predictions were on the same held-out runs."""
 
-    always_pass: Metrics = Metrics()
+    always_pass: Metrics | None = None
     """Every run passes."""
-    last_outcome: Metrics = Metrics()
+    last_outcome: Metrics | None = None
     """Every run ends as the one before it on the same line of work."""
+    recent_runs: Metrics | None = None
+    """Duration: the quantiles of the pipeline's last 50 runs."""
+    last_run: Metrics | None = None
+    """Duration: every run takes as long as the one before it."""
+    majority: Metrics | None = None
+    """FailureCause: every failure ends as most of them, when it is run again."""
+    line_rate: Metrics | None = None
+    """FailureCause: a failure ends as mostly those of its pipeline."""
 
 
 class Dataset(Base):
@@ -274,6 +330,8 @@ class PastTraining(Base):
     """How it ended."""
     accuracy: Share | None = None
     """The share of held-out runs that the version called right."""
+    pinball_loss: Seconds | None = None
+    """Duration: its pinball loss on them, in seconds."""
 
 
 class SkippedTraining(Base):
@@ -307,7 +365,7 @@ class ModelStatus(Status):
 
 
 class Model(Resource):
-    """A prediction of failures, trained on the tenant's own history and held to its gates."""
+    """A prediction, trained on the tenant's own history and held to its gates."""
 
     kind: ClassVar[str] = "Model"
     plural: ClassVar[str] = "models"

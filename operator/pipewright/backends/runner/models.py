@@ -16,7 +16,7 @@ from ml import window as parquet
 from pipewright.backends.runner.databases import TenantDatabases
 from pipewright.backends.runner.platform import PlatformDatabase
 from pipewright.runner_facts import TenantRef
-from pipewright.store import journal, records, routes, verdicts, window
+from pipewright.store import durations, journal, records, routes, verdicts, window
 from pipewright.training_facts import (
     DataWindow,
     ExportedWindow,
@@ -49,6 +49,11 @@ class PostgresTrainings:
         """Predictions by where they lie."""
         async with self._databases.connection(tenant) as conn:
             return await verdicts.spread(conn, version=version, since=since, bounds=bounds)
+
+    async def covered(self, tenant: TenantRef, *, version: str, since: datetime) -> Sequence[int]:
+        """Runs by where their durations lie."""
+        async with self._databases.connection(tenant) as conn:
+            return await durations.covered(conn, version=version, since=since)
 
     async def begin(self, tenant: TenantRef, training: Training, *, model_uid: str) -> bool:
         """Write the intent."""

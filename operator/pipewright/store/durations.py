@@ -1,0 +1,163 @@
+"""Forecasts of durations, once for each attempt and kept as they were made; and how they turned out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb
+
+from pipewright.store import rows
+from pipewright.store.records import Attempt, Forecast
+
+LONGEST = 24 * 3600
+"""Seconds: what took longer is mostly the end of a later re-run; as `ml.duration_features` has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasted:
+    """Forecasts that were made on one day (UTC), and how long those runs took that have ended since."""
+
+    day: date
+    forecasts: int
+    judged: int
+    """Of these, runs that passed or failed, in a known time."""
+    within_p50: int
+    """Of these, those that took no longer than that quantile."""
+    within_p90: int
+    within_p95: int
+    off: float
+    """Seconds between the median and what it was, added up."""
+    pinball: float
+    """The pinball losses of the three quantiles, added up, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """A run that took longer than nineteen of twenty were said to."""
+
+    integration: str
+    provider_id: str
+    attempt: int
+    project: str
+    pipeline: str
+    branch: str
+    seconds: float
+    p50: float
+    p95: float
+    finished_at: datetime
+    url: str
+
+
+async def record(conn: psycopg.AsyncConnection, forecasts: Sequence[Forecast]) -> None:
+    """Keep forecasts; an attempt that has one keeps it."""
+    values = [rows.values(each) | {"reasons": Jsonb(list(each.reasons))} for each in forecasts]
+    async with conn.cursor() as cursor:
+        await cursor.executemany(_INSERT, values)
+
+
+async def find_many(conn: psycopg.AsyncConnection, attempts: Collection[Attempt]) -> dict[Attempt, Forecast]:
+    """The forecasts of attempts; those without one are left out."""
+    wanted = [[attempt[at] for attempt in attempts] for at in range(3)]
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_FIND, wanted)
+        found = [_forecast(row) async for row in cursor]
+    return {(each.integration, each.provider_id, each.attempt): each for each in found}
+
+
+async def recent(
+    conn: psycopg.AsyncConnection,
+    *,
+    integrations: Sequence[str],
+    versions: Sequence[str],
+    model_uid: str,
+    run: str | None,
+    limit: int,
+) -> list[Forecast]:
+    """The newest forecasts by these versions, or by any that was trained for the model.
+
+    `run`: only of this run of the provider.
+    """
+    values = {
+        "integrations": list(integrations),
+        "versions": list(versions),
+        "model": model_uid,
+        "run": run,
+        "limit": limit,
+    }
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_RECENT, values)
+        return [_forecast(row) async for row in cursor]
+
+
+async def lasted(conn: psycopg.AsyncConnection, *, version: str, since: datetime) -> list[Lasted]:
+    """How a version's forecasts since then turned out, by day, oldest first."""
+    async with conn.cursor(row_factory=class_row(Lasted)) as cursor:
+        await cursor.execute(_LASTED, {"version": version, "since": since, "longest": LONGEST})
+        return await cursor.fetchall()
+
+
+async def slow(conn: psycopg.AsyncConnection, *, version: str, since: datetime, limit: int) -> list[Slow]:
+    """The runs above the last quantile of a version's forecasts since then, the last finished first."""
+    values = {"version": version, "since": since, "longest": LONGEST, "limit": limit}
+    async with conn.cursor(row_factory=class_row(Slow)) as cursor:
+        await cursor.execute(_SLOW, values)
+        return await cursor.fetchall()
+
+
+async def covered(conn: psycopg.AsyncConnection, *, version: str, since: datetime) -> list[int]:
+    """How many of these runs lay up to the first quantile, from there to the next, and above the last."""
+    days = await lasted(conn, version=version, since=since)
+    half, most, nearly, judged = (
+        sum(getattr(each, name) for each in days)
+        for name in ("within_p50", "within_p90", "within_p95", "judged")
+    )
+    return [half, most - half, nearly - most, judged - nearly]
+
+
+def _forecast(row: dict[str, object]) -> Forecast:
+    return Forecast(**row | {"reasons": tuple(row["reasons"])})  # type: ignore[arg-type]
+
+
+_INSERT = rows.insert("duration_forecasts", Forecast) + " ON CONFLICT DO NOTHING"
+_FIND = f"""
+SELECT {rows.columns(Forecast)} FROM pipewright.duration_forecasts
+WHERE (integration, provider_id, attempt) IN (SELECT * FROM unnest(%s::uuid[], %s::text[], %s::integer[]))
+"""  # noqa: S608 - names are ours
+_RECENT = f"""
+SELECT {rows.columns(Forecast)} FROM pipewright.duration_forecasts
+WHERE integration = ANY(%(integrations)s::uuid[])
+    AND (%(run)s::text IS NULL OR provider_id = %(run)s)
+    AND (model_version = ANY(%(versions)s) OR model_version IN (
+        SELECT left(report ->> 'artifactSha256', 12) FROM pipewright.trainings WHERE model_uid = %(model)s))
+ORDER BY made_at DESC, provider_id DESC, attempt DESC LIMIT %(limit)s
+"""  # noqa: S608 - names are ours
+_JOINED = """
+SELECT f.*, r.project, r.pipeline, r.branch, r.finished_at, r.url,
+    extract(epoch FROM r.finished_at - r.started_at)::double precision AS seconds
+FROM pipewright.duration_forecasts f
+LEFT JOIN pipewright.runs r ON r.integration = f.integration AND r.provider_id = f.provider_id
+    AND r.attempt = f.attempt AND r.phase = 'finished' AND r.outcome IN ('success', 'failure')
+    AND r.finished_at > r.started_at AND extract(epoch FROM r.finished_at - r.started_at) <= %(longest)s
+WHERE f.model_version = %(version)s AND f.made_at >= %(since)s
+"""
+_LOSS = " + ".join(
+    f"greatest({quantile} * (seconds - {column}), {quantile} * (seconds - {column}) - (seconds - {column}))"
+    for column, quantile in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95))
+)
+_LASTED = f"""
+SELECT (made_at AT TIME ZONE 'UTC')::date AS day, count(*) AS forecasts, count(seconds) AS judged,
+    count(*) FILTER (WHERE seconds <= p50) AS within_p50,
+    count(*) FILTER (WHERE seconds <= p90) AS within_p90,
+    count(*) FILTER (WHERE seconds <= p95) AS within_p95,
+    coalesce(sum(abs(seconds - p50)), 0) AS off,
+    coalesce(sum({_LOSS}), 0) AS pinball
+FROM ({_JOINED}) AS joined GROUP BY 1 ORDER BY 1
+"""  # noqa: S608 - names are ours
+_SLOW = f"""
+SELECT integration::text, provider_id, attempt, project, pipeline, branch, seconds, p50, p95, finished_at, url
+FROM ({_JOINED}) AS joined WHERE seconds > p95 ORDER BY finished_at DESC, provider_id DESC LIMIT %(limit)s
+"""  # noqa: S608 - names are ours
