@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -127,6 +128,44 @@ async def test_a_job_trains_and_leaves_a_model_and_a_report(
     report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
     assert (report.submission_id, report.outcome) == (wanted.submission_id, "Passed")
     assert artifact.digest((tmp_path / "out" / "model").read_bytes()) == report.artifact_sha256
+
+
+async def test_a_search_is_done_on_the_cluster_and_finds_the_same_as_one_process(
+    bench: Bench, job: Callable[..., contract.TrainingJob], tmp_path: Path
+) -> None:
+    """Held: trials of Ray Tune, in workers of their own, are judged as those in the job's process."""
+    wanted = replace(job(300), search=contract.Search(trials=4, seconds=300))
+    alone = train.train(transfer.get(wanted.window_uri), wanted)
+    assert alone.searched is not None
+    begun = time.monotonic()
+    await submit(bench.compute, wanted)
+    assert (await ended(bench.compute, wanted.submission_id, within=300)).phase == "Succeeded"
+    report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
+    found = report.search
+    print(f"from submission to the end: {time.monotonic() - begun:.1f} s; {found}")
+    assert found is not None
+    assert found.by == ("Job" if isinstance(bench.compute, MemoryCompute) else "RayTune")
+    assert replace(found, by="", seconds=0) == replace(alone.searched, by="", seconds=0)
+    assert (tmp_path / "out" / "model").read_bytes() == alone.content
+
+
+@pytest.mark.ray
+async def test_a_search_for_which_no_core_is_free_is_done_by_the_job_itself(
+    ray_head: Any, job: Callable[..., contract.TrainingJob], tmp_path: Path
+) -> None:
+    """A pod of one core, or a cluster that is busy: the search neither waits nor fails."""
+    folder = tmp_path / "ml"
+    shutil.copytree(ML, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    tune = folder / "tune.py"
+    tune.write_text(tune.read_text().replace('.get("CPU", 0)', '.get("a core that nobody has", 0)'))
+    compute = RayCompute(ray_head.address, token_file=ray_head.token_file, package=Package.of(folder))
+    wanted = replace(job(300), search=contract.Search(trials=2, seconds=300))
+    await submit(compute, wanted)
+    assert (await ended(compute, wanted.submission_id, within=120)).phase == "Succeeded"
+    await compute.close()
+    report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
+    assert report.search is not None
+    assert (report.search.trials, report.search.by) == (2, "Job")
 
 
 @pytest.mark.ray
