@@ -9,6 +9,7 @@ its trials wait for nobody (Bergstra and Bengio, JMLR 13, 2012). The same job dr
 same order wherever it runs, and with more trials the first ones stay: only time can make a difference.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -26,6 +27,9 @@ MOST_ROWS = 50_000
 """The newest known runs that trials see: 40 MB for each process that judges one."""
 AROUND = 10
 """A search goes from a tenth of each default to ten times as much, within what is allowed at all."""
+WORTH = 30.0
+"""Seconds for all trials, by the measure of the first: below them Ray Tune, which takes some 20 to begin, is
+the slower way."""
 
 Settings = Mapping[str, float]
 
@@ -43,11 +47,12 @@ def search(known: Dataset, *, wanted: contract.Search, fixed: Settings, seed: in
     # The defaults are judged whatever the time: with a search a model is never worse here than without.
     found = {0: loss(data, trials[0], seed=seed)}
     others, by = range(1, len(trials)), "Job"
+    is_long = len(others) * (time.time() - began) >= WORTH
     judge = functools.partial(judged, trials=trials, seed=seed, ends_at=ends_at)
-    if others and time.time() < ends_at:
-        with tune.cluster() as cores:
-            if cores:
-                found |= tune.losses(data, judge, others, ends_at=ends_at, at_once=cores)
+    if time.time() < ends_at:
+        with tune.cluster() if is_long else contextlib.nullcontext(0) as room:
+            if room:
+                found |= tune.losses(data, judge, others, ends_at=ends_at, at_once=room)
                 by = "RayTune"
             else:
                 told = ((number, judge(data, number)) for number in others)

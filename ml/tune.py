@@ -21,7 +21,9 @@ Judge = Callable[[Dataset, int], float | None]
 ADDRESS = "RAY_ADDRESS"
 """Ray sets it for the process of a job; without it there is no cluster, and none is started for a search."""
 AT_ONCE = 8
-"""Trials side by side at most: each is a process with a part of the data."""
+"""Trials side by side at most."""
+MEMORY = 512 * 1024 * 1024
+"""Bytes that a trial is given: a process with Ray and LightGBM, the data of `search.MOST_ROWS` and a copy."""
 _GRACE = 30
 """Seconds after which Tune ends trials that do not end themselves, or that never found a free core."""
 _VARIABLES = {
@@ -33,12 +35,12 @@ _VARIABLES = {
 
 @contextlib.contextmanager
 def cluster() -> Iterator[int]:
-    """How many cores of the Ray cluster are free for trials, beside the one of this job; 0 without Ray.
+    """For how many trials the Ray cluster has cores and memory free, beside this job; 0 without Ray.
 
     The connection to the cluster lasts as long as the context.
     """
     with contextlib.ExitStack() as ends:
-        cores = 0
+        room = 0
         if os.environ.get(ADDRESS):
             try:
                 import ray
@@ -46,12 +48,13 @@ def cluster() -> Iterator[int]:
 
                 ends.callback(ray.shutdown)
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
-                cores = int(ray.available_resources().get("CPU", 0))
+                free = ray.available_resources()
+                room = int(min(free.get("CPU", 0), free.get("memory", 0) // MEMORY, AT_ONCE))
             except Exception as trouble:  # noqa: BLE001 - one after another is slower, and as good
                 sys.stderr.write(
                     f"no Ray Tune ({type(trouble).__name__}: {trouble}): one trial after another\n"
                 )
-        yield min(cores, AT_ONCE)
+        yield room
 
 
 def losses(
@@ -74,7 +77,7 @@ def _run(
 
     trainable = tune.with_parameters(_trial, judge=judge, known=known)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 1}),
+        tune.with_resources(trainable, {"cpu": 1, "memory": MEMORY}),
         param_space={"number": tune.grid_search(list(numbers))},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=at_once, time_budget_s=max(1.0, ends_at + _GRACE - time.time())

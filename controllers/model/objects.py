@@ -11,6 +11,7 @@ from typing import Any
 from ml import contract
 from pipewright.api.v1alpha1 import Integration, Model
 from pipewright.api.v1alpha1 import model as api
+from pipewright.api.v1alpha1.model_search import SearchResult
 from pipewright.plan import Ref
 from pipewright.runner_facts import TenantRef
 from pipewright.training_facts import KUBE_RAY, JobPlace, Pod, Pointer, Training, version_of
@@ -22,6 +23,14 @@ HYPERPARAMETERS = {
     "min_child": "min_child_samples",
 }
 """Field of `spec.training.hyperparameters` → the learner's name."""
+SEARCHED = {
+    "num_leaves": "num_leaves",
+    "learning_rate": "learning_rate",
+    "min_child": "min_child_samples",
+    "lambda_l2": "lambda_l2",
+    "feature_fraction": "feature_fraction",
+}
+"""Field of `status.lastTraining.search.hyperparameters` → the learner's name."""
 
 
 def recipe(model: Model) -> str:
@@ -33,6 +42,8 @@ def recipe(model: Model) -> str:
         "hyperparameters": spec.training.hyperparameters.dump(),
         "format": contract.MODEL_FORMAT,
     }
+    if spec.training.search is not None:  # else the recipe is that of releases which knew no search
+        parts["search"] = spec.training.search.dump()
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -49,6 +60,7 @@ def job(model: Model, training: Training) -> contract.TrainingJob:
         holdout=model.spec.evaluation.holdout,
         gates=gates(model),
         hyperparameters=hyperparameters(model),
+        search=search(model),
     )
 
 
@@ -106,6 +118,15 @@ def hyperparameters(model: Model) -> dict[str, float]:
     wanted = model.spec.training.hyperparameters
     values = {theirs: getattr(wanted, ours) for ours, theirs in HYPERPARAMETERS.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def search(model: Model) -> contract.Search | None:
+    """The search as the job knows it: it ends early enough for the model to be trained after it."""
+    training = model.spec.training
+    if training.search is None:
+        return None
+    lasting = training.search.timeout or training.deadline / 2
+    return contract.Search(trials=training.search.trials, seconds=lasting.total_seconds())
 
 
 def pointer(
@@ -201,6 +222,7 @@ def last_training(training: Training) -> api.LastTraining:
         finished_at=training.finished_at,
         outcome=training.outcome or "Running",
         reason=training.reason[:1024] or None,
+        search=_searched(training.report.search) if training.report is not None else None,
     )
 
 
@@ -213,6 +235,20 @@ def past(training: Training) -> api.PastTraining:
         started_at=training.started_at,
         outcome=training.outcome or "Running",
         accuracy=round(metrics.accuracy, 4) if metrics is not None else None,
+    )
+
+
+def _searched(found: contract.Searched | None) -> SearchResult | None:
+    if found is None:
+        return None
+    values = {ours: found.hyperparameters.get(theirs) for ours, theirs in SEARCHED.items()}
+    return SearchResult.model_validate(
+        {
+            "trials": found.trials,
+            "loss": round(found.loss, 4),
+            "default_loss": round(found.default_loss, 4),
+            "hyperparameters": values,
+        }
     )
 
 

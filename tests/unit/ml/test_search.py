@@ -1,8 +1,10 @@
 """The search for hyperparameters: what it may look at, what it may cost, and what comes of it."""
 
+import contextlib
 import dataclasses
 import math
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -218,20 +220,61 @@ def test_the_model_is_made_with_what_was_found(monkeypatch: pytest.MonkeyPatch) 
 
 def test_ray_is_not_looked_for_where_no_cluster_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with tune.cluster() as cores:
-        assert cores == 0
+    with tune.cluster() as room:
+        assert room == 0
 
 
 def test_a_cluster_without_ray_tune_is_told_and_trials_come_one_after_another(
     known: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(tune.ADDRESS, "127.0.0.1:1")
+    monkeypatch.setattr(search, "WORTH", 0.0)
     monkeypatch.setitem(sys.modules, "ray", None)
     told = search.search(
         known, wanted=Search(trials=2, seconds=60), fixed={"num_trees": 10, "ensemble": 1}, seed=0
     )
     assert (told.trials, told.by) == (2, "Job")
     assert "no Ray Tune" in capsys.readouterr().err
+
+
+def test_a_cluster_is_not_asked_for_a_search_that_ends_before_ray_tune_began(
+    known: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    @contextlib.contextmanager
+    def cluster() -> Iterator[int]:
+        asked.append(True)
+        yield 0
+
+    monkeypatch.setattr(tune, "cluster", cluster)
+    for worth in (1e9, 0.0):
+        monkeypatch.setattr(search, "WORTH", worth)
+        search.search(
+            known, wanted=Search(trials=2, seconds=60), fixed={"num_trees": 10, "ensemble": 1}, seed=0
+        )
+        assert len(asked) == (0 if worth else 1)
+
+
+@pytest.mark.parametrize(
+    ("free", "at_once"),
+    [
+        ({"CPU": 3.0, "memory": 8e9}, 3),
+        ({"CPU": 64.0, "memory": 64e9}, 8),
+        ({"CPU": 8.0, "memory": 2.7e9}, 5),
+        ({"memory": 8e9}, 0),
+        ({"CPU": 0.5, "memory": 8e9}, 0),
+    ],
+)
+def test_no_more_trials_side_by_side_than_cores_and_memory_allow(
+    free: dict[str, float], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = SimpleNamespace(init=lambda **_: None, shutdown=lambda: None, available_resources=lambda: free)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.tune", ray)
+    monkeypatch.setenv(tune.ADDRESS, "127.0.0.1:1")
+    with tune.cluster() as room:
+        assert room == at_once
 
 
 def test_trouble_in_ray_tune_leaves_the_defaults(
@@ -243,12 +286,13 @@ def test_trouble_in_ray_tune_leaves_the_defaults(
     ray = SimpleNamespace(
         init=lambda **_: None,
         shutdown=lambda: None,
-        available_resources=lambda: {"CPU": 1.0},
+        available_resources=lambda: {"CPU": 1.0, "memory": 2e9},
         tune=SimpleNamespace(with_parameters=with_parameters),
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.tune", ray.tune)
     monkeypatch.setenv(tune.ADDRESS, "127.0.0.1:1")
+    monkeypatch.setattr(search, "WORTH", 0.0)
     told = search.search(known, wanted=FEW, fixed={"num_trees": 10, "ensemble": 1}, seed=0)
     assert (told.trials, told.asked, told.by) == (1, 3, "RayTune")
     assert "the head is gone" in capsys.readouterr().err

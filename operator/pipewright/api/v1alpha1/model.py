@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipewright.api.meta import (
     AGE,
@@ -16,14 +16,18 @@ from pipewright.api.meta import (
     Duration,
     Matching,
     Resource,
+    Rule,
     Ruled,
     Status,
     Time,
     condition_columns,
     immutable,
     parse_duration,
+    rules,
+    shorter,
 )
 from pipewright.api.v1alpha1.model_compute import Compute
+from pipewright.api.v1alpha1.model_search import Search, SearchResult
 
 
 def _cron_field(value: str, *, names: str = "") -> str:
@@ -94,8 +98,18 @@ class Hyperparameters(Base):
     """The fewest runs that a leaf may stand for."""
 
 
+_SEARCH_ENDS_IN_TIME = Rule(
+    cel="!has(self.search) || !has(self.search.timeout)"
+    f" || {shorter('self.search.timeout', 'self.deadline')}",
+    message="search.timeout must be shorter than deadline: the model is trained and tested after the search",
+    field_path=".search.timeout",
+)
+
+
 class Training(Base):
     """When and how the model is trained."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_SEARCH_ENDS_IN_TIME))
 
     schedule: Cron | None = None
     """When to train again, as five cron fields, e.g. 0 3 * * *; without it only the first comes by itself."""
@@ -111,6 +125,8 @@ class Training(Base):
     """How often a training is repeated that failed for a technical reason; refused by a gate is not one."""
     hyperparameters: Hyperparameters = Hyperparameters()
     """Settings of the learner; each has a tried default."""
+    search: Search | None = None
+    """Try other settings of the learner, too; those of hyperparameters stay fixed. None when absent."""
     compute: Compute | None = None
     """Where trainings run; on the first Ray cluster of the operator's settings when absent."""
 
@@ -259,6 +275,8 @@ class LastTraining(Base):
     """How it ended: Passed and active, GatesFailed and refused, or Failed for a technical reason."""
     reason: Annotated[str, Field(max_length=1024)] | None = None
     """Why it ended so, e.g. which gate, with value and limit."""
+    search: SearchResult | None = None
+    """What the search for hyperparameters found; absent without one."""
 
 
 class PastTraining(Base):
