@@ -65,6 +65,12 @@ a larger file is refused."""
 MAX_DEPTH = 8
 """Splits from a tree's root to a leaf, for the same reason: the time of a leaf grows with their square."""
 
+
+def complete(fixed: Mapping[str, float]) -> dict[str, float]:
+    """All hyperparameters: the defaults, but for those that are fixed."""
+    return {name: default for name, (default, _, _) in HYPERPARAMETERS.items()} | dict(fixed)
+
+
 WHOLE = frozenset({"num_leaves", "num_trees", "min_child_samples", "ensemble"})
 """The hyperparameters that are whole numbers."""
 
@@ -264,6 +270,8 @@ class Report:
     """Of the model, on the same runs; None where nothing was trained, and in reports of older trainings."""
     search: Searched | None = None
     """None where no search was asked for."""
+    hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """All that the model was made with, the defaults too; empty in reports of older trainings."""
     artifact_sha256: str | None = None
     artifact_bytes: int = 0
     model_format: str | None = None

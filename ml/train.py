@@ -42,6 +42,7 @@ class Trained:
     curves: Curves
     baselines: dict[str, Metrics]
     searched: contract.Searched | None
+    hyperparameters: dict[str, float]
     rows: int
     data_from: str
     data_to: str
@@ -109,6 +110,7 @@ def train(content: bytes, job: TrainingJob) -> Trained:
         curves=points,
         baselines=metrics.baselines(failed=test.failed, red_before=test.red_before),
         searched=searched,
+        hyperparameters=contract.complete(settings),
         rows=len(data),
         data_from=span[0],
         data_to=span[1],
@@ -195,6 +197,7 @@ def _train_and_store(job: TrainingJob) -> Report:
         baselines=found.baselines,
         curves=found.curves,
         search=found.searched,
+        hyperparameters=found.hyperparameters,
         artifact_sha256=artifact.digest(found.content),
         artifact_bytes=len(found.content),
         model_format=contract.MODEL_FORMAT,

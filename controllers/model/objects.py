@@ -168,13 +168,14 @@ def integration_ref(model: Model, name: str) -> Ref:
 # --- for the status -------------------------------------------------------------------------------------
 
 
-def active(pointer: Pointer) -> api.ActiveVersion:
+def active(pointer: Pointer, *, registered: api.Registered | None = None) -> api.ActiveVersion:
     """The version that predicts, as the status shows it."""
     return api.ActiveVersion(
         version=pointer.version,
         artifact=api.Artifact(uri=pointer.artifact_uri, sha256=pointer.artifact_sha256),
         metrics=_metrics(pointer.metrics),
         promoted_at=pointer.promoted_at,
+        registered=registered,
     )
 
 
@@ -226,7 +227,7 @@ def last_training(training: Training) -> api.LastTraining:
     )
 
 
-def past(training: Training) -> api.PastTraining:
+def past(training: Training, *, mlflow_run: str | None = None) -> api.PastTraining:
     """An attempt among others, as the status shows it."""
     metrics = training.report.metrics if training.report is not None else None
     return api.PastTraining(
@@ -235,6 +236,7 @@ def past(training: Training) -> api.PastTraining:
         started_at=training.started_at,
         outcome=training.outcome or "Running",
         accuracy=round(metrics.accuracy, 4) if metrics is not None else None,
+        mlflow_run=mlflow_run,
     )
 
 

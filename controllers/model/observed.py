@@ -54,3 +54,10 @@ class Observed:
     """The active version's file has left the artifact store; a store that does not answer lost none."""
     has_files: bool = False
     """Looked at for a teardown only."""
+
+    @property
+    def running(self) -> Training | None:
+        """The attempt that is under way, if that is known."""
+        if isinstance(self.trainings, Unknown) or not self.trainings or not self.trainings[0].running:
+            return None
+        return self.trainings[0]

@@ -315,7 +315,7 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
     status = {
         "observedGeneration": 1,
         "conditions": [{**condition, "lastTransitionTime": when, "observedGeneration": 1}],
-        "active": {**version, "promotedAt": when},
+        "active": {**version, "promotedAt": when, "registered": {"model": "a.a.m", "version": "3"}},
         "candidate": version,
         "baselines": {"alwaysPass": {"accuracy": 0.75}, "lastOutcome": {}},
         "dataset": {"uri": "file:///d", "rows": 9, "from": when, "to": when, "sha256": "1" * 64},
@@ -332,7 +332,14 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
             },
         },
         "trainings": [
-            {"attempt": 1, "version": "0a1b", "startedAt": when, "outcome": "Passed", "accuracy": 0.875}
+            {
+                "attempt": 1,
+                "version": "0a1b",
+                "startedAt": when,
+                "outcome": "Passed",
+                "accuracy": 0.875,
+                "mlflowRun": "0123456789abcdef",
+            }
         ],
         "lastSkipped": {"turn": when, "reason": "Nothing is new."},
         "nextTrainingAt": when,

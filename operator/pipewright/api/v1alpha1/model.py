@@ -229,11 +229,22 @@ class Version(Base):
     """How good it was on the held-out runs."""
 
 
+class Registered(Base):
+    """A version in MLflow's registry."""
+
+    model: Annotated[str, Field(max_length=256)]
+    """The registered model: tenant, namespace and name."""
+    version: Annotated[str, Field(max_length=32)]
+    """The number of its version, which carries the alias of the operator's settings."""
+
+
 class ActiveVersion(Version):
     """The version that predicts."""
 
     promoted_at: Time
     """When it became active."""
+    registered: Registered | None = None
+    """What it is in MLflow, where the operator's settings name one."""
 
 
 class Baselines(Base):
@@ -292,6 +303,8 @@ class PastTraining(Base):
     """How it ended."""
     accuracy: Share | None = None
     """The share of held-out runs that the version called right."""
+    mlflow_run: Annotated[str, Field(max_length=64)] | None = None
+    """The id of its run in MLflow, where the operator's settings name one."""
 
 
 class SkippedTraining(Base):
