@@ -23,6 +23,7 @@ _RUNTIME = "requirements/runtime.txt"
 _LOCKS = {
     _RUNTIME: ("pyproject.toml",),
     "requirements/dev.txt": ("pyproject.toml", "--group", "dev", "--constraint", _RUNTIME),
+    "requirements/mlflow.txt": ("--group", "mlflow", "--constraint", _RUNTIME),
     "requirements/ray.txt": ("--group", "ray", "--constraint", _RUNTIME),
 }
 

@@ -1,4 +1,4 @@
-"""uv and the virtual environments: `.venv` of the checkout and Ray's own in the shared cache.
+"""uv and the virtual environments: `.venv` of the checkout, Ray's and MLflow's own in the shared cache.
 
 Standard library only: this runs under the system's Python, before anything is installed. An environment
 is complete when its stamp says so; the stamp names the lock file's hash and the Python version.
@@ -63,8 +63,17 @@ def environment(folder: Path, *, lock_file: Path, progress: Progress) -> bool:
 
 def ray(progress: Progress) -> Path:
     """Ray's environment in the cache, named by its lock file's content; installed when it is missing."""
-    lock_file = places.ROOT / "requirements" / "ray.txt"
-    folder = places.cache() / f"ray-{fingerprint(lock_file)}"
+    return _cached("ray", progress)
+
+
+def mlflow(progress: Progress) -> Path:
+    """The same of an MLflow server, which contract tests start."""
+    return _cached("mlflow", progress)
+
+
+def _cached(name: str, progress: Progress) -> Path:
+    lock_file = places.ROOT / "requirements" / f"{name}.txt"
+    folder = places.cache() / f"{name}-{fingerprint(lock_file)}"
     environment(folder, lock_file=lock_file, progress=progress)
     return folder
 

@@ -14,6 +14,7 @@ from gateway.model_schemas import (
     JudgedBody,
     LiveBody,
     ModelReportBody,
+    SearchBody,
     TrainingBody,
 )
 from gateway.plots import Bar, Series
@@ -172,14 +173,24 @@ def _trainings(trainings: Iterable[TrainingBody]) -> str:
         f"<td>{escape(each.outcome or 'Running')}</td><td>{escape(each.reason)}</td>"
         f'<td class="number">{_percent(each.accuracy)}</td>'
         f'<td class="number">{_percent(each.false_positive_rate)}</td>'
-        f'<td class="number">{_percent(each.recall)}</td></tr>'
+        f'<td class="number">{_percent(each.recall)}</td>'
+        f"<td>{_search(each.search)}</td></tr>"
         for each in trainings
     )
     head = "".join(
         f"<th>{title}</th>"
-        for title in ("attempt", "started", "outcome", "why", "accuracy", "false alarms", "recall")
+        for title in ("attempt", "started", "outcome", "why", "accuracy", "false alarms", "recall", "search")
     )
     return f"<h2>Trainings</h2><table><tr>{head}</tr>{rows}</table>"
+
+
+def _search(found: SearchBody | None) -> str:
+    if found is None:
+        return "–"
+    of = f" of {found.asked}" if found.trials < found.asked else ""
+    told = f"{found.trials}{of} trials: log loss {found.loss:.4f}, defaults {found.default_loss:.4f}"
+    settings = ", ".join(f"{name} {value:g}" for name, value in sorted(found.hyperparameters.items()))
+    return f"{told}<br><small>{escape(settings)}</small>"
 
 
 def _points(bins: Sequence[BinBody]) -> list[tuple[float, float, int]]:

@@ -24,6 +24,7 @@ from gateway.model_schemas import (
     LiveBody,
     MetricsBody,
     ModelReportBody,
+    SearchBody,
     TrainingBody,
 )
 from gateway.schemas import ModelRef
@@ -218,6 +219,7 @@ def _training(training: Training) -> TrainingBody:
         accuracy=numbers.accuracy if numbers else None,
         false_positive_rate=numbers.false_positive_rate if numbers else None,
         recall=numbers.recall if numbers else None,
+        search=SearchBody.model_validate(report.search) if report and report.search else None,
     )
 
 

@@ -108,6 +108,18 @@ class LiveBody(JudgedBody):
     days: tuple[DayBody, ...]
 
 
+class SearchBody(_Body):
+    """What a search for hyperparameters found on the part of the window that is learned from."""
+
+    trials: int = Field(description="How many settings were judged, the defaults among them.")
+    asked: int = Field(description="How many were asked for; fewer were judged when the time was over.")
+    loss: float = Field(description="Log loss of the best settings; less is better.")
+    default_loss: float = Field(description="The same of the defaults.")
+    hyperparameters: dict[str, float] = Field(description="The best settings, by the learner's names.")
+    seconds: float
+    by: str = Field(description="RayTune, or Job: one trial after another in the job's own process.")
+
+
 class TrainingBody(_Body):
     """One training of the model."""
 
@@ -120,6 +132,7 @@ class TrainingBody(_Body):
     accuracy: float | None
     false_positive_rate: float | None
     recall: float | None
+    search: SearchBody | None = Field(default=None, description="Null where none was asked for.")
 
 
 class ModelReportBody(_Body):

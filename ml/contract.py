@@ -79,8 +79,19 @@ a larger file is refused."""
 MAX_DEPTH = 8
 """Splits from a tree's root to a leaf, for the same reason: the time of a leaf grows with their square."""
 
+
+def complete(fixed: Mapping[str, float]) -> dict[str, float]:
+    """All hyperparameters: the defaults, but for those that are fixed."""
+    return {name: default for name, (default, _, _) in HYPERPARAMETERS.items()} | dict(fixed)
+
+
 WHOLE = frozenset({"num_leaves", "num_trees", "min_child_samples", "ensemble"})
 """The hyperparameters that are whole numbers."""
+
+
+SEARCHED = ("num_leaves", "learning_rate", "min_child_samples", "lambda_l2", "feature_fraction")
+"""The hyperparameters that a search chooses, unless the job fixes them. The number of trees is chosen anyway,
+by when more of them stop helping; a larger ensemble is hardly ever worse, only slower."""
 
 
 class ContractError(ValueError):
@@ -112,6 +123,22 @@ class Gates:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What a search for better hyperparameters may cost."""
+
+    trials: int
+    """How many settings are judged at most; the first one is the defaults."""
+    seconds: float
+    """After so long no more are."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.trials <= 1000:
+            raise ContractError(f"search.trials is {self.trials}; it must be between 1 and 1000")
+        if not 0 < self.seconds <= 86400:
+            raise ContractError(f"search.seconds is {self.seconds:g}; it must be above 0 and at most 86400")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
     """One training, complete in itself: a job knows no database and no credential, only these addresses."""
 
@@ -128,6 +155,8 @@ class TrainingJob:
     """Share of the newest runs that is kept for the test and never trained on."""
     gates: Gates = dataclasses.field(default_factory=Gates)
     hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Those that are fixed; the others are searched where that is asked for, else they are the defaults."""
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         if not self.submission_id:
@@ -295,6 +324,36 @@ Figures = Metrics | DurationMetrics | CauseMetrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """What a search found. It saw the runs that are learned from, and none of those that are held out."""
+
+    trials: int
+    """How many settings were judged, the defaults among them."""
+    asked: int
+    """How many were asked for: fewer were judged where the time was over."""
+    loss: float
+    """Log loss of the best settings on runs that each model had not seen, calibrated; less is better."""
+    default_loss: float
+    """The same of the defaults: never less."""
+    hyperparameters: Mapping[str, float]
+    """The best settings, by the learner's names: the searched ones, and those that the job fixed."""
+    seconds: float = 0.0
+    """How long it took."""
+    by: str = ""
+    """RayTune, or Job: one trial after another in the job's own process."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.trials <= 1000:
+            raise ContractError(f"search.trials is {self.trials}; it must be between 1 and 1000")
+        for name in ("loss", "default_loss"):
+            if not 0 <= (value := getattr(self, name)) <= 100:
+                raise ContractError(f"search.{_camel(name)} is {value:g}; it must be between 0 and 100")
+        for name, value in self.hyperparameters.items():
+            if name in HYPERPARAMETERS:  # a later release may search others
+                _check_hyperparameter(name, value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The answer to a `TrainingJob`; written for every end of a training, also for a failed one."""
 
@@ -311,6 +370,10 @@ class Report:
     """In the place of `metrics`, `baselines` and `curves` for the task Duration."""
     causes: Causes | None = None
     """The same for the task FailureCause."""
+    search: Searched | None = None
+    """None where no search was asked for."""
+    hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """All that the model was made with, the defaults too; empty in reports of older trainings."""
     artifact_sha256: str | None = None
     artifact_bytes: int = 0
     model_format: str | None = None

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ml import fit, linear, replay, summary, table, train, trial
+from ml import fit, learning, linear, replay, summary, table, train, trial
 from ml.contract import Metrics
 from ml.replay import Dataset
 from ml.trial import Answers
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
         found = evaluate(
             data, days=asked.online, seeds=asked.seeds, told=_told if sys.stderr.isatty() else None
         )
-    except (table.TableRefused, train.TrainingFailed) as error:
+    except (table.TableRefused, learning.TrainingFailed) as error:
         sys.stderr.write(f"no evaluation: {error}\n")
         return 2
     answer = {

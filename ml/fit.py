@@ -107,9 +107,7 @@ class Recipe:
 
 def choose(known: Dataset, *, hyperparameters: Mapping[str, float], seed: int) -> Recipe:
     """The recipe, with the number of trees that is best on the newest of the known rows."""
-    values = {name: default for name, (default, _, _) in contract.HYPERPARAMETERS.items()} | dict(
-        hyperparameters
-    )
+    values = contract.complete(hyperparameters)
     seeds = [seed + index for index in range(int(values["ensemble"]))]
     cut = len(known) - int(len(known) * VALIDATION)
     settings = _settings(values, rows=cut)

@@ -1,6 +1,7 @@
 """The training job: `python -m ml.train [job.json]`, run by Ray: a data window in, a model and a report out.
 
-window → digest → replay → time-ordered split → fit → test against two baselines → gates → artifact → report.
+window → digest → replay → time-ordered split → search, where one is asked for → fit → test against two
+baselines → gates → artifact → report.
 The artifact is exactly the model that was tested: its metrics are not those of a sibling. Exit code 0 means
 that a report says Passed or GatesFailed; a training that could not be done reports Failed and exits with 1.
 """
@@ -27,6 +28,7 @@ from ml import (
     learning,
     metrics,
     replay,
+    search,
     transfer,
     window,
 )
@@ -47,6 +49,8 @@ class Trained:
     metrics: Metrics
     curves: Curves
     baselines: dict[str, Metrics]
+    searched: contract.Searched | None
+    hyperparameters: dict[str, float]
     rows: int
     data_from: str
     data_to: str
@@ -90,7 +94,11 @@ def train(content: bytes, job: TrainingJob) -> Trained:
     """Train on a data window: pure but for LightGBM. Raises TrainingFailed and WindowRefused."""
     data = replay.dataset(window.read(content, sha256=job.window_sha256))
     known, test = split(data, holdout=job.holdout)
-    fitted = fit.fit(known, hyperparameters=job.hyperparameters, seed=job.seed, target=target_rate(job.gates))
+    searched, settings = None, job.hyperparameters
+    if job.search is not None:
+        searched = search.search(known, wanted=job.search, fixed=job.hyperparameters, seed=job.seed)
+        settings = searched.hyperparameters
+    fitted = fit.fit(known, hyperparameters=settings, seed=job.seed, target=target_rate(job.gates))
     measured, points = measure(fitted, test)
     span = replay.rfc3339(data.started_at.min()), replay.rfc3339(data.started_at.max())
     file = artifact.Artifact(
@@ -109,6 +117,8 @@ def train(content: bytes, job: TrainingJob) -> Trained:
         metrics=measured,
         curves=points,
         baselines=metrics.baselines(failed=test.failed, red_before=test.red_before),
+        searched=searched,
+        hyperparameters=contract.complete(settings),
         rows=len(data),
         data_from=span[0],
         data_to=span[1],
@@ -203,6 +213,8 @@ def _learn(content: bytes, job: TrainingJob) -> tuple[bytes, Report]:
         metrics=found.metrics,
         baselines=found.baselines,
         curves=found.curves,
+        search=found.searched,
+        hyperparameters=found.hyperparameters,
         rows=found.rows,
         data_from=found.data_from,
         data_to=found.data_to,

@@ -21,7 +21,7 @@ from controllers.workflowrun.objects import SUCCEEDED
 from controllers.workflowrun.reconcile import reconcile as reconcile_run
 from pipewright import artifact_store, names
 from pipewright.api.v1alpha1 import Integration, Model, Workflow, WorkflowRun
-from pipewright.backends import computes, kuberay, kubernetes_secrets, ray, sealing, vault
+from pipewright.backends import computes, kuberay, kubernetes_secrets, mlflow, ray, sealing, vault
 from pipewright.backends.runner import actions, databases, imports, journal, models, platform
 from pipewright.ports import Clock, Cluster, RunnerPorts, Secret, SecretStore
 from pipewright.runtime import logs, tracing
@@ -128,6 +128,7 @@ async def _ports(
         trainings=traced(models.PostgresTrainings(tenants), "trainings"),
         windows=traced(models.PostgresWindows(tenants), "windows"),
         pointers=traced(models.PostgresPointers(rows), "pointers"),
+        tracking=traced(registry, "tracking") if (registry := _tracking(settings, resources)) else None,
         gaps=GapBook(metrics),
         turns=TurnBook(metrics, clock=clock),
     )
@@ -146,6 +147,22 @@ def _compute(settings: Settings, cluster: Cluster, resources: AsyncExitStack) ->
         resources.push_async_callback(each.close)
     image = settings.kube_ray.image if settings.kube_ray else ""
     return computes.Computes(made, kube_ray=kuberay.KubeRayCompute(cluster, image=image))
+
+
+def _tracking(settings: Settings, resources: AsyncExitStack) -> mlflow.MlflowTracking | None:
+    """MLflow, where the settings name one."""
+    told = settings.mlflow
+    if told is None:
+        return None
+    made = mlflow.MlflowTracking(
+        told.uri,
+        token_file=told.token_file,
+        username=told.username or "",
+        experiment=told.experiment,
+        alias=told.alias,
+    )
+    resources.push_async_callback(made.close)
+    return made
 
 
 def _secrets(settings: Settings, cluster: Cluster) -> SecretStore:

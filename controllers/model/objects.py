@@ -11,6 +11,7 @@ from typing import Any
 from ml import contract
 from pipewright.api.v1alpha1 import Integration, Model
 from pipewright.api.v1alpha1 import model as api
+from pipewright.api.v1alpha1.model_search import SearchResult
 from pipewright.plan import Ref
 from pipewright.runner_facts import TenantRef
 from pipewright.training_facts import KUBE_RAY, JobPlace, Pod, Pointer, Training, version_of
@@ -22,6 +23,14 @@ HYPERPARAMETERS = {
     "min_child": "min_child_samples",
 }
 """Field of `spec.training.hyperparameters` → the learner's name."""
+SEARCHED = {
+    "num_leaves": "num_leaves",
+    "learning_rate": "learning_rate",
+    "min_child": "min_child_samples",
+    "lambda_l2": "lambda_l2",
+    "feature_fraction": "feature_fraction",
+}
+"""Field of `status.lastTraining.search.hyperparameters` → the learner's name."""
 
 
 def recipe(model: Model) -> str:
@@ -33,6 +42,8 @@ def recipe(model: Model) -> str:
         "hyperparameters": spec.training.hyperparameters.dump(),
         "format": contract.FORMATS[spec.task],
     }
+    if spec.training.search is not None:  # else the recipe is that of releases which knew no search
+        parts["search"] = spec.training.search.dump()
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -49,6 +60,7 @@ def job(model: Model, training: Training) -> contract.TrainingJob:
         holdout=model.spec.evaluation.holdout,
         gates=gates(model),
         hyperparameters=hyperparameters(model),
+        search=search(model),
     )
 
 
@@ -110,6 +122,15 @@ def hyperparameters(model: Model) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def search(model: Model) -> contract.Search | None:
+    """The search as the job knows it: it ends early enough for the model to be trained after it."""
+    training = model.spec.training
+    if training.search is None:
+        return None
+    lasting = training.search.timeout or training.deadline / 2
+    return contract.Search(trials=training.search.trials, seconds=lasting.total_seconds())
+
+
 def pointer(
     model: Model, training: Training, *, tenant: TenantRef, is_default: bool, at: datetime
 ) -> Pointer:
@@ -149,13 +170,14 @@ def integration_ref(model: Model, name: str) -> Ref:
 # --- for the status -------------------------------------------------------------------------------------
 
 
-def active(pointer: Pointer) -> api.ActiveVersion:
+def active(pointer: Pointer, *, registered: api.Registered | None = None) -> api.ActiveVersion:
     """The version that predicts, as the status shows it."""
     return api.ActiveVersion(
         version=pointer.version,
         artifact=api.Artifact(uri=pointer.artifact_uri, sha256=pointer.artifact_sha256),
         metrics=_metrics(pointer.metrics),
         promoted_at=pointer.promoted_at,
+        registered=registered,
     )
 
 
@@ -203,10 +225,11 @@ def last_training(training: Training) -> api.LastTraining:
         finished_at=training.finished_at,
         outcome=training.outcome or "Running",
         reason=training.reason[:1024] or None,
+        search=_searched(training.report.search) if training.report is not None else None,
     )
 
 
-def past(training: Training) -> api.PastTraining:
+def past(training: Training, *, mlflow_run: str | None = None) -> api.PastTraining:
     """An attempt among others, as the status shows it."""
     figures = training.report.figures if training.report is not None else None
     lasted = figures if isinstance(figures, contract.DurationMetrics) else None
@@ -218,6 +241,21 @@ def past(training: Training) -> api.PastTraining:
         outcome=training.outcome or "Running",
         accuracy=round(right.accuracy, 4) if right is not None else None,
         pinball_loss=round(lasted.pinball_loss, 4) if lasted is not None else None,
+        mlflow_run=mlflow_run,
+    )
+
+
+def _searched(found: contract.Searched | None) -> SearchResult | None:
+    if found is None:
+        return None
+    values = {ours: found.hyperparameters.get(theirs) for ours, theirs in SEARCHED.items()}
+    return SearchResult.model_validate(
+        {
+            "trials": found.trials,
+            "loss": round(found.loss, 4),
+            "default_loss": round(found.default_loss, 4),
+            "hyperparameters": values,
+        }
     )
 
 

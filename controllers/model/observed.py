@@ -56,3 +56,10 @@ class Observed:
     """Why the version that is next to be promoted cannot be: its file is gone, or another."""
     has_files: bool = False
     """Looked at for a teardown only."""
+
+    @property
+    def running(self) -> Training | None:
+        """The attempt that is under way, if that is known."""
+        if isinstance(self.trainings, Unknown) or not self.trainings or not self.trainings[0].running:
+            return None
+        return self.trainings[0]

@@ -5,29 +5,27 @@ Killed anywhere in here, the next pass ends in the same state: it believes the w
 
 from __future__ import annotations
 
-import dataclasses
-from datetime import datetime
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controllers.model import due, objects, plan, versions
+from controllers.model import due, plan, tracking
 from controllers.model.observe import observe
-from controllers.model.observed import Observed, Unknown
-from pipewright import conditions, errors, runner_facts
-from pipewright.actions.model import SkipTraining
-from pipewright.api.meta import Condition
-from pipewright.api.v1alpha1.model import Model, ModelStatus, SkippedTraining
+from controllers.model.observed import Observed
+from controllers.model.status import Kept, status
+from pipewright import runner_facts
+from pipewright.api.v1alpha1.model import Model, ModelStatus
 from pipewright.apply import apply, trainings
+from pipewright.apply.tracking import record
 from pipewright.outcome import Outcome
-from pipewright.plan import Fact, Results
-from pipewright.training_facts import Training
+from pipewright.tracking_facts import Recorded
 
 if TYPE_CHECKING:
     from pipewright.ports import Clock
-    from pipewright.ports.training import TrainingPorts
+    from pipewright.ports.training import Tracking, TrainingPorts
 
-_ALL = "All"
-"""The summary over all conditions, which a Model has no use for: Ready is about the active version alone."""
+TRY_AGAIN = timedelta(minutes=1)
+"""When to look again at a registry that did not take what it was told."""
 
 
 async def reconcile(model: Model, *, ports: TrainingPorts, clock: Clock) -> Outcome[ModelStatus]:
@@ -46,74 +44,25 @@ async def reconcile(model: Model, *, ports: TrainingPorts, clock: Clock) -> Outc
     think = plan.plan_teardown if model.deleting else plan.plan_model
     wanted = think(model, observed, now=now)
     results = await apply(wanted, partial(trainings.perform, ports=ports))
+    kept = await _record(model, observed, wanted, ports.tracking)
     return Outcome(
-        status=status(model, observed, wanted, results, clock=clock),
+        status=status(model, observed, wanted, results, kept=kept, now=clock.now()),
         results=results,
-        next_look=wanted.check_after,
+        next_look=_sooner(wanted.check_after, TRY_AGAIN if kept.recorded.trouble is not None else None),
         finished=model.deleting and wanted.is_empty and not wanted.facts,
     )
 
 
-def status(
-    model: Model, observed: Observed, wanted: plan.Plan, results: Results, *, clock: Clock
-) -> ModelStatus:
-    """What we tell others: a projection of what was seen and what came of the plan."""
-    told = _conditions(model, wanted, results, now=clock.now())
-    active = objects.active(observed.pointer) if observed.pointer is not None else None
-    if observed.tenant is None or isinstance(observed.trainings, Unknown):
-        # what the journal told us last time stays
-        update = {"observed_generation": model.generation, "conditions": told, "active": active}
-        return model.status.model_copy(update=update)
-    last = observed.trainings[0] if observed.trainings else None
-    reported = next((it for it in observed.trainings if it.report is not None and it.report.rows), None)
-    candidate = versions.candidate(observed)
-    return ModelStatus(
-        observed_generation=model.generation,
-        conditions=told,
-        active=active,
-        candidate=objects.version(candidate) if candidate is not None else None,
-        baselines=objects.baselines(reported) if reported is not None else None,
-        dataset=objects.dataset(reported) if reported is not None else None,
-        last_training=objects.last_training(last) if last is not None else None,
-        trainings=tuple(map(objects.past, observed.trainings[: versions.KEPT])),
-        last_skipped=_skipped(model, wanted),
-        next_training_at=_next_training(model, wanted, last, now=clock.now()),
-    )
+async def _record(model: Model, observed: Observed, wanted: plan.Plan, port: Tracking | None) -> Kept:
+    """Beside the plan, when nothing is to be done and no job runs: no training waits for a registry."""
+    if port is None or model.deleting:
+        return Kept()
+    due_now = tracking.due(model, observed)
+    recorded = None
+    if wanted.is_empty and observed.running is None and not due_now.is_nothing:
+        recorded = await record(due_now, port=port)
+    return Kept(facts=(tracking.fact(model, due_now, recorded),), recorded=recorded or Recorded())
 
 
-def _conditions(model: Model, wanted: plan.Plan, results: Results, *, now: datetime) -> tuple[Condition, ...]:
-    if results.failures:
-        # a version that predicts goes on doing so; without one, what stands in the way is the news
-        reason, message = errors.explain(results.failures[0].error)
-        news = Fact(type=plan.READY, status=False, reason=reason, message=message)
-        facts = (news if fact.type == plan.READY and not fact.status else fact for fact in wanted.facts)
-        wanted = dataclasses.replace(wanted, facts=tuple(facts))
-    told = conditions.project(
-        model.status.conditions,
-        types=plan.CONDITIONS,
-        plan=wanted,
-        results=results,
-        generation=model.generation,
-        now=now,
-        summary=_ALL,
-    )
-    return tuple(condition for condition in told if condition.type != _ALL)
-
-
-def _skipped(model: Model, wanted: plan.Plan) -> SkippedTraining | None:
-    """The turn that is passed over now, or the last one that was: it must be remembered."""
-    for action in wanted:
-        if isinstance(action, SkipTraining):
-            return SkippedTraining(turn=action.turn, reason=str(action))
-    return model.status.last_skipped
-
-
-def _next_training(
-    model: Model, wanted: plan.Plan, last: Training | None, *, now: datetime
-) -> datetime | None:
-    skipped = _skipped(model, wanted)
-    known = [last.started_at if last is not None else None, skipped.turn if skipped is not None else None]
-    try:
-        return due.schedule(model, after=max((at for at in known if at is not None), default=now))
-    except errors.Stalled:  # a condition says it
-        return None
+def _sooner(*looks: timedelta | None) -> timedelta | None:
+    return min((look for look in looks if look is not None), default=None)

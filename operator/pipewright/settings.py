@@ -186,6 +186,29 @@ class KubeRay(_Part):
     """The training image, for Models that name none: Ray, and this release's package `ml`."""
 
 
+class MlFlow(_Part):
+    """An MLflow tracking server, on which the runner records trainings and registers versions."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"username": ["tokenFile"]}})
+
+    uri: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
+    """Its address, e.g. https://mlflow.example.com."""
+    token_file: Path | None = None
+    """File with a bearer token, or with the password of `username`; read for each request."""
+    username: Annotated[str, Field(max_length=256)] | None = None
+    """Whose password the file has, for MLflow's own (basic) authentication."""
+    experiment: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s'\"]+$")] = "pipewright"
+    """Runs go to the experiment `<this>/<tenant>`."""
+    alias: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")] = "active"
+    """The alias of a registered model's version that predicts."""
+
+    @model_validator(mode="after")
+    def _a_user_has_a_password(self) -> Self:
+        if self.username is not None and self.token_file is None:
+            raise ValueError("username needs tokenFile, the file with its password")
+        return self
+
+
 class Artifacts(_Part):
     """Where data windows, model artifacts and last dumps lie: a folder (file:///…) or a bucket (s3://…)."""
 
@@ -264,6 +287,8 @@ class Settings(_Part):
     """More of them, by name."""
     kube_ray: KubeRay | None = None
     artifacts: Artifacts | None = None
+    mlflow: MlFlow | None = None
+    """Absent: trainings are recorded in the tenant's database and in the status alone."""
     pg_dump: Path | None = None
     """The program that takes a last dump before a drop: of the servers' major version or newer."""
     outbound: Outbound = Outbound()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -127,6 +128,62 @@ async def test_a_job_trains_and_leaves_a_model_and_a_report(
     report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
     assert (report.submission_id, report.outcome) == (wanted.submission_id, "Passed")
     assert artifact.digest((tmp_path / "out" / "model").read_bytes()) == report.artifact_sha256
+
+
+def searching(folder: Path, head: Any, **changes: str) -> RayCompute:
+    """A Ray whose package is ours with some words of `tune.py` or `search.py` changed."""
+    shutil.copytree(ML, folder / "ml", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("search.py", "tune.py"):
+        place = folder / "ml" / name
+        text = place.read_text().replace("WORTH = 30.0", "WORTH = 0.0")
+        for old, new in changes.items():
+            text = text.replace(f'"{old}"', f'"{new}"')
+        place.write_text(text)
+    return RayCompute(head.address, token_file=head.token_file, package=Package.of(folder / "ml"))
+
+
+@pytest.mark.ray
+async def test_a_search_by_ray_tune_finds_the_same_as_one_process(
+    ray_head: Any, job: Callable[..., contract.TrainingJob], tmp_path: Path
+) -> None:
+    """Held: trials in workers of their own are judged as those in the job's process."""
+    wanted = replace(job(300), search=contract.Search(trials=4, seconds=300))
+    alone = train.train(transfer.get(wanted.window_uri), wanted)
+    one = alone.searched
+    assert one is not None
+    begun = time.monotonic()
+    compute = searching(tmp_path, ray_head)
+    await submit(compute, wanted)
+    assert (await ended(compute, wanted.submission_id, within=300)).phase == "Succeeded"
+    await compute.close()
+    report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
+    found = report.search
+    print(f"from submission to the end: {time.monotonic() - begun:.1f} s; {found}")
+    assert found is not None
+    assert (one.by, found.by) == ("Job", "RayTune")
+    assert (found.trials, found.asked, found.hyperparameters) == (4, 4, one.hyperparameters)
+    assert (found.loss, found.default_loss) == pytest.approx((one.loss, one.default_loss))
+    content = (tmp_path / "out" / "model").read_bytes()
+    assert report.artifact_sha256 is not None
+    made = artifact.load(content, sha256=report.artifact_sha256)
+    # the trees are the same; sums of the line may differ in the last digit, by the threads of BLAS
+    assert made.models == artifact.load(alone.content, sha256=artifact.digest(alone.content)).models
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("short", ["CPU", "memory"])
+async def test_a_search_for_which_nothing_is_free_is_done_by_the_job_itself(
+    ray_head: Any, job: Callable[..., contract.TrainingJob], tmp_path: Path, short: str
+) -> None:
+    """A pod of one core, or a cluster that is busy: the search neither waits nor fails."""
+    compute = searching(tmp_path, ray_head, **{short: "what nobody has"})
+    wanted = replace(job(300), search=contract.Search(trials=2, seconds=300))
+    await submit(compute, wanted)
+    assert (await ended(compute, wanted.submission_id, within=120)).phase == "Succeeded"
+    await compute.close()
+    report = contract.from_json(contract.Report, (tmp_path / "out" / "report.json").read_bytes())
+    assert report.search is not None
+    assert (report.search.trials, report.search.by) == (2, "Job")
 
 
 @pytest.mark.ray

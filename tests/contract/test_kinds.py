@@ -290,6 +290,12 @@ GOOD: list[tuple[str, str, Manifest]] = [
         "model",
         {"spec": {"task": "FailureCause", "evaluation": {"gates": {"minAccuracy": 0.7}}}},
     ),
+    ("a search may be asked for in two words", "model", {"spec": {"training": {"search": {}}}}),
+    (
+        "a search may take most of a long deadline",
+        "model",
+        {"spec": {"training": {"deadline": "90m", "search": {"trials": 200, "timeout": "1h"}}}},
+    ),
     ("a gate may allow a loss", "model", {"spec": {"evaluation": {"gates": {"minGainOverBaseline": -0.02}}}}),
     (
         "thirty steps may each need all before",
@@ -324,7 +330,7 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
     status = {
         "observedGeneration": 1,
         "conditions": [{**condition, "lastTransitionTime": when, "observedGeneration": 1}],
-        "active": {**version, "promotedAt": when},
+        "active": {**version, "promotedAt": when, "registered": {"model": "a.a.m", "version": "3"}},
         "candidate": version,
         "baselines": {
             "alwaysPass": {"accuracy": 0.75},
@@ -335,9 +341,27 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
             "lineRate": {"accuracy": 0.75},
         },
         "dataset": {"uri": "file:///d", "rows": 9, "from": when, "to": when, "sha256": "1" * 64},
-        "lastTraining": {"attempt": 1, "submissionId": "x", "startedAt": when, "outcome": "Passed"},
+        "lastTraining": {
+            "attempt": 1,
+            "submissionId": "x",
+            "startedAt": when,
+            "outcome": "Passed",
+            "search": {
+                "trials": 20,
+                "loss": 0.25,
+                "defaultLoss": 0.5,
+                "hyperparameters": {"numLeaves": 8, "learningRate": 0.25, "lambdaL2": 5.5},
+            },
+        },
         "trainings": [
-            {"attempt": 1, "version": "0a1b", "startedAt": when, "outcome": "Passed", "accuracy": 0.875},
+            {
+                "attempt": 1,
+                "version": "0a1b",
+                "startedAt": when,
+                "outcome": "Passed",
+                "accuracy": 0.875,
+                "mlflowRun": "0123456789abcdef",
+            },
             {"attempt": 1, "startedAt": when, "outcome": "Passed", "pinballLoss": 20.5},
         ],
         "lastSkipped": {"turn": when, "reason": "Nothing is new."},

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pipewright.api.rules import OVERLAP_IS_SHORTER, Matching, Rule, Ruled, immutable, rules
+from pipewright.api.rules import OVERLAP_IS_SHORTER, Matching, Rule, Ruled, immutable, rules, shorter
 from pipewright.api.scalars import (
     LABEL_PATTERN,
     Between,
@@ -68,6 +68,7 @@ __all__ = [
     "now_without_fraction",
     "parse_duration",
     "rules",
+    "shorter",
 ]
 
 GROUP = "pipewright.dev"

@@ -63,6 +63,11 @@ OVERLAP_IS_SHORTER = Rule(
 """The rule of a rotation with the fields ``every`` and ``overlap``."""
 
 
+def shorter(one: str, other: str) -> str:
+    """Return the CEL expression that the duration in the field ``one`` is shorter than that in ``other``."""
+    return f"{_SECONDS.format(one)}.all(short, {_SECONDS.format(other)}.all(long, short < long))"
+
+
 def matches(subject: str, pattern: str) -> str:
     """Return the CEL expression that ``subject`` matches ``pattern``."""
     return f"{subject}.matches(r'{pattern}')"

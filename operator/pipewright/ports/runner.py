@@ -26,7 +26,15 @@ from pipewright.runner_facts import (
 if TYPE_CHECKING:
     from connectors.manifest import Manifest
     from pipewright.events import Record
-    from pipewright.ports.training import Artifacts, Compute, Pointers, Trainings, TurnBook, Windows
+    from pipewright.ports.training import (
+        Artifacts,
+        Compute,
+        Pointers,
+        Tracking,
+        Trainings,
+        TurnBook,
+        Windows,
+    )
 
 
 class Directory(Protocol):
@@ -312,6 +320,8 @@ class RunnerPorts:
     trainings: Trainings
     windows: Windows
     pointers: Pointers
+    tracking: Tracking | None = None
+    """None: trainings are recorded nowhere else."""
     gaps: GapBook | None = None
     """None: nobody counts."""
     turns: TurnBook | None = None

@@ -14,6 +14,7 @@ from pipewright import errors
 from pipewright.ports.common import Cluster
 from pipewright.ports.runner import Directory
 from pipewright.runner_facts import TenantRef
+from pipewright.tracking_facts import TrackedRun, TrackedVersion
 from pipewright.training_facts import (
     ExportedWindow,
     JobPlace,
@@ -199,6 +200,27 @@ class Pointers(Protocol):
         ...
 
 
+class Tracking(Protocol):
+    """Where people compare models: a run for each training, and a registered model for each Model."""
+
+    async def record(self, run: TrackedRun) -> str:
+        """Write the run whole, and return its id; one that was written stays as it is, whoever asks again.
+
+        Raises:
+            Stalled, BackendError: it is not, or not wholly, written.
+        """
+        ...
+
+    async def register(self, version: TrackedVersion, *, run_id: str) -> str:
+        """Have the version registered and marked as the one that predicts, and return its number.
+
+        Raises:
+            OwnedByOther: the registered model is not this tenant's.
+            BackendError: not all of it is done.
+        """
+        ...
+
+
 TurnEnd = Literal["Passed", "GatesFailed", "Failed", "Skipped"]
 """How a turn of a Model's schedule ended."""
 
@@ -251,6 +273,11 @@ class TrainingPorts(Protocol):
     @property
     def pointers(self) -> Pointers:
         """What the gateway follows."""
+        ...
+
+    @property
+    def tracking(self) -> Tracking | None:
+        """Where trainings are recorded; None: nowhere."""
         ...
 
     @property

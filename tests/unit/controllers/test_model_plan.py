@@ -1099,6 +1099,40 @@ def test_each_hyperparameter_of_the_contract_reaches_the_learner() -> None:
     }
 
 
+SEARCHING = {"deadline": "40m", "search": {"trials": 30}}
+
+
+def test_a_search_reaches_the_job_with_half_of_the_deadline_unless_a_time_is_given() -> None:
+    job = objects.job(model(training=SEARCHING), training())
+    assert job.search == contract.Search(trials=30, seconds=1200)
+    asked = {"search": {"timeout": "5m"}, "hyperparameters": {"numLeaves": 4}}
+    job = objects.job(model(training=asked), training())
+    assert job.search == contract.Search(trials=20, seconds=300)
+    assert job.hyperparameters == {"num_leaves": 4}
+    assert objects.job(PLAIN, training()).search is None
+
+
+def test_a_search_is_part_of_the_recipe_and_without_one_it_is_what_it_was() -> None:
+    assert objects.recipe(model(training=SEARCHING)) != objects.recipe(PLAIN)
+    assert objects.recipe(PLAIN) == "e0518d6a5a"
+
+
+def test_what_a_search_found_is_told_of_the_last_training() -> None:
+    searched = contract.Searched(
+        trials=12, asked=30, loss=0.301239, default_loss=0.3055, by="RayTune",
+        hyperparameters={"num_leaves": 6.0, "learning_rate": 0.0213, "num_trees": 50, "lambda_l2": 7.1},
+    )  # fmt: skip
+    told = objects.last_training(finished(report=report(search=searched))).dump()["search"]
+    assert told == {
+        "trials": 12,
+        "loss": 0.3012,
+        "defaultLoss": 0.3055,
+        "hyperparameters": {"numLeaves": 6, "learningRate": 0.0213, "lambdaL2": 7.1},
+    }
+    assert objects.last_training(finished()).search is None
+    assert objects.last_training(training()).search is None
+
+
 # --- a suspended tenant -------------------------------------------------------------------------------
 
 STOPPED = replace(TENANT, state="Suspended")

@@ -17,6 +17,7 @@ from pipewright import conditions, errors
 from pipewright.api.v1alpha1 import Model
 from pipewright.api.v1alpha1.model import ModelStatus
 from pipewright.backends.memory import MemoryCluster
+from pipewright.backends.memory_tracking import MemoryTracking
 from pipewright.backends.memory_training import (
     MemoryArtifacts,
     MemoryCompute,
@@ -90,6 +91,7 @@ class World:
         )
     )
     clock: Clock = field(default_factory=Clock)
+    tracking: MemoryTracking | None = None
     turns: Turns | None = field(default_factory=lambda: Turns())
     reports: dict[str, Any] = field(default_factory=dict)
     jobs: list[contract.TrainingJob] = field(default_factory=list)

@@ -162,3 +162,22 @@ def test_the_page_tells_the_control_group_apart() -> None:
     told = model_page.render(report(control=control))
     assert "of these, the control group" in told
     assert "Nothing is done by the predictions of 3 of these; 3 of them have ended." in told
+
+
+def test_what_a_search_found_stands_beside_its_training() -> None:
+    searched = {
+        "trials": 12, "asked": 30, "loss": 0.30124, "defaultLoss": 0.3055, "seconds": 60, "by": "RayTune",
+        "hyperparameters": {"num_leaves": 6, "learning_rate": 0.0213, "<b>": 1},
+    }  # fmt: skip
+    told = {"submissionId": "t", "outcome": "Passed", "reason": "", "search": searched}
+    row = Training(
+        submission_id="s1", model_uid="m", attempt=1, phase="Finished", window_sha256="", window_uri="",
+        rows=1, artifact_uri="", report_uri="", started_at=SINCE, report=told,
+    )  # fmt: skip
+    found = model_report._training(row)
+    assert found.search is not None
+    assert found.search.model_dump(by_alias=True) == searched
+    page = model_page.render(report(trainings=(found,)))
+    assert "12 of 30 trials: log loss 0.3012, defaults 0.3055" in page
+    assert "learning_rate 0.0213, num_leaves 6" in page
+    assert "<b>" not in page

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ml import artifact, contract, features
-from ml.contract import ContractError, Gates, Metrics, Report, TrainingJob
+from ml.contract import ContractError, Gates, Metrics, Report, Searched, TrainingJob
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,6 +58,32 @@ def test_a_report_survives_json() -> None:
     assert json.loads(text)["baselines"]["alwaysPass"]["falsePositiveRate"] == 0.03
 
 
+FOUND = {"trials": 3, "asked": 9, "loss": 0.25, "defaultLoss": 0.5, "hyperparameters": {"num_leaves": 4}}
+
+
+def test_what_a_search_found_survives_json_and_may_name_what_only_a_later_release_knows() -> None:
+    later = {**FOUND, "hyperparameters": {"num_leaves": 4, "max_bins": 9}}
+    found = contract.from_json(Searched, json.dumps(later))
+    assert found.hyperparameters == {"num_leaves": 4, "max_bins": 9}
+    report = Report(submission_id="a1", outcome="Passed", reason="", search=found)
+    assert contract.from_json(Report, contract.to_json(report)) == report
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trials": 0}, "search.trials is 0"),
+        ({"loss": -1}, "search.loss is -1"),
+        ({"defaultLoss": 1e9}, r"search.defaultLoss is 1e\+09; it must be between 0 and 100"),
+        ({"hyperparameters": {"num_leaves": 4.5}}, "hyperparameters.num_leaves is 4.5; it must be a whole"),
+        ({"hyperparameters": {"num_leaves": 400}}, "hyperparameters.num_leaves is 400"),
+    ],
+)
+def test_a_found_search_that_no_status_could_show_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        contract.from_json(Searched, json.dumps({**FOUND, **change}))
+
+
 def test_an_unknown_key_is_ignored_so_that_either_side_may_be_newer() -> None:
     assert contract.from_json(TrainingJob, json.dumps({**JOB, "later": 1})).seed == 3
 
@@ -82,6 +108,9 @@ def test_an_unknown_key_is_ignored_so_that_either_side_may_be_newer() -> None:
         ({"hyperparameters": {"depth": 3}}, "hyperparameters.depth is unknown; known are ensemble"),
         ({"hyperparameters": {"num_leaves": 1}}, "hyperparameters.num_leaves is 1; it must be between 2 and"),
         ({"hyperparameters": {"num_leaves": 8.5}}, "hyperparameters.num_leaves is 8.5; it must be a whole"),
+        ({"search": {"trials": 0, "seconds": 9}}, "search.trials is 0; it must be between 1 and 1000"),
+        ({"search": {"trials": 9, "seconds": 0}}, "search.seconds is 0; it must be above 0"),
+        ({"search": {"trials": 9}}, "search.seconds is missing"),
         ({"hyperparameters": {"num_leaves": "8"}}, "hyperparameters.num_leaves is of the wrong kind"),
     ],
 )

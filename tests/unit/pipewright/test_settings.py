@@ -114,6 +114,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a folder in a region": (
         {"artifacts": {"url": "file:///a", "region": "eu"}}, "artifacts: .*for a bucket",
     ),
+    "an MLflow without a scheme": ({"mlflow": {"uri": "mlflow.example.com"}}, r"mlflow\.uri"),
+    "an MLflow with a password in its address": ({"mlflow": {"uri": "https://a:b@mlflow"}}, r"mlflow\.uri"),
+    "a user of MLflow without a password": (
+        {"mlflow": {"uri": "https://mlflow", "username": "runner"}}, "mlflow: .*username needs tokenFile",
+    ),
+    "an alias that MLflow refuses": (
+        {"mlflow": {"uri": "https://mlflow", "alias": "1st"}}, r"mlflow\.alias",
+    ),
     "a folder for a Ray on other machines": (
         {"artifacts": {"url": "file:///a"}, "ray": {"address": "http://ray-head.ray.svc:8265"}},
         "does not see this folder: use a bucket",
@@ -131,6 +139,13 @@ def test_a_ray_elsewhere_has_a_bucket(tmp_path: Path) -> None:
     read = settings.read(written(tmp_path, artifacts=bucket, ray={"address": "http://ray-head.ray.svc:8265"}))
     assert read.artifacts
     assert read.artifacts.is_bucket
+
+
+def test_an_mlflow_needs_an_address_alone(tmp_path: Path) -> None:
+    assert settings.read(written(tmp_path)).mlflow is None
+    read = settings.read(written(tmp_path, mlflow={"uri": "https://mlflow.example.com/team"})).mlflow
+    assert read
+    assert (read.token_file, read.experiment, read.alias) == (None, "pipewright", "active")
 
 
 @pytest.mark.parametrize("sentence", BAD)

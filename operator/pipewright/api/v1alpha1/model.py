@@ -24,8 +24,10 @@ from pipewright.api.meta import (
     immutable,
     parse_duration,
     rules,
+    shorter,
 )
 from pipewright.api.v1alpha1.model_compute import Compute
+from pipewright.api.v1alpha1.model_search import Search, SearchResult
 
 
 def _cron_field(value: str, *, names: str = "") -> str:
@@ -94,6 +96,12 @@ _CAUSES_DO_NOT_DRIFT = Rule(
 )
 
 
+_ONLY_FAILURES_ARE_SEARCHED = Rule(
+    cel="self.task == 'RunFailure' || !has(self.training) || !has(self.training.search)",
+    message="other settings are tried for the task RunFailure only: leave training.search out",
+)
+
+
 def _listed(words: tuple[str, ...]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
@@ -125,8 +133,18 @@ class Hyperparameters(Base):
     """The fewest runs that a leaf may stand for."""
 
 
+_SEARCH_ENDS_IN_TIME = Rule(
+    cel="!has(self.search) || !has(self.search.timeout)"
+    f" || {shorter('self.search.timeout', 'self.deadline')}",
+    message="search.timeout must be shorter than deadline: the model is trained and tested after the search",
+    field_path=".search.timeout",
+)
+
+
 class Training(Base):
     """When and how the model is trained."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_SEARCH_ENDS_IN_TIME))
 
     schedule: Cron | None = None
     """When to train again, as five cron fields, e.g. 0 3 * * *; without it only the first comes by itself."""
@@ -142,6 +160,8 @@ class Training(Base):
     """How often a training is repeated that failed for a technical reason; refused by a gate is not one."""
     hyperparameters: Hyperparameters = Hyperparameters()
     """Settings of the learner; each has a tried default."""
+    search: Search | None = None
+    """RunFailure: try other settings, too; those of hyperparameters stay fixed. None when absent."""
     compute: Compute | None = None
     """Where trainings run; on the first Ray cluster of the operator's settings when absent."""
 
@@ -199,6 +219,7 @@ class ModelSpec(Base):
         json_schema_extra=rules(
             *map(_only, _GATES),
             _CAUSES_DO_NOT_DRIFT,
+            _ONLY_FAILURES_ARE_SEARCHED,
         )
     )
 
@@ -261,11 +282,22 @@ class Version(Base):
     """How good it was on the held-out runs."""
 
 
+class Registered(Base):
+    """A version in MLflow's registry."""
+
+    model: Annotated[str, Field(max_length=256)]
+    """The registered model: tenant, namespace and name."""
+    version: Annotated[str, Field(max_length=32)]
+    """The number of its version, which carries the alias of the operator's settings."""
+
+
 class ActiveVersion(Version):
     """The version that predicts."""
 
     promoted_at: Time
     """When it became active."""
+    registered: Registered | None = None
+    """What it is in MLflow, where the operator's settings name one."""
 
 
 class Baselines(Base):
@@ -315,6 +347,8 @@ class LastTraining(Base):
     """How it ended: Passed and active, GatesFailed and refused, or Failed for a technical reason."""
     reason: Annotated[str, Field(max_length=1024)] | None = None
     """Why it ended so, e.g. which gate, with value and limit."""
+    search: SearchResult | None = None
+    """What the search for hyperparameters found; absent without one."""
 
 
 class PastTraining(Base):
@@ -332,6 +366,8 @@ class PastTraining(Base):
     """The share of held-out runs that the version called right."""
     pinball_loss: Seconds | None = None
     """Duration: its pinball loss on them, in seconds."""
+    mlflow_run: Annotated[str, Field(max_length=64)] | None = None
+    """The id of its run in MLflow, where the operator's settings name one."""
 
 
 class SkippedTraining(Base):
