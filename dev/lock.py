@@ -20,11 +20,15 @@ _OPTIONS = (
     "--no-header",
 )
 _RUNTIME = "requirements/runtime.txt"
+_KAFKA = "requirements/kafka.txt"
 _LOCKS = {
     _RUNTIME: ("pyproject.toml",),
-    "requirements/dev.txt": ("pyproject.toml", "--group", "dev", "--constraint", _RUNTIME),
+    _KAFKA: ("--group", "kafka", "--constraint", _RUNTIME),
+    "requirements/dev.txt": (
+        "pyproject.toml", "--group", "dev", "--constraint", _RUNTIME, "--constraint", _KAFKA,
+    ),
     "requirements/ray.txt": ("--group", "ray", "--constraint", _RUNTIME),
-}
+}  # fmt: skip
 
 
 def write(progress: Progress) -> None:
