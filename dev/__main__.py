@@ -68,7 +68,7 @@ def _status(_: argparse.Namespace) -> int:
 
 def _assets(arguments: argparse.Namespace) -> int:
     prepare.everything(prepare.wanted(), Progress(), ray=not arguments.no_ray)
-    for family in (assets.REGISTRY, assets.S3):  # only tests run them
+    for family in (assets.REGISTRY, assets.S3, assets.KAFKA):  # only tests run them
         assets.binaries(family, Progress())
     return 0
 

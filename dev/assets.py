@@ -1,9 +1,11 @@
 """The servers' binaries: from the user's envtest folder, else built once from pinned Go modules.
 
 The builds lie in the cache that all checkouts share, in a folder named by the version that the module's
-go.mod requires; a lock lets two checkouts wait for one build, and a binary appears whole or not at all.
+go.mod requires, and by what of the code is ours; a lock lets two checkouts wait for one build, and a binary
+appears whole or not at all.
 """
 
+import hashlib
 import os
 import re
 import subprocess
@@ -70,6 +72,12 @@ S3 = Family(
     packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
     about={"versitygw": "2 min"},
 )
+KAFKA = Family(
+    name="kafka",
+    module="github.com/twmb/franz-go/pkg/kfake",
+    packages={"kafka": "pipewright.dev/assets/kafka"},
+    about={"kafka": "half a minute"},
+)
 
 _ENVTEST = Path("/usr/local/kubebuilder/bin")
 
@@ -85,7 +93,9 @@ def version(family: Family) -> str:
 
 def folder(family: Family) -> Path:
     """Where the family's built binaries lie."""
-    return places.cache() / "assets" / f"{family.name}-{version(family)}"
+    code = b"".join(path.read_bytes() for path in sorted(_module(family).glob("*.go")))
+    ours = f"-{hashlib.sha256(code).hexdigest()[:8]}" if code else ""
+    return places.cache() / "assets" / f"{family.name}-{version(family)}{ours}"
 
 
 def binaries(family: Family, progress: Progress, *, names: tuple[str, ...] = ()) -> dict[str, Path]:

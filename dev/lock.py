@@ -20,12 +20,16 @@ _OPTIONS = (
     "--no-header",
 )
 _RUNTIME = "requirements/runtime.txt"
+_KAFKA = "requirements/kafka.txt"
 _LOCKS = {
     _RUNTIME: ("pyproject.toml",),
-    "requirements/dev.txt": ("pyproject.toml", "--group", "dev", "--constraint", _RUNTIME),
+    _KAFKA: ("--group", "kafka", "--constraint", _RUNTIME),
+    "requirements/dev.txt": (
+        "pyproject.toml", "--group", "dev", "--constraint", _RUNTIME, "--constraint", _KAFKA,
+    ),
     "requirements/mlflow.txt": ("--group", "mlflow", "--constraint", _RUNTIME),
     "requirements/ray.txt": ("--group", "ray", "--constraint", _RUNTIME),
-}
+}  # fmt: skip
 
 
 def write(progress: Progress) -> None:

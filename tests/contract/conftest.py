@@ -13,6 +13,8 @@ from pipewright import errors
 from pipewright.backends.postgres import Pools, PostgresDatabases, PostgresLogins, Server
 from pipewright.ports import LOGINS, Secret
 from pipewright.store import connect, roles
+from tests.contract import brokers
+from tests.contract.brokers import Broker
 from tests.contract.buckets import Buckets, running
 
 
@@ -63,6 +65,26 @@ def tenant_server(postgres_server: parts.Database, platform_logins: Mapping[str,
 def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
     """An S3 server."""
     with running(tmp_path_factory.mktemp("s3")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A Kafka broker that everybody may use; some of its topics do not take what comes at first, or ever."""
+    faults = [
+        {"topic": "appended-unsaid", "code": 20, "count": 1},  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        {"topic": "refused", "code": 29, "count": -1},  # TOPIC_AUTHORIZATION_FAILED
+    ]
+    topics = ("ci", "again", "all-kinds", "many", "round", *(str(fault["topic"]) for fault in faults))
+    with brokers.running(tmp_path_factory.mktemp("kafka"), topics=topics, faults=faults) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def guarded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One with TLS and SCRAM, whose user may use the topic `ci` and not `others`."""
+    folder = tmp_path_factory.mktemp("guarded-kafka")
+    with brokers.running(folder, topics=("ci", "others"), guarded=True, writable=("ci",)) as made:
         yield made
 
 

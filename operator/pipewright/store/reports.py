@@ -314,17 +314,18 @@ SELECT project, count(*) AS days, coalesce(avg(people), 0)::double precision AS 
 FROM history.team_productivity WHERE {{where}} GROUP BY project
 ORDER BY sum(finished) DESC, project LIMIT %(limit)s
 """  # noqa: S608 - names are ours
+# From the spells and commits themselves: `mttr` and `time_to_green` would add them up twice.
+_GREEN_DAY = "SELECT *, (green_at AT TIME ZONE 'UTC')::date AS day FROM history."
 _REPAIRS = f"""
-SELECT project, pipeline, branch, {_sums("repairs")}, sum(seconds) / sum(repairs) AS mean_seconds,
-    max(longest_seconds) AS longest_seconds
-FROM history.mttr WHERE {{where}} GROUP BY project, pipeline, branch
-ORDER BY sum(repairs) DESC, project, pipeline, branch LIMIT %(limit)s
+SELECT project, pipeline, branch, count(*) AS repairs, avg(seconds) AS mean_seconds,
+    max(seconds) AS longest_seconds
+FROM ({_GREEN_DAY}red_spells) AS spells WHERE {{where}} GROUP BY project, pipeline, branch
+ORDER BY count(*) DESC, project, pipeline, branch LIMIT %(limit)s
 """  # noqa: S608 - names are ours
 _TO_GREEN = f"""
-SELECT project, pipeline, {_sums("commits")}, sum(seconds) / sum(commits) AS mean_seconds,
-    max(longest_seconds) AS longest_seconds
-FROM history.time_to_green WHERE {{where}} GROUP BY project, pipeline
-ORDER BY sum(commits) DESC, project, pipeline LIMIT %(limit)s
+SELECT project, pipeline, count(*) AS commits, avg(seconds) AS mean_seconds, max(seconds) AS longest_seconds
+FROM ({_GREEN_DAY}red_commits) AS found WHERE {{where}} GROUP BY project, pipeline
+ORDER BY count(*) DESC, project, pipeline LIMIT %(limit)s
 """  # noqa: S608 - names are ours
 _FLAKY = f"""
 SELECT project, pipeline, name, {_sums("commits", "failures", "successes")}, max(last_at) AS last_at
