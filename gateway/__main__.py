@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -63,6 +64,8 @@ async def serve(chosen: Settings) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         _end_quietly()
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: no collection needs to look through it while requests wait
         await uvicorn.Server(config).serve()
     finally:
         await client.close()

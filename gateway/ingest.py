@@ -14,9 +14,9 @@ come one after the other: those that speak of the same attempt of a run take the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Final
 
 import psycopg
 
@@ -45,7 +45,10 @@ class Surroundings:
     """Runs on which nothing is done by what the predictor says."""
 
 
-@dataclass(frozen=True, kw_only=True)
+_KINDS: Final = {"runs": RunRecord, "jobs": JobRecord, "artifacts": ArtifactRecord, "details": Detail}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """A delivery that was verified and mapped: what is stored of it, and what it says."""
 
@@ -56,50 +59,40 @@ class Received:
     """Compressed and encrypted."""
     records: Sequence[Record] = ()
     around: Surroundings = field(default_factory=Surroundings)
+    key: arrivals.Key = field(init=False)
+    """What makes it the same delivery when it comes again."""
+    runs: Sequence[RunRecord] = field(init=False, default=())
+    """What it says of runs."""
+    jobs: Sequence[JobRecord] = field(init=False, default=())
+    """What it says of jobs."""
+    artifacts: Sequence[ArtifactRecord] = field(init=False, default=())
+    """What it says of artifacts."""
+    details: Sequence[Detail] = field(init=False, default=())
+    """What it says of steps, tests, commits and deployments."""
+    deciding: Sequence[RunRecord | JobRecord | ArtifactRecord] = field(init=False, default=())
+    """The records that some trigger waits for."""
+    asking: Set[Attempt] = field(init=False, default=frozenset())
+    """The attempts that they are about."""
 
-    @cached_property
-    def key(self) -> arrivals.Key:
-        """What makes it the same delivery when it comes again."""
-        return self.delivery.integration, self.delivery.delivery_id
-
-    @cached_property
-    def runs(self) -> Sequence[RunRecord]:
-        """What it says of runs."""
-        return [record for record in self.records if isinstance(record, RunRecord)]
-
-    @cached_property
-    def jobs(self) -> Sequence[JobRecord]:
-        """What it says of jobs."""
-        return [record for record in self.records if isinstance(record, JobRecord)]
-
-    @cached_property
-    def artifacts(self) -> Sequence[ArtifactRecord]:
-        """What it says of artifacts."""
-        return [record for record in self.records if isinstance(record, ArtifactRecord)]
-
-    @cached_property
-    def details(self) -> Sequence[Detail]:
-        """What it says of steps, tests, commits and deployments."""
-        return [record for record in self.records if isinstance(record, Detail)]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.delivery.integration, self.delivery.delivery_id))
+        for name, kind in _KINDS.items():
+            if found := [record for record in self.records if isinstance(record, kind)]:
+                object.__setattr__(self, name, found)
+        if self.around.triggers:
+            deciding = [
+                it
+                for it in self.records
+                if not isinstance(it, Detail) and decide.concerned(self.around.triggers, it.type)
+            ]
+            asking = {self.attempt(it) for it in deciding if not isinstance(it, ArtifactRecord)}
+            object.__setattr__(self, "deciding", deciding)
+            object.__setattr__(self, "asking", asking)
 
     def attempt(self, record: RunRecord | JobRecord) -> Attempt:
         """The attempt that a record of it speaks of."""
         run = record.id if isinstance(record, RunRecord) else record.run
         return self.route.integration_uid, run, record.attempt
-
-    @cached_property
-    def deciding(self) -> Sequence[RunRecord | JobRecord | ArtifactRecord]:
-        """The records that some trigger waits for."""
-        return [
-            it
-            for it in self.records
-            if not isinstance(it, Detail) and decide.concerned(self.around.triggers, it.type)
-        ]
-
-    @cached_property
-    def asking(self) -> set[Attempt]:
-        """The attempts that they are about."""
-        return {self.attempt(it) for it in self.deciding if not isinstance(it, ArtifactRecord)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ The route's inserts go through the same server, the same middleware and the same
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import uuid
 from collections.abc import Mapping
@@ -85,6 +86,8 @@ async def serve(settings: Settings, tenant: str) -> None:
         proxy_headers=False,
         timeout_keep_alive=30,
     )
+    gc.collect()
+    gc.freeze()
     await uvicorn.Server(config).serve()
 
 
