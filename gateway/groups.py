@@ -3,7 +3,8 @@
     alone:      ──► transaction ──commit──► answer
     meanwhile:  whoever comes waits, and all of them together are the next transaction
 
-No timer makes anybody wait. Each delivery is answered by itself after the commit. When a group fails, its
+No timer makes anybody wait; but whose request has arrived before a transaction begins goes along, though
+nobody has read it yet: a busy process would find it when the statements of a small group are under way. Each delivery is answered by itself after the commit. When a group fails, its
 members are tried one by one, so that one bad delivery costs the others time and nothing else.
 """
 
@@ -32,6 +33,8 @@ PATIENCE = 8.0
 """Seconds that a delivery waits for its turn: less than the ten in which GitHub wants its answer."""
 MOST = 128
 """Deliveries of a group; a batch that is larger is a group by itself."""
+ROUNDS = 2
+"""Turns of the event loop from bytes that have arrived to a delivery that waits here."""
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of bodies of a group, as they are stored; one that is larger is a group by itself."""
 
@@ -127,12 +130,22 @@ class Groups:
     async def _drain(self, tenant_id: str, queue: _Queue) -> None:
         """Store what waits, group by group, until nobody does."""
         try:
-            while group := self._next(queue):
-                await self._store(tenant_id, group)
+            while queue.members:
+                await self._gather(queue)
+                if group := self._next(queue):
+                    await self._store(tenant_id, group)
         finally:
             del self._queues[tenant_id]  # who comes now begins anew
             for member in queue.members:
                 member.fail(errors.Unreachable("this process is shutting down"))
+
+    async def _gather(self, queue: _Queue) -> None:
+        """Let those come whose requests have arrived, until there are none, or enough for a group."""
+        before = 0
+        while before < len(queue.members) < self._most:
+            before = len(queue.members)
+            for _ in range(ROUNDS):
+                await asyncio.sleep(0)
 
     def _next(self, queue: _Queue) -> list[_Member]:
         group: list[_Member] = []

@@ -127,14 +127,17 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
     values: dict[str, Any] = {}
     if not _KNOWN[kind].issuperset(mapping):
         raise _unknown(kind, mapping)
+    required = _REQUIRED[kind]
+    for name in required:
+        if mapping.get(name) is None:
+            raise RecordError(name, "is required")
     for name, value in mapping.items():
         if value is not None and name != "type":
             field, read = readers[name]
             if (found := read(value)) is not None:
                 values[field] = found
-    for name in _REQUIRED[kind]:
-        if readers[name][0] not in values:
-            raise RecordError(name, "is required")
+            elif name in required:
+                raise RecordError(name, "is required")
     if kind in _WITH_PHASES:
         values.setdefault("phase", _phase_of(values))
         _check_phase(values, kind=kind, partial=partial or kind == "deployment")
