@@ -113,6 +113,7 @@ def read_json(raw: bytes) -> Any:
     """What the JSON in UTF-8 says.
 
     The fast reader takes what nearly everybody sends; what it does not take, the standard library's decides.
+    A whole number beyond 64 bits is a float, which is all that expressions take of it.
 
     Raises:
         ValueError, RecursionError: it is none.

@@ -44,7 +44,7 @@ async def take(conn: psycopg.AsyncConnection, arrivals: Sequence[Arrival]) -> se
         [
             each.delivery.integration,
             each.delivery.delivery_id,
-            each.delivery.received_at.isoformat(),
+            each.delivery.received_at,
             each.delivery.event,
             each.delivery.outcome,
             each.delivery.reason,

@@ -27,7 +27,7 @@ def insert(table: str, kind: type, *, without: Collection[str] = ()) -> str:
 
 
 def packed(value: Any) -> Jsonb:
-    """A parameter of type jsonb, for what many rows are: texts, numbers and lists and mappings of them."""
+    """A parameter of type jsonb, for what many rows are: texts, numbers, times, lists and mappings."""
     return Jsonb(value, dumps=orjson.dumps)
 
 
