@@ -3,9 +3,11 @@
     alone:      ──► transaction ──commit──► answer
     meanwhile:  whoever comes waits, and all of them together are the next transaction
 
-No timer makes anybody wait; but whose request has arrived before a transaction begins goes along, though
-nobody has read it yet: a busy process would find it when the statements of a small group are under way. Each delivery is answered by itself after the commit. When a group fails, its
-members are tried one by one, so that one bad delivery costs the others time and nothing else.
+No timer makes anybody wait; but whose request has arrived when a transaction may begin goes along, though
+nobody has read it yet: a busy process would come to it when the statements of a small group are under way.
+To wait for more than that would let this process and the database work in turns and not side by side. Each
+delivery is answered by itself after the commit. When a group fails, its members are tried one by one, so that
+one bad delivery costs the others time and nothing else.
 """
 
 from __future__ import annotations
@@ -131,21 +133,14 @@ class Groups:
         """Store what waits, group by group, until nobody does."""
         try:
             while queue.members:
-                await self._gather(queue)
+                for _ in range(ROUNDS):
+                    await asyncio.sleep(0)
                 if group := self._next(queue):
                     await self._store(tenant_id, group)
         finally:
             del self._queues[tenant_id]  # who comes now begins anew
             for member in queue.members:
                 member.fail(errors.Unreachable("this process is shutting down"))
-
-    async def _gather(self, queue: _Queue) -> None:
-        """Let those come whose requests have arrived, until there are none, or enough for a group."""
-        before = 0
-        while before < len(queue.members) < self._most:
-            before = len(queue.members)
-            for _ in range(ROUNDS):
-                await asyncio.sleep(0)
 
     def _next(self, queue: _Queue) -> list[_Member]:
         group: list[_Member] = []

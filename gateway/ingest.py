@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -45,7 +45,12 @@ class Surroundings:
     """Runs on which nothing is done by what the predictor says."""
 
 
-_KINDS: Final = {"runs": RunRecord, "jobs": JobRecord, "artifacts": ArtifactRecord, "details": Detail}
+_KINDS: Final[Mapping[str, Any]] = {
+    "runs": RunRecord,
+    "jobs": JobRecord,
+    "artifacts": ArtifactRecord,
+    "details": Detail,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,6 +110,15 @@ async def test_who_comes_meanwhile_is_the_next_transaction_and_gets_its_own_answ
     assert databases.stored == [["d0"], ["d1", "d2", "d3", "d4", "d5"]]
 
 
+async def test_who_has_arrived_and_is_read_a_turn_later_goes_along(databases: Databases) -> None:
+    groups = made(databases)
+    first = going(groups, "d1")
+    await asyncio.sleep(0)  # it waits, and its transaction may begin
+    second = going(groups, "d2")
+    await asyncio.gather(first, second)
+    assert databases.stored == [["d1", "d2"]]
+
+
 async def test_a_group_has_its_bounds_and_a_larger_one_goes_alone(databases: Databases) -> None:
     groups = made(databases, most=3, most_bytes=100)
     first = await held(databases, groups)
