@@ -78,6 +78,9 @@ class Received:
     """The records that some trigger waits for."""
     asking: Set[Attempt] = field(init=False, default=frozenset())
     """The attempts that they are about."""
+    reading: Set[Attempt] = field(init=False, default=frozenset())
+    """The attempts whose rows somebody reads once they are merged: these, runs that have finished, and all
+    that a model may be asked about."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", (self.delivery.integration, self.delivery.delivery_id))
@@ -93,6 +96,9 @@ class Received:
             asking = {self.attempt(it) for it in deciding if not isinstance(it, ArtifactRecord)}
             object.__setattr__(self, "deciding", deciding)
             object.__setattr__(self, "asking", asking)
+        judged = self.around.predictor is not None
+        read = {self.attempt(run) for run in self.runs if judged or run.phase == "finished"}
+        object.__setattr__(self, "reading", read | self.asking)
 
     def attempt(self, record: RunRecord | JobRecord) -> Attempt:
         """The attempt that a record of it speaks of."""
@@ -120,21 +126,21 @@ async def store(conn: psycopg.AsyncConnection, received: Sequence[Received], mod
 def turns(received: Sequence[Received]) -> Iterator[Sequence[Received]]:
     """The deliveries in their order, in parts: within one, none says what another one of it reads or writes.
 
-    A run's delivery reads the attempt's row back, and a job's does where a trigger waits for it: so neither
-    may be merged together with what another says of that attempt. Jobs nobody waits for only write.
+    What is read is the attempt's row (`Received.reading`): who reads it may not be merged together with what
+    another says of that attempt. Jobs nobody waits for only write, and so do runs until they have finished
+    where no model is asked.
     """
     part: list[Received] = []
-    keys, told, asked = set[arrivals.Key](), set[Attempt](), set[Attempt]()
+    keys, told, read = set[arrivals.Key](), set[Attempt](), set[Attempt]()
     for each in received:
         tells = {each.attempt(run) for run in each.runs}
-        asks = each.asking
-        if each.key in keys or tells & (told | asked) or asks & told:
+        if each.key in keys or tells & read or each.reading & told:
             yield part
-            part, keys, told, asked = [], set(), set(), set()
+            part, keys, told, read = [], set(), set(), set()
         part.append(each)
         keys.add(each.key)
         told |= tells
-        asked |= asks
+        read |= each.reading
     if part:
         yield part
 
@@ -223,7 +229,7 @@ async def _merge(
     if not attempts:
         return {}
     await history.merge_rows(conn, runs=runs, jobs=jobs)
-    read = {attempt for each in received for attempt in (*map(each.attempt, each.runs), *each.asking)}
+    read = {attempt for each in received for attempt in each.reading}
     return await history.find_attempts(conn, read) if read else {}
 
 
@@ -247,6 +253,7 @@ def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
     return [
         Told(row=known[received.attempt(run)], phase=run.phase, predictor=received.around.predictor)
         for run in received.runs
+        if received.attempt(run) in received.reading
     ]
 
 

@@ -1,6 +1,7 @@
 """Deliveries that wait at the same moment are one transaction, and each is answered by itself."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -23,10 +24,16 @@ ROUTE = Route(
 )
 
 
-def received(name: str, *, body: bytes = b"", records: Any = (), triggers: Any = ()) -> Received:
+def received(
+    name: str, *, body: bytes = b"", records: Any = (), triggers: Any = (), model: Any = None
+) -> Received:
     delivery = Delivery(integration="u", delivery_id=name, event="e", received_at=AT)
     return Received(
-        route=ROUTE, delivery=delivery, body=body, records=records, around=Surroundings(triggers=triggers)
+        route=ROUTE,
+        delivery=delivery,
+        body=body,
+        records=records,
+        around=Surroundings(triggers=triggers, predictor=model),
     )
 
 
@@ -228,6 +235,10 @@ def run(number: int, *, attempt: int = 1) -> RunRecord:
     )
 
 
+def ended(number: int) -> RunRecord:
+    return dataclasses.replace(run(number), phase="finished", outcome="success", finished_at=AT)
+
+
 def job(number: int, *, of: int) -> JobRecord:
     return JobRecord(
         project="acme/shop", run=str(of), attempt=1, id=str(number), name="unit", phase="queued", queued_at=AT
@@ -245,7 +256,19 @@ TURNS: dict[str, tuple[list[Received], list[int]]] = {
     "nothing": ([], []),
     "different runs": ([received("a", records=[run(1)]), received("b", records=[run(2)])], [2]),
     "attempts of a run": ([received("a", records=[run(1)]), received("b", records=[run(1, attempt=2)])], [2]),
-    "the same attempt": ([received("a", records=[run(1)]), received("b", records=[run(1)])], [1, 1]),
+    "an attempt that nobody reads": ([received("a", records=[run(1)]), received("b", records=[run(1)])], [2]),
+    "an attempt that a model reads": (
+        [received(name, records=[run(1)], model=object()) for name in "ab"],
+        [1, 1],
+    ),
+    "an attempt that ends": (
+        [received("a", records=[run(1)]), received("b", records=[ended(1)]), received("c", records=[run(2)])],
+        [1, 2],
+    ),
+    "an attempt that has ended": (
+        [received("a", records=[ended(1)]), received("b", records=[run(1)])],
+        [1, 1],
+    ),
     "the same delivery": ([received("a", records=[run(1)]), received("a", records=[run(2)])], [1, 1]),
     "jobs that nobody waits for": (
         [
