@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 
@@ -10,7 +9,7 @@ import uvicorn
 import uvloop
 
 from connectors import plugins
-from gateway import app, heads, parts
+from gateway import app, heads, memory, parts
 from pipewright import settings
 from pipewright.backends import kubernetes
 from pipewright.ports import SystemClock
@@ -64,8 +63,7 @@ async def serve(chosen: Settings) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         _end_quietly()
-        gc.collect()
-        gc.freeze()  # what is loaded by now stays: no collection needs to look through it while requests wait
+        memory.settle()
         await uvicorn.Server(config).serve()
     finally:
         await client.close()

@@ -9,7 +9,6 @@ The route's inserts go through the same server, the same middleware and the same
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import uuid
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from connectors import catalogue
-from gateway import app, heads, reading
+from gateway import app, heads, memory, reading
 from gateway import parts as gateway_parts
 from gateway.doors import Door
 from gateway.parts import Parts
@@ -86,8 +85,7 @@ async def serve(settings: Settings, tenant: str) -> None:
         proxy_headers=False,
         timeout_keep_alive=30,
     )
-    gc.collect()
-    gc.freeze()
+    memory.settle()
     await uvicorn.Server(config).serve()
 
 
