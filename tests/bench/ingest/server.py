@@ -37,7 +37,7 @@ INSERT = "INSERT INTO bench.raw (id, body) VALUES (%s, %s)"
 class NoCluster:
     """Nobody asks it."""
 
-    async def create(self, _manifest: Manifest) -> bool:
+    async def create(self, _manifest: Manifest) -> Manifest | None:
         raise AssertionError("nothing is dispatched here")
 
     async def review(self, _manifest: Manifest) -> Manifest:
