@@ -235,6 +235,8 @@ def _scopes(
             raise MappingError(
                 f"{rule.name}: each: has {len(items)} elements, at most {webhook.max_items} are mapped"
             )
+        if not items:
+            return
         payload = _payload(webhook, opened, rule.reads, config)
         work = _values(items) + len(items) * _values(payload.body)
         if work * len(rule.programs) > MAX_WORK:

@@ -114,4 +114,9 @@ def part(value: Any, wanted: Reads | None) -> Any:
         return None
     if not wanted or not isinstance(value, dict):
         return value
-    return {name: part(value[name], below) for name, below in wanted.items() if name in value}
+    found = {}
+    for name, below in wanted.items():
+        if name in value:
+            at = value[name]
+            found[name] = part(at, below) if below and isinstance(at, dict) else at
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final, Literal
 
@@ -117,11 +117,11 @@ class Webhook:
     mapper: Mapper | None = None
     registration: Registration | None = None
     """How it is made at the provider; None: by a person."""
+    hidden: frozenset[str] = field(init=False)
+    """The headers that prove the sender: no expression sees them, nobody keeps them."""
 
-    @property
-    def hidden(self) -> frozenset[str]:
-        """The headers that prove the sender: no expression sees them, nobody keeps them."""
-        return SECRET_HEADERS | self.verify.proofs
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", SECRET_HEADERS | self.verify.proofs)
 
     @property
     def max_items(self) -> int:

@@ -9,7 +9,7 @@ import uvicorn
 import uvloop
 
 from connectors import plugins
-from gateway import app, heads, parts
+from gateway import app, heads, memory, parts
 from pipewright import settings
 from pipewright.backends import kubernetes
 from pipewright.ports import SystemClock
@@ -63,6 +63,7 @@ async def serve(chosen: Settings) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         _end_quietly()
+        memory.settle()
         await uvicorn.Server(config).serve()
     finally:
         await client.close()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
+import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from starlette.responses import JSONResponse
 
 from gateway import cause_report, cursors, problems
 from gateway import lines as work
@@ -87,7 +87,7 @@ async def receive_delivery(
 ) -> Response:
     """Verified by its signature over the raw body, stored durably, then answered; again, it is 200."""
     answer = await parts_of(request).hooks.receive(hook_id, request)
-    return JSONResponse(answer.body, answer.status)
+    return Response(orjson.dumps(answer.body), answer.status, media_type="application/json")
 
 
 # --- models -----------------------------------------------------------------------------------------------

@@ -3,8 +3,11 @@
     alone:      ──► transaction ──commit──► answer
     meanwhile:  whoever comes waits, and all of them together are the next transaction
 
-No timer makes anybody wait. Each delivery is answered by itself after the commit. When a group fails, its
-members are tried one by one, so that one bad delivery costs the others time and nothing else.
+No timer makes anybody wait; but whose request has arrived when a transaction may begin goes along, though
+nobody has read it yet: a busy process would come to it when the statements of a small group are under way.
+To wait for more than that would let this process and the database work in turns and not side by side. Each
+delivery is answered by itself after the commit. When a group fails, its members are tried one by one, so that
+one bad delivery costs the others time and nothing else.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ PATIENCE = 8.0
 """Seconds that a delivery waits for its turn: less than the ten in which GitHub wants its answer."""
 MOST = 128
 """Deliveries of a group; a batch that is larger is a group by itself."""
+ROUNDS = 2
+"""Turns of the event loop from bytes that have arrived to a delivery that waits here."""
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of bodies of a group, as they are stored; one that is larger is a group by itself."""
 
@@ -127,8 +132,11 @@ class Groups:
     async def _drain(self, tenant_id: str, queue: _Queue) -> None:
         """Store what waits, group by group, until nobody does."""
         try:
-            while group := self._next(queue):
-                await self._store(tenant_id, group)
+            while queue.members:
+                for _ in range(ROUNDS):
+                    await asyncio.sleep(0)
+                if group := self._next(queue):
+                    await self._store(tenant_id, group)
         finally:
             del self._queues[tenant_id]  # who comes now begins anew
             for member in queue.members:

@@ -72,8 +72,9 @@ class _Event:
 def _headers(request: Request) -> Mapping[str, str]:
     """By lower-case names. One that came twice is one (RFC 9110 §5.3): nobody hides a second value."""
     found: dict[str, str] = {}
-    for name, value in request.headers.items():
-        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+    for raw, value in request.headers.raw:
+        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
     return found
 
 
@@ -174,35 +175,38 @@ class Hooks:
         source = request.client.host if request.client is not None else ""
         told = _told(route, manifest)
         await self._verify(told, headers=headers, body=body, source=source)
+        now = self.clock.now()
         parts = batches.split(told.webhook, headers=headers, raw=body)
         if parts is None:
-            event = self._event(told, headers=headers, body=body)
-            [outcome] = await self._keep(told, tenant, [event])
+            event = _event(told, headers=headers, body=body, now=now)
+            [outcome] = await self._keep(told, tenant, [event], now)
             return answers.of_one(outcome, reason=event.reason)
-        events = await batches.each(told.webhook, parts, lambda part: self._event_of(told, part))
-        return answers.of_batch(await self._keep(told, tenant, events))
+        events = await batches.each(told.webhook, parts, lambda part: _event_of(told, part, now))
+        return answers.of_batch(await self._keep(told, tenant, events, now))
 
-    async def _keep(self, told: _Told, tenant: Tenant, events: Sequence[_Event]) -> Sequence[str]:
+    async def _keep(
+        self, told: _Told, tenant: Tenant, events: Sequence[_Event], now: datetime
+    ) -> Sequence[str]:
         """Store the events, or keep them for later; what became of each."""
         route = told.route
         wanted = any(not isinstance(event.said, Ignored) for event in events)
         if tenant.state == SUSPENDED and wanted:
-            return await self._park(told, events)
+            return await self._park(told, events, now)
         # Before its turn: the first use of a model waits for its file.
         around = await self._around(route) if wanted else Surroundings()
-        received = [self._received(route, event, around) for event in events]
+        received = self._received(route, events, around, at=now)
         try:
             self.databases.expect(route.tenant_id)
             if events and isinstance(events[0].said, Refused):  # it is alone: in a batch none is
                 async with self.lanes.work(route.tenant_id):
-                    return [await self._bury(route, events[0], events[0].said)]
+                    return [await self._bury(route, events[0], events[0].said, now)]
             return self._outcomes(received, await self.groups.store(route.tenant_id, received))
         except (errors.Unreachable, errors.Forbidden) as away:
             # perhaps it was stored, and only the answer is lost: then its id makes no second one
             log.warning("a delivery waits for its database", tenant=route.tenant_id, **logs.describe(away))
-            return await self._park(told, events)
+            return await self._park(told, events, now)
 
-    async def _park(self, told: _Told, events: Sequence[_Event]) -> Sequence[str]:
+    async def _park(self, told: _Told, events: Sequence[_Event], now: datetime) -> Sequence[str]:
         """Keep the delivery until the tenant is resumed, or its database answers."""
         route = told.route
         parked = [
@@ -210,7 +214,7 @@ class Hooks:
                 tenant_id=route.tenant_id,
                 integration=route.integration_uid,
                 delivery_id=each.identity.id,
-                received_at=self.clock.now(),
+                received_at=now,
                 sealed=parking.pack(
                     told.webhook,
                     headers=each.headers,
@@ -239,7 +243,7 @@ class Hooks:
         told = None
         try:
             told = _told(route, manifest)
-            event = self._event(told, headers=headers, body=body)
+            event = _event(told, headers=headers, body=body, now=self.clock.now())
         except Problem as refused:
             if refused.reason == "ConnectorBroken":  # this row waits, those behind it go on
                 raise errors.BackendError(refused.detail) from None
@@ -251,25 +255,25 @@ class Hooks:
         # as it was when it came: a connector that tells deliveries apart otherwise now makes no second one
         event = replace(event, identity=replace(event.identity, id=parked.delivery_id))
         around = await self._around(route) if isinstance(event.said, list) else Surroundings()
-        received = [self._received(route, event, around, at=parked.received_at)]
+        received = self._received(route, [event], around, at=parked.received_at)
         async with self.lanes.enter(route.tenant_id), self.lanes.work(route.tenant_id):
             if isinstance(event.said, Refused):
-                return await self._bury(route, event, event.said, at=parked.received_at)
+                return await self._bury(route, event, event.said, parked.received_at, acknowledged=True)
             stored = await self.groups.store_alone(route.tenant_id, received)
         return self._outcomes(received, stored)[0]
 
     async def _bury(
-        self, route: Route, event: _Event, refused: Refused, *, at: datetime | None = None
+        self, route: Route, event: _Event, refused: Refused, at: datetime, *, acknowledged: bool = False
     ) -> str:
-        """Keep what is not understood as a dead letter; what became of it. `at`: it was acknowledged then."""
+        """Keep what is not understood as a dead letter; what became of it. `at`: when it came."""
         became = await deadletters.keep(
             self.databases,
             refused,
-            self._delivery(route, event, at),
+            _delivery(route, event, at),
             route=route,
             headers=event.headers,
             body=event.body,
-            acknowledged=at is not None,
+            acknowledged=acknowledged,
             metrics=self.metrics,
         )
         return answers.DUPLICATE if became == "duplicate" else answers.REFUSED
@@ -306,88 +310,103 @@ class Hooks:
         except SignatureRefused as refused:
             raise Problem(401, "SignatureRefused", str(refused)) from None
 
-    def _event(
-        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None = None
-    ) -> _Event:
-        """What a verified body of one event says."""
-        opened, identity = self._opened(told, headers=headers, body=body, parsed=parsed)
-        said = self._mapped(told, opened, identity.event)
-        return _Event(identity=identity, said=said, headers=headers, body=body)
-
-    def _event_of(self, told: _Told, part: Part) -> _Event:
-        event = self._event(told, headers=part.headers, body=part.raw, parsed=part.document)
-        if isinstance(event.said, Refused):
-            raise Problem(422, "NotUnderstood", event.reason)
-        return event
-
-    def _opened(
-        self, told: _Told, *, headers: Mapping[str, str], body: bytes, parsed: dict[str, Any] | None = None
-    ) -> tuple[Opened, mapping.Delivery]:
-        """The document of a verified delivery, and which delivery it is."""
-        try:
-            opened = mapping.open_delivery(told.webhook, headers=headers, raw=body, parsed=parsed)
-            now = self.clock.now()
-            return opened, mapping.identify(told.webhook, opened, told.config, received_at=now)
-        except WrongType as refused:
-            raise Problem(415, "WrongType", str(refused)) from None
-        except MappingError as refused:
-            raise Problem(400, "BadRequest", str(refused)) from None
-
-    def _mapped(self, told: _Told, opened: Opened, event: str) -> list[Record] | Ignored | Refused:
-        try:
-            said = mapping.map_delivery(told.webhook, opened, event=event, config=told.config)
-            if isinstance(said, Ignored):
-                return said
-            for _, record in said:
-                events.not_from_the_future(record, now=self.clock.now())
-        except (MappingError, events.RecordError) as refused:
-            return Refused(reason=refused.plain, webhook=told.webhook)
-        projects = told.route.projects
-        records = [record for _, record in said if not projects or record.project in projects]
-        return records or Ignored("the project is not among the Integration's projects")
-
-    def _delivery(self, route: Route, event: _Event, at: datetime | None) -> Delivery:
-        """The delivery as it is listed; `at`: when it came, if not now."""
-        outcome: DeliveryOutcome = "refused" if isinstance(event.said, Refused) else "ignored"
-        return Delivery(
-            integration=route.integration_uid,
-            delivery_id=event.identity.id,
-            event=event.identity.event,
-            received_at=at or self.clock.now(),
-            outcome="stored" if isinstance(event.said, list) else outcome,
-            reason=event.reason,
-        )
-
     def _received(
-        self, route: Route, event: _Event, around: Surroundings, *, at: datetime | None = None
-    ) -> Received:
-        """What is stored of an event."""
-        delivery = self._delivery(route, event, at)
-        if not isinstance(event.said, list):
-            return Received(route=route, delivery=delivery)
-        sealed = bodies.seal(
-            event.body,
-            key=self.databases.access(route.tenant_id).data_key,
-            integration=route.integration_uid,
-            delivery_id=event.identity.id,
-        )
-        return Received(
-            route=route,
-            delivery=delivery,
-            headers={name: event.headers[name][:200] for name in _KEPT_HEADERS if name in event.headers},
-            body=sealed,
-            records=event.said,
-            around=around,
-        )
+        self, route: Route, events: Sequence[_Event], around: Surroundings, *, at: datetime
+    ) -> Sequence[Received]:
+        """What is stored of events that came together."""
+        uid, key = route.integration_uid, self.databases.access(route.tenant_id).data_key
+        received = []
+        for event in events:
+            delivery = _delivery(route, event, at)
+            if not isinstance(event.said, list):
+                received.append(Received(route=route, delivery=delivery))
+                continue
+            body = bodies.seal(event.body, key=key, integration=uid, delivery_id=event.identity.id)
+            kept = {name: event.headers[name][:200] for name in _KEPT_HEADERS if name in event.headers}
+            received.append(
+                Received(
+                    route=route,
+                    delivery=delivery,
+                    headers=kept,
+                    body=body,
+                    records=event.said,
+                    around=around,
+                )
+            )
+        return received
 
     def _outcomes(self, received: Sequence[Received], stored: Sequence[Stored]) -> Sequence[str]:
         """What became of each, in the words of the metrics; runs that are wanted now are dispatched."""
         fired, decided = sum(it.fired for it in stored), sum(it.decisions for it in stored)
         if fired:
             self.dispatcher.wake(received[0].route.tenant_id)
-        self.metrics.decisions.labels("true").inc(fired)
-        self.metrics.decisions.labels("false").inc(decided - fired)
+        if decided:
+            self.metrics.decisions.labels("true").inc(fired)
+            self.metrics.decisions.labels("false").inc(decided - fired)
         return [
             answers.DUPLICATE if now.duplicate else each.delivery.outcome
             for each, now in zip(received, stored, strict=True)
         ]
+
+
+def _event(
+    told: _Told,
+    *,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime,
+    parsed: dict[str, Any] | None = None,
+) -> _Event:
+    """What a verified body of one event says; `parsed`: the body, where it was read.
+
+    Raises:
+        Problem: it has another type, or does not name itself.
+    """
+    try:
+        opened = mapping.open_delivery(told.webhook, headers=headers, raw=body, parsed=parsed)
+        identity = mapping.identify(told.webhook, opened, told.config, received_at=now)
+    except WrongType as refused:
+        raise Problem(415, "WrongType", str(refused)) from None
+    except MappingError as refused:
+        raise Problem(400, "BadRequest", str(refused)) from None
+    said = _mapped(told, opened, identity.event, now)
+    return _Event(identity=identity, said=said, headers=headers, body=body)
+
+
+def _event_of(told: _Told, part: Part, now: datetime) -> _Event:
+    """What one event of several says.
+
+    Raises:
+        Problem: as `_event` says, and 422 where it is not understood.
+    """
+    event = _event(told, headers=part.headers, body=part.raw, now=now, parsed=part.document)
+    if isinstance(event.said, Refused):
+        raise Problem(422, "NotUnderstood", event.reason)
+    return event
+
+
+def _mapped(told: _Told, opened: Opened, event: str, now: datetime) -> list[Record] | Ignored | Refused:
+    try:
+        said = mapping.map_delivery(told.webhook, opened, event=event, config=told.config)
+        if isinstance(said, Ignored):
+            return said
+        for _, record in said:
+            events.not_from_the_future(record, now=now)
+    except (MappingError, events.RecordError) as refused:
+        return Refused(reason=refused.plain, webhook=told.webhook)
+    projects = told.route.projects
+    records = [record for _, record in said if not projects or record.project in projects]
+    return records or Ignored("the project is not among the Integration's projects")
+
+
+def _delivery(route: Route, event: _Event, at: datetime) -> Delivery:
+    """The delivery as it is listed; `at`: when it came."""
+    outcome: DeliveryOutcome = "refused" if isinstance(event.said, Refused) else "ignored"
+    return Delivery(
+        integration=route.integration_uid,
+        delivery_id=event.identity.id,
+        event=event.identity.event,
+        received_at=at,
+        outcome="stored" if isinstance(event.said, list) else outcome,
+        reason=event.reason,
+    )

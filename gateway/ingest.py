@@ -14,9 +14,9 @@ come one after the other: those that speak of the same attempt of a run take the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Any, Final
 
 import psycopg
 
@@ -60,7 +60,15 @@ class Surroundings:
         return Held(failure=failure, duration=duration, cause=cause)
 
 
-@dataclass(frozen=True, kw_only=True)
+_KINDS: Final[Mapping[str, Any]] = {
+    "runs": RunRecord,
+    "jobs": JobRecord,
+    "artifacts": ArtifactRecord,
+    "details": Detail,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """A delivery that was verified and mapped: what is stored of it, and what it says."""
 
@@ -71,50 +79,46 @@ class Received:
     """Compressed and encrypted."""
     records: Sequence[Record] = ()
     around: Surroundings = field(default_factory=Surroundings)
+    key: arrivals.Key = field(init=False)
+    """What makes it the same delivery when it comes again."""
+    runs: Sequence[RunRecord] = field(init=False, default=())
+    """What it says of runs."""
+    jobs: Sequence[JobRecord] = field(init=False, default=())
+    """What it says of jobs."""
+    artifacts: Sequence[ArtifactRecord] = field(init=False, default=())
+    """What it says of artifacts."""
+    details: Sequence[Detail] = field(init=False, default=())
+    """What it says of steps, tests, commits and deployments."""
+    deciding: Sequence[RunRecord | JobRecord | ArtifactRecord] = field(init=False, default=())
+    """The records that some trigger waits for."""
+    asking: Set[Attempt] = field(init=False, default=frozenset())
+    """The attempts that they are about."""
+    reading: Set[Attempt] = field(init=False, default=frozenset())
+    """The attempts whose rows somebody reads once they are merged: these, runs that have finished, and all
+    that a model may be asked about."""
 
-    @cached_property
-    def key(self) -> arrivals.Key:
-        """What makes it the same delivery when it comes again."""
-        return self.delivery.integration, self.delivery.delivery_id
-
-    @cached_property
-    def runs(self) -> Sequence[RunRecord]:
-        """What it says of runs."""
-        return [record for record in self.records if isinstance(record, RunRecord)]
-
-    @cached_property
-    def jobs(self) -> Sequence[JobRecord]:
-        """What it says of jobs."""
-        return [record for record in self.records if isinstance(record, JobRecord)]
-
-    @cached_property
-    def artifacts(self) -> Sequence[ArtifactRecord]:
-        """What it says of artifacts."""
-        return [record for record in self.records if isinstance(record, ArtifactRecord)]
-
-    @cached_property
-    def details(self) -> Sequence[Detail]:
-        """What it says of steps, tests, commits and deployments."""
-        return [record for record in self.records if isinstance(record, Detail)]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.delivery.integration, self.delivery.delivery_id))
+        for name, kind in _KINDS.items():
+            if found := [record for record in self.records if isinstance(record, kind)]:
+                object.__setattr__(self, name, found)
+        if self.around.triggers:
+            deciding = [
+                it
+                for it in self.records
+                if not isinstance(it, Detail) and decide.concerned(self.around.triggers, it.type)
+            ]
+            asking = {self.attempt(it) for it in deciding if not isinstance(it, ArtifactRecord)}
+            object.__setattr__(self, "deciding", deciding)
+            object.__setattr__(self, "asking", asking)
+        judged = self.around.predictor is not None
+        read = {self.attempt(run) for run in self.runs if judged or run.phase == "finished"}
+        object.__setattr__(self, "reading", read | self.asking)
 
     def attempt(self, record: RunRecord | JobRecord) -> Attempt:
         """The attempt that a record of it speaks of."""
         run = record.id if isinstance(record, RunRecord) else record.run
         return self.route.integration_uid, run, record.attempt
-
-    @cached_property
-    def deciding(self) -> Sequence[RunRecord | JobRecord | ArtifactRecord]:
-        """The records that some trigger waits for."""
-        return [
-            it
-            for it in self.records
-            if not isinstance(it, Detail) and decide.concerned(self.around.triggers, it.type)
-        ]
-
-    @cached_property
-    def asking(self) -> set[Attempt]:
-        """The attempts that they are about."""
-        return {self.attempt(it) for it in self.deciding if not isinstance(it, ArtifactRecord)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,21 +141,21 @@ async def store(conn: psycopg.AsyncConnection, received: Sequence[Received], mod
 def turns(received: Sequence[Received]) -> Iterator[Sequence[Received]]:
     """The deliveries in their order, in parts: within one, none says what another one of it reads or writes.
 
-    A run's delivery reads the attempt's row back, and a job's does where a trigger waits for it: so neither
-    may be merged together with what another says of that attempt. Jobs nobody waits for only write.
+    What is read is the attempt's row (`Received.reading`): who reads it may not be merged together with what
+    another says of that attempt. Jobs nobody waits for only write, and so do runs until they have finished
+    where no model is asked.
     """
     part: list[Received] = []
-    keys, told, asked = set[arrivals.Key](), set[Attempt](), set[Attempt]()
+    keys, told, read = set[arrivals.Key](), set[Attempt](), set[Attempt]()
     for each in received:
         tells = {each.attempt(run) for run in each.runs}
-        asks = each.asking
-        if each.key in keys or tells & (told | asked) or asks & told:
+        if each.key in keys or tells & read or each.reading & told:
             yield part
-            part, keys, told, asked = [], set(), set(), set()
+            part, keys, told, read = [], set(), set(), set()
         part.append(each)
         keys.add(each.key)
         told |= tells
-        asked |= asks
+        read |= each.reading
     if part:
         yield part
 
@@ -243,7 +247,7 @@ async def _merge(
     if not attempts:
         return {}
     await history.merge_rows(conn, runs=runs, jobs=jobs)
-    read = {attempt for each in received for attempt in (*map(each.attempt, each.runs), *each.asking)}
+    read = {attempt for each in received for attempt in each.reading}
     return await history.find_attempts(conn, read) if read else {}
 
 
@@ -273,6 +277,7 @@ def _told(received: Received, known: Mapping[Attempt, Run]) -> list[Told]:
             judge=received.around.judge,
         )
         for run in received.runs
+        if received.attempt(run) in received.reading
     ]
 
 

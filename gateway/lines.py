@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+import orjson
 import psycopg
 
 from ml import history
@@ -104,7 +105,7 @@ class Held:
     async def write(self, conn: psycopg.AsyncConnection) -> None:
         """Write those that have changed."""
         if self._changed:
-            lines = {line: history.encode_rows(self._rows[line]) for line in self._changed}
+            lines = {line: orjson.dumps(self._rows[line]).decode() for line in self._changed}
             await store.write_lines(conn, lines)
             self._changed.clear()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from functools import lru_cache
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -22,6 +23,8 @@ log = logs.get(__name__)
 
 _METHODS = ("GET", "POST", "DELETE")
 
+_COUNTED = 512
+"""Sets of labels at hand."""
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _OWN_LIMIT = ("/hooks/", "/history")
 """Routes that read their bodies themselves, with limits of their own."""
@@ -37,6 +40,9 @@ class Observed:
         self._other_body = other_body
         self._requests = requests
         self._under_way = 0
+        # `labels` makes texts of all values each time; there are few, and they come with each request.
+        self._counted = lru_cache(_COUNTED)(metrics.requests.labels)
+        self._timed = lru_cache(_COUNTED)(metrics.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -89,8 +95,8 @@ class Observed:
     def _tell(self, scope: Scope, *, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(method, route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._counted(method, route, str(status)).inc()
+        self._timed(route).observe(seconds)
         if route not in _QUIET:
             where = {key: value for key, value in scope.get("path_params", {}).items() if key != "hook_id"}
             log.info("request", method=method, route=route, status=status, seconds=round(seconds, 4), **where)

@@ -37,19 +37,22 @@ async def whole(request: Request, *, limit: int, take: Callable[[int], None] = l
         Problem: 413, it has more than `limit` bytes (no more are read); 408, it came too slowly.
     """
     check_length(request, limit=limit)
-    body = bytearray()
+    parts, size, more = list[bytes](), 0, True
     try:
         async with asyncio.timeout(PATIENCE):
-            async for part in request.stream():
-                if len(body) + len(part) > limit:
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem(400, "BadRequest", "the body is cut short")
+                part, more = message.get("body", b""), message.get("more_body", False)
+                size += len(part)
+                if size > limit:
                     raise too_large(limit)
                 take(len(part))
-                body += part
+                parts.append(part)
     except TimeoutError:
         raise _too_slow() from None
-    except ClientDisconnect:
-        raise Problem(400, "BadRequest", "the body is cut short") from None
-    return bytes(body)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def lines(request: Request, *, limit: int, longest: int) -> AsyncIterator[bytes]:

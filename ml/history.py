@@ -18,6 +18,9 @@ from typing import Any
 Row = Sequence[Any]
 """An outcome as a line keeps it: run, attempt, sha, started, finished, failed, project, pipeline."""
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+"""Made once: `json.dumps` makes one for each call."""
+
 LIMIT = 50
 """How many outcomes a line remembers."""
 
@@ -113,10 +116,7 @@ def lines(run: Run) -> dict[str, str]:
 
     A key is the JSON text of its names, so that no two different lists of names share a key.
     """
-    return {
-        scope: json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-        for scope, parts in names(run).items()
-    }
+    return {scope: _JSON.encode(parts) for scope, parts in names(run).items()}
 
 
 def insert(history: Sequence[Outcome], outcome: Outcome) -> tuple[Outcome, ...]:
@@ -181,7 +181,7 @@ def encode(history: Sequence[Outcome]) -> str:
 
 def encode_rows(rows: Sequence[Row]) -> str:
     """`encode` for a line as it is kept."""
-    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+    return _JSON.encode(rows)
 
 
 def row_of(outcome: Outcome) -> Row:

@@ -280,14 +280,15 @@ def _evaluated(compiled: Any, scope: Scope) -> Any:
 
 def _pay_back(value: list[Any] | dict[str, Any]) -> None:
     """Take the reference of each None within a value that the binding did not take."""
-    waiting: list[Any] = [value]
-    while waiting:
-        at = waiting.pop()
-        for entry in at.values() if isinstance(at, dict) else at:
-            if entry is None:
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
-            elif isinstance(entry, list | dict):
-                waiting.append(entry)
+    for entry in value.values() if type(value) is dict else value:
+        if entry is None:
+            _increase(_NONE)
+        elif type(entry) is list or type(entry) is dict:
+            _pay_back(entry)
+
+
+_NONE: Final = ctypes.py_object(None)
+_increase: Final = ctypes.pythonapi.Py_IncRef
 
 
 def _cel_type(signature: str) -> Any:
@@ -344,12 +345,17 @@ def untyped(value: Any, *, max_items: int, depth: int = 0) -> Any:
     inner = depth + 1
     if kind is list:
         return [untyped(entry, max_items=max_items, depth=inner) for entry in value]
-    return {
-        _clean(str(key)): (
-            _clean(entry) if type(entry) is str else untyped(entry, max_items=max_items, depth=inner)
-        )
-        for key, entry in value.items()
-    }
+    found = {}
+    for key, entry in value.items():
+        kind = type(entry)
+        if kind is str:  # most are, and most of them need nothing: no call for each
+            if not entry.isascii() or "\0" in entry:
+                entry = _clean(entry)
+        elif entry is not None and kind is not bool:
+            entry = untyped(entry, max_items=max_items, depth=inner)
+        known = type(key) is str and key.isascii() and "\0" not in key
+        found[key if known else _clean(str(key))] = entry
+    return found
 
 
 def _clean(text: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from pipewright.records.values import (
     kind_of,
     parse_time,
     shown,
-    text,
+    text_reader,
     texts,
     word,
 )
@@ -52,19 +53,60 @@ _KINDS: Final[Mapping[str, Any]] = {
     "commit": CommitRecord,
     "deployment": DeploymentRecord,
 }
-_REQUIRED: Final[Mapping[str, frozenset[str]]] = {
-    "run": frozenset({"project", "pipeline", "id", "attempt"}),
-    "job": frozenset({"project", "run", "id", "name", "attempt"}),
-    "artifact": frozenset({"event", "project", "repository"}),
-    "step": frozenset({"project", "run", "attempt", "job", "number", "name", "outcome", "finishedAt"}),
-    "test": frozenset({"project", "outcome", "finishedAt"}),
-    "commit": frozenset({"project", "sha", "at"}),
-    "deployment": frozenset({"project", "id", "environment"}),
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "run": ("project", "pipeline", "id", "attempt"),
+    "job": ("project", "run", "attempt", "id", "name"),
+    "artifact": ("event", "project", "repository"),
+    "step": ("project", "run", "attempt", "job", "number", "name", "outcome", "finishedAt"),
+    "test": ("project", "outcome", "finishedAt"),
+    "commit": ("project", "sha", "at"),
+    "deployment": ("project", "id", "environment"),
 }
-_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
-    kind: {camel(field.name): field.name for field in dataclasses.fields(cls)} for kind, cls in _KINDS.items()
+_WITH_PHASES: Final = frozenset({"run", "job", "deployment"})
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "queued": ("queued_at",),
+    "started": ("started_at",),
+    "finished": ("outcome", "finished_at"),
 }
-"""JSON name → field name, in the order of the fields."""
+"""Phase → the fields that one of several deliveries about the same has."""
+_NEEDED_ALONE: Final = {**_NEEDED, "finished": ("outcome", "started_at", "finished_at")}
+
+Reader = Callable[[object], Any]
+"""Gives a field's value, None for one that says nothing; raises RecordError."""
+
+
+def _reader(name: str, *, required: bool) -> Reader:
+    match name:
+        case "phase":
+            return functools.partial(word, name, words=PHASES)
+        case "outcome":
+            return lambda value: None if value == "" else word("outcome", value, OUTCOMES)
+        case "event":
+            return functools.partial(word, name, words=ARTIFACT_CHANGES)
+        case "operation":
+            return functools.partial(word, name, words=OPERATIONS)
+        case "attempt":
+            return functools.partial(integer, name, low=1, high=MAX_ATTEMPT)
+        case "number" | "critical" | "high" | "medium" | "low" | "unknown":
+            return functools.partial(integer, name, low=0, high=MAX_NUMBER)
+        case "labels" | "parents":
+            return functools.partial(texts, name)
+        case _ if name in TEXT_LIMITS:
+            return text_reader(name, required=required)
+        case _:
+            return functools.partial(parse_time, name)
+
+
+_READERS: Final[Mapping[str, Mapping[str, tuple[str, Reader]]]] = {
+    kind: {
+        name: (field.name, _reader(name, required=name in _REQUIRED[kind]))
+        for field in dataclasses.fields(cls)
+        if (name := camel(field.name))
+    }
+    for kind, cls in _KINDS.items()
+}
+"""JSON name → field name and what reads it, in the order of the fields."""
+_KNOWN: Final = {kind: frozenset({"type", *readers}) for kind, readers in _READERS.items()}
 
 
 def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record:
@@ -81,31 +123,30 @@ def parse_record(mapping: Mapping[str, Any], *, partial: bool = False) -> Record
     kind = mapping.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise RecordError("type", f"must be one of {', '.join(_KINDS)}")
-    names = _NAMES[kind]
-    for given in mapping:
-        if given != "type" and given not in names:
-            one = "an artifact" if kind == "artifact" else f"a {kind}"
-            raise RecordError(
-                shown(given), f"is not a field of {one} record; it has type, {', '.join(names)}"
-            )
+    readers = _READERS[kind]
+    values: dict[str, Any] = {}
+    if not _KNOWN[kind].issuperset(mapping):
+        raise _unknown(kind, mapping)
     required = _REQUIRED[kind]
-    values = dict.fromkeys(names.values())
-    for name, field in names.items():
-        value = mapping.get(name)
-        if value is not None:
-            values[field] = _value(name, value, required=name in required)
-        if values[field] is None and name in required:
+    for name in required:
+        if mapping.get(name) is None:
             raise RecordError(name, "is required")
-    match kind:
-        case "artifact":
-            _check_artifact(values)
-        case "test":
-            _check_test(values)
-        case "run" | "job" | "deployment":
-            values["phase"] = values["phase"] or _phase_of(values)
-            _check_phase(values, kind=kind, partial=partial or kind == "deployment")
-    found: Record = _KINDS[kind](**{field: value for field, value in values.items() if value is not None})
-    return found
+    for name, value in mapping.items():
+        if value is not None and name != "type":
+            field, read = readers[name]
+            if (found := read(value)) is not None:
+                values[field] = found
+            elif name in required:
+                raise RecordError(name, "is required")
+    if kind in _WITH_PHASES:
+        values.setdefault("phase", _phase_of(values))
+        _check_phase(values, kind=kind, partial=partial or kind == "deployment")
+    elif kind == "artifact":
+        _check_artifact(values)
+    elif kind == "test":
+        _check_test(values)
+    record: Record = _KINDS[kind](**values)
+    return record
 
 
 def not_from_the_future(record: Record, *, now: datetime) -> None:
@@ -119,9 +160,10 @@ def not_from_the_future(record: Record, *, now: datetime) -> None:
     """
     if isinstance(record, CommitRecord):
         return  # its time is its author's clock's; the store takes it for no later than it was told
+    latest = now + AHEAD
     for field in ("queued_at", "started_at", "finished_at", "at"):
         moment: datetime | None = getattr(record, field, None)
-        if moment is not None and moment > now + AHEAD:
+        if moment is not None and moment > latest:
             raise RecordError(camel(field), f"lies in the future: it is {format_time(now)} here")
 
 
@@ -131,70 +173,51 @@ def record_json(record: Record) -> dict[str, Any]:
     return {"type": kind, **json_value(record)}
 
 
-def _value(name: str, value: object, *, required: bool) -> Any:
-    if name in TEXT_LIMITS:  # most are
-        return text(name, value, required=required)
-    match name:
-        case "phase":
-            return word(name, value, PHASES)
-        case "outcome":
-            return None if value == "" else word(name, value, OUTCOMES)
-        case "event":
-            return word(name, value, ARTIFACT_CHANGES)
-        case "operation":
-            return word(name, value, OPERATIONS)
-        case "attempt":
-            return integer(name, value, low=1, high=MAX_ATTEMPT)
-        case "number" | "critical" | "high" | "medium" | "low" | "unknown":
-            return integer(name, value, low=0, high=MAX_NUMBER)
-        case "labels" | "parents":
-            return texts(name, value)
-        case _:
-            return parse_time(name, value)
+def _unknown(kind: str, mapping: Mapping[str, Any]) -> RecordError:
+    given = next(name for name in mapping if name not in _KNOWN[kind])
+    one = "an artifact" if kind == "artifact" else f"a {kind}"
+    known = ", ".join(_READERS[kind])
+    return RecordError(shown(given), f"is not a field of {one} record; it has type, {known}")
 
 
 def _phase_of(values: Mapping[str, Any]) -> Phase:
-    if values["outcome"] or values["finished_at"]:
+    if "outcome" in values or "finished_at" in values:
         return "finished"
-    return "started" if values["started_at"] else "queued"
+    return "started" if "started_at" in values else "queued"
 
 
 def _check_phase(values: Mapping[str, Any], *, kind: str, partial: bool) -> None:
     phase = values["phase"]
-    needs = {
-        "queued": ("queued_at",),
-        "started": ("started_at",),
-        "finished": ("outcome", "finished_at") if partial else ("outcome", "started_at", "finished_at"),
-    }
-    for field in needs[phase]:
-        if values[field] is None:
+    for field in (_NEEDED if partial else _NEEDED_ALONE)[phase]:
+        if field not in values:
             raise RecordError(camel(field), f"is required of a {phase} {kind}")
     if phase != "finished":
         for field in ("outcome", "finished_at"):
-            if values[field] is not None:
+            if field in values:
                 raise RecordError(camel(field), f"only a finished {kind} has it, this one is {phase}")
 
 
 def _check_test(values: dict[str, Any]) -> None:
-    if not values["name"] and not values["suite"]:
+    if not values.get("name") and not values.get("suite"):
         raise RecordError("name", "a test has a name, a suite or both")
-    if values["id"]:
+    if values.get("id"):
         return
-    if not values["run"]:
+    if not values.get("run"):
         raise RecordError("id", "is required of a test that tells no run")
-    apart = [values[name] or "" for name in ("project", "run", "job", "suite", "name")]
-    told = json.dumps([values["attempt"] or 1, *apart], ensure_ascii=False)
+    apart = [values.get(name, "") for name in ("project", "run", "job", "suite", "name")]
+    told = json.dumps([values.get("attempt", 1), *apart], ensure_ascii=False)
     values["id"] = hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _check_artifact(values: Mapping[str, Any]) -> None:
-    if not values["tag"] and not values["digest"]:
+    digest = values.get("digest")
+    if not values.get("tag") and not digest:
         raise RecordError("digest", "an artifact has a tag, a digest or both")
-    if values["digest"] and not _DIGEST.fullmatch(values["digest"]):
+    if digest and not _DIGEST.fullmatch(digest):
         raise RecordError("digest", "must be a digest such as sha256:… with its hexadecimal characters")
     if values["event"] != "scanned":
         for field in ("outcome", *SEVERITIES):
-            if values[field]:
+            if values.get(field):
                 raise RecordError(field, f"only a scan has it, this artifact was {values['event']}")
-    elif values["outcome"] is None:
+    elif "outcome" not in values:
         raise RecordError("outcome", "is required of a scan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from pipewright.records.words import MAX_LABEL, MAX_LABELS, MAX_PARENTS, TEXT_LI
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_WEB: Final = ("https://", "http://")
 _CAMEL = re.compile(r"_([a-z])")
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
@@ -48,9 +50,27 @@ def text(name: str, value: object, *, required: bool = False, limit: int | None 
         raise RecordError(name, "must not be empty")
     if _UNPRINTABLE.search(value):
         raise RecordError(name, "must not contain control characters")
-    if name == "url" and value and not value.startswith(("https://", "http://")):
+    if name == "url" and value and not value.startswith(_WEB):
         raise RecordError(name, "must begin with https:// or http://")
     return value
+
+
+def text_reader(name: str, *, required: bool) -> Callable[[object], str]:
+    """`text` for a field that is read often: what most texts are is told at a glance."""
+    limit, begins = TEXT_LIMITS[name], _WEB if name == "url" else ("",)
+
+    def read(value: object) -> str:
+        if (
+            isinstance(value, str)
+            and len(value) <= limit
+            and value.isprintable()
+            and value.startswith(begins)
+            and (not required or value.strip())
+        ):
+            return value
+        return text(name, value, required=required)
+
+    return read
 
 
 def word(name: str, value: object, words: tuple[str, ...]) -> str:
@@ -88,6 +108,8 @@ def texts(name: str, value: object) -> tuple[str, ...]:
         raise RecordError(name, f"must be a list of texts, got {kind_of(value)}")
     if len(value) > most:
         raise RecordError(name, f"must have at most {most} entries, has {len(value)}")
+    if all(isinstance(each, str) and len(each) <= longest and each.isprintable() for each in value):
+        return tuple(value)
     return tuple(text(f"{name}[{at}]", each, limit=longest) for at, each in enumerate(value))
 
 

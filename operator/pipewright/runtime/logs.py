@@ -8,6 +8,7 @@ connection string or a request.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import re
 import sys
@@ -95,7 +96,12 @@ def _tells(key: str) -> bool:
     return _TELLING.search(key) is not None
 
 
+_ATOMS = frozenset({str, int, float, bool})
+
+
 def _redacted(key: object, value: object) -> object:
+    if type(value) in _ATOMS and not (isinstance(key, str) and _tells(key)):
+        return value  # most are
     if isinstance(value, Secret) or (isinstance(key, str) and value is not None and _tells(key)):
         return REDACTED
     match value:
@@ -162,7 +168,7 @@ def configure(*, component: str, level: int = logging.INFO, stream: TextIO | Non
         processors=[
             *shared,
             structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(default=_refuse, ensure_ascii=False),
+            structlog.processors.JSONRenderer(serializer=_rendered),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=output),
@@ -179,7 +185,7 @@ def _route_libraries(shared: list[structlog.types.Processor], *, output: TextIO,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.EventRenamer("message"),
-                structlog.processors.JSONRenderer(default=_refuse, ensure_ascii=False),
+                structlog.processors.JSONRenderer(serializer=_rendered),
             ],
         )
     )
@@ -190,6 +196,14 @@ def _route_libraries(shared: list[structlog.types.Processor], *, output: TextIO,
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
+def _rendered(event: EventDict, **_options: object) -> str:
+    return _JSON.encode(event)
+
+
 def _refuse(value: object) -> str:
     """What JSON has no word for is named by class: its text could hold anything."""
     return f"<{type(value).__qualname__}>"
+
+
+_JSON = json.JSONEncoder(default=_refuse, ensure_ascii=False)
+"""Made once: `json.dumps` makes one for each line."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date
 
 import psycopg
-from psycopg.types.json import Jsonb
 
+from pipewright.store import rows
 from pipewright.store.records import Delivery
 
 Key = tuple[str, str]
@@ -44,7 +44,7 @@ async def take(conn: psycopg.AsyncConnection, arrivals: Sequence[Arrival]) -> se
         [
             each.delivery.integration,
             each.delivery.delivery_id,
-            each.delivery.received_at.isoformat(),
+            each.delivery.received_at,
             each.delivery.event,
             each.delivery.outcome,
             each.delivery.reason,
@@ -52,7 +52,7 @@ async def take(conn: psycopg.AsyncConnection, arrivals: Sequence[Arrival]) -> se
         ]
         for each in arrivals
     ]
-    cursor = await conn.execute(_TAKE, [Jsonb(told), [each.body for each in arrivals]])
+    cursor = await conn.execute(_TAKE, [rows.packed(told), [each.body for each in arrivals]])
     return set(await cursor.fetchall())
 
 

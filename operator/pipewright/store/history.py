@@ -68,7 +68,7 @@ async def surrogates(
     wanted = sorted({login for login in logins if login})
     if not wanted:
         return {}
-    given = {"provider": provider, "logins": Jsonb(wanted)}
+    given = {"provider": provider, "logins": rows.packed(wanted)}
     found: dict[str, str] = dict(await (await conn.execute(_ALLOT, given)).fetchall())
     if len(found) < len(wanted):  # somebody else allotted one at this moment
         found = dict(await (await conn.execute(_FIND_SURROGATES, given)).fetchall())
@@ -112,9 +112,9 @@ async def merge_rows(
     In the caller's transaction, with their runs locked; of the same run or job the later row came later.
     """
     for wave in waves(runs, key=itemgetter(*merge.RUN_KEY)):
-        await conn.execute(_UPSERT_RUNS, [Jsonb(wave)])
+        await conn.execute(_UPSERT_RUNS, [rows.packed(wave)])
     for wave in waves(jobs, key=itemgetter(*merge.JOB_KEY)):
-        await conn.execute(_UPSERT_JOBS, [Jsonb(wave)])
+        await conn.execute(_UPSERT_JOBS, [rows.packed(wave)])
     attempts = {(row["integration"], row["provider_id"], row["attempt"]) for row in runs}
     attempts |= {(row["integration"], row["run_id"], row["attempt"]) for row in jobs}
     await conn.execute(_DERIVE_JOBS, _wanted(attempts))
@@ -142,11 +142,11 @@ async def lock_runs(conn: psycopg.AsyncConnection, runs: Collection[tuple[str, s
     A run's failed jobs are derived from rows that two deliveries may write at once, some before their run is
     known, so row locks are not enough. Many runs are one lock on the integration: locks are shared memory.
     """
-    owners = Jsonb(sorted({integration for integration, _ in runs}))
+    owners = rows.packed(sorted({integration for integration, _ in runs}))
     if len(runs) > MANY:
         await conn.execute(_LOCK_INTEGRATIONS, [owners])
     else:
-        names = Jsonb([f"{integration}/{run_id}" for integration, run_id in runs])
+        names = rows.packed([f"{integration}/{run_id}" for integration, run_id in runs])
         await conn.execute(_LOCK_RUNS, [owners, names])
 
 
@@ -214,7 +214,7 @@ def waves(rows: Sequence[T], *, key: Callable[[T], Any]) -> list[list[T]]:
 def _wanted(attempts: Iterable[Attempt]) -> list[Jsonb]:
     """The parameter of `_WANTED`; JSON, because psycopg's arrays take longer."""
     names = ("integration", "run_id", "attempt")
-    return [Jsonb([dict(zip(names, attempt, strict=True)) for attempt in sorted(set(attempts))])]
+    return [rows.packed([dict(zip(names, attempt, strict=True)) for attempt in sorted(set(attempts))])]
 
 
 def moment(at: datetime | None) -> str | None:

@@ -7,12 +7,13 @@ name is (scope, key), both text.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 
+import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
+from pipewright.store import rows
 from pipewright.store.records import Outcomes
 
 Line = tuple[str, str]
@@ -29,7 +30,7 @@ async def read_lines(
     With `lock`, nobody else changes them until the transaction ends: read so before `write_lines`.
     """
     wanted = sorted(set(lines), key=_stored)
-    names = Jsonb([_stored(line) for line in wanted])
+    names = rows.packed([_stored(line) for line in wanted])
     found = await _read(conn, _HOLD if lock else _READ, names)
     if lock and len(found) < len(wanted):  # somebody else made one at this moment
         found = await _read(conn, _LOCK, names)
@@ -38,7 +39,7 @@ async def read_lines(
 
 async def _read(conn: psycopg.AsyncConnection, query: str, names: Jsonb) -> dict[Line, Outcomes]:
     cursor = await conn.execute(query, {"names": names})
-    return {(scope, key): outcomes async for scope, key, outcomes in cursor}
+    return {(scope, key): orjson.loads(outcomes) for scope, key, outcomes in await cursor.fetchall()}
 
 
 async def write_lines(conn: psycopg.AsyncConnection, lines: Mapping[Line, str]) -> None:
@@ -58,7 +59,7 @@ def _stored(line: Line) -> Line:
 
 
 def _quoted(line: Line) -> str:
-    return json.dumps(line, ensure_ascii=False)
+    return orjson.dumps(line).decode()
 
 
 _WRITE = """
@@ -69,7 +70,7 @@ ORDER BY new.at ON CONFLICT (scope, key) DO UPDATE SET outcomes = excluded.outco
 """
 _WANTED = """(SELECT name ->> 0 AS scope, name ->> 1 AS key, at
     FROM jsonb_array_elements(%(names)s) WITH ORDINALITY AS new (name, at)) AS wanted"""
-_READ = f"SELECT l.scope, l.key, l.outcomes FROM {_WANTED} JOIN pipewright.lines l USING (scope, key)"  # noqa: S608 - names are ours
+_READ = f"SELECT l.scope, l.key, l.outcomes::text FROM {_WANTED} JOIN pipewright.lines l USING (scope, key)"  # noqa: S608 - names are ours
 _LOCK = f"{_READ} ORDER BY wanted.at FOR UPDATE OF l"
 # A line that is not there cannot be locked. First those are made, then the others are locked, each in one
 # order, so that no two deliveries wait crosswise: what the second part has not found is what the first made.
@@ -78,7 +79,7 @@ WITH made AS (
     INSERT INTO pipewright.lines (scope, key) SELECT scope, key FROM {_WANTED}
     WHERE NOT EXISTS (SELECT FROM pipewright.lines l WHERE l.scope = wanted.scope AND l.key = wanted.key)
     ORDER BY wanted.at ON CONFLICT DO NOTHING
-    RETURNING scope, key, outcomes
+    RETURNING scope, key, outcomes::text
 )
 SELECT scope, key, outcomes FROM made UNION ALL SELECT scope, key, outcomes FROM ({_LOCK}) AS known
 """  # noqa: S608 - names are ours

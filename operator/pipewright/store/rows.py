@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import orjson
 from psycopg.types.json import Jsonb
 
 _UIDS = frozenset({"integration"})
@@ -23,6 +24,11 @@ def insert(table: str, kind: type, *, without: Collection[str] = ()) -> str:
     names = [field.name for field in dataclasses.fields(kind) if field.name not in without]
     marks = ", ".join(f"%({name})s" for name in names)
     return f"INSERT INTO pipewright.{table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names are ours
+
+
+def packed(value: Any) -> Jsonb:
+    """A parameter of type jsonb, for what many rows are: texts, numbers, times, lists and mappings."""
+    return Jsonb(value, dumps=orjson.dumps)
 
 
 def values(row: Any) -> dict[str, Any]:

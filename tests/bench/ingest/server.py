@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from connectors import catalogue
-from gateway import app, heads, reading
+from gateway import app, heads, memory, reading
 from gateway import parts as gateway_parts
 from gateway.doors import Door
 from gateway.parts import Parts
@@ -37,7 +37,7 @@ INSERT = "INSERT INTO bench.raw (id, body) VALUES (%s, %s)"
 class NoCluster:
     """Nobody asks it."""
 
-    async def create(self, _manifest: Manifest) -> bool:
+    async def create(self, _manifest: Manifest) -> Manifest | None:
         raise AssertionError("nothing is dispatched here")
 
     async def review(self, _manifest: Manifest) -> Manifest:
@@ -85,6 +85,7 @@ async def serve(settings: Settings, tenant: str) -> None:
         proxy_headers=False,
         timeout_keep_alive=30,
     )
+    memory.settle()
     await uvicorn.Server(config).serve()
 
 

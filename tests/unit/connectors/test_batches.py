@@ -101,17 +101,45 @@ def test_is_refused_with_its_place(kind: str, body: bytes, message: str) -> None
         split(body, kind)
 
 
-@given(
-    st.one_of(st.text(), st.lists(st.dictionaries(st.text(), st.integers())).map(json.dumps)), st.booleans()
-)
+WHOLE = st.integers(-(2**63), 2**64 - 1)
+
+
+def whole(digits: str) -> float:
+    """A longer one is a float."""
+    return int(digits) if -(2**63) <= int(digits) < 2**64 else float(digits)
+
+
+@given(st.one_of(st.text(), st.lists(st.dictionaries(st.text(), WHOLE)).map(json.dumps)), st.booleans())
 def test_whatever_comes_is_taken_apart_or_refused(body: str, lines: bool) -> None:
     try:
         found = split(body.encode("utf-8", "surrogatepass"), LINES if lines else BATCH)
     except MappingError:
         return
-    assert [json.loads(part.raw) for part in found] == [part.document for part in found]
+    assert [json.loads(part.raw, parse_int=whole) for part in found] == [part.document for part in found]
     if not lines:
-        assert [part.document for part in found] == json.loads(body)
+        assert [part.document for part in found] == json.loads(body, parse_int=whole)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | WHOLE | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=5), st.sampled_from([None, 1]))
+def test_objects_within_events_end_none_of_them(documents: list[Any], indent: int | None) -> None:
+    found = split(json.dumps(documents, indent=indent))
+    assert [part.document for part in found] == documents
+    assert [json.loads(part.raw) for part in found] == documents
+    lines = split("\n".join(map(json.dumps, documents)), LINES)
+    assert [part.document for part in lines] == documents
+
+
+def test_many_objects_within_events_are_read_in_detail() -> None:
+    documents = [{"list": [{}] * 3000}, {"list": [{}, {"a": "},{"}]}]
+    found = split(json.dumps(documents, separators=(",", ":")))
+    assert [part.document for part in found] == documents
 
 
 SECTION: dict[str, Any] = {

@@ -161,6 +161,21 @@ def test_a_body_that_is_no_json_object_is_refused(raw: bytes) -> None:
         mapping.parse_body(raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "body"),
+    [
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": "\\ud800"}', {"a": "\ud800"}),
+        (b'{"a": 18446744073709551615}', {"a": 2**64 - 1}),
+        (b'{"a": 18446744073709551616}', {"a": 2.0**64}),
+        (b'{"a": "\\u0000\xc3\xa4"}', {"a": "\x00\u00e4"}),
+        (b'\n{"a": 1e400}\t', {"a": float("inf")}),
+    ],
+)
+def test_a_body_that_few_send_says_what_it_says(raw: bytes, body: dict[str, Any]) -> None:
+    assert mapping.parse_body(raw) == body
+
+
 SAMPLES = {file.stem: load(file) for file in FIXTURES}
 FAILED: dict[str, Any] = SAMPLES["run-failed"]["body"]
 

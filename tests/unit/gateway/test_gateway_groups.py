@@ -1,6 +1,7 @@
 """Deliveries that wait at the same moment are one transaction, and each is answered by itself."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -23,10 +24,16 @@ ROUTE = Route(
 )
 
 
-def received(name: str, *, body: bytes = b"", records: Any = (), triggers: Any = ()) -> Received:
+def received(
+    name: str, *, body: bytes = b"", records: Any = (), triggers: Any = (), model: Any = None
+) -> Received:
     delivery = Delivery(integration="u", delivery_id=name, event="e", received_at=AT)
     return Received(
-        route=ROUTE, delivery=delivery, body=body, records=records, around=Surroundings(triggers=triggers)
+        route=ROUTE,
+        delivery=delivery,
+        body=body,
+        records=records,
+        around=Surroundings(triggers=triggers, predictor=model),
     )
 
 
@@ -108,6 +115,15 @@ async def test_who_comes_meanwhile_is_the_next_transaction_and_gets_its_own_answ
     databases.gate.set()
     assert [await each for each in (first, *others)] == [[Stored(fired=number)] for number in range(6)]
     assert databases.stored == [["d0"], ["d1", "d2", "d3", "d4", "d5"]]
+
+
+async def test_who_has_arrived_and_is_read_a_turn_later_goes_along(databases: Databases) -> None:
+    groups = made(databases)
+    first = going(groups, "d1")
+    await asyncio.sleep(0)  # it waits, and its transaction may begin
+    second = going(groups, "d2")
+    await asyncio.gather(first, second)
+    assert databases.stored == [["d1", "d2"]]
 
 
 async def test_a_group_has_its_bounds_and_a_larger_one_goes_alone(databases: Databases) -> None:
@@ -219,6 +235,10 @@ def run(number: int, *, attempt: int = 1) -> RunRecord:
     )
 
 
+def ended(number: int) -> RunRecord:
+    return dataclasses.replace(run(number), phase="finished", outcome="success", finished_at=AT)
+
+
 def job(number: int, *, of: int) -> JobRecord:
     return JobRecord(
         project="acme/shop", run=str(of), attempt=1, id=str(number), name="unit", phase="queued", queued_at=AT
@@ -236,7 +256,19 @@ TURNS: dict[str, tuple[list[Received], list[int]]] = {
     "nothing": ([], []),
     "different runs": ([received("a", records=[run(1)]), received("b", records=[run(2)])], [2]),
     "attempts of a run": ([received("a", records=[run(1)]), received("b", records=[run(1, attempt=2)])], [2]),
-    "the same attempt": ([received("a", records=[run(1)]), received("b", records=[run(1)])], [1, 1]),
+    "an attempt that nobody reads": ([received("a", records=[run(1)]), received("b", records=[run(1)])], [2]),
+    "an attempt that a model reads": (
+        [received(name, records=[run(1)], model=object()) for name in "ab"],
+        [1, 1],
+    ),
+    "an attempt that ends": (
+        [received("a", records=[run(1)]), received("b", records=[ended(1)]), received("c", records=[run(2)])],
+        [1, 2],
+    ),
+    "an attempt that has ended": (
+        [received("a", records=[ended(1)]), received("b", records=[run(1)])],
+        [1, 1],
+    ),
     "the same delivery": ([received("a", records=[run(1)]), received("a", records=[run(2)])], [1, 1]),
     "jobs that nobody waits for": (
         [
