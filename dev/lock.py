@@ -20,10 +20,12 @@ _OPTIONS = (
     "--no-header",
 )
 _RUNTIME = "requirements/runtime.txt"
+_RAY = "requirements/ray.txt"
 _LOCKS = {
     _RUNTIME: ("pyproject.toml",),
     "requirements/dev.txt": ("pyproject.toml", "--group", "dev", "--constraint", _RUNTIME),
-    "requirements/ray.txt": ("--group", "ray", "--constraint", _RUNTIME),
+    _RAY: ("--group", "ray", "--constraint", _RUNTIME),
+    "requirements/ray-serve.txt": ("--group", "ray-serve", "--constraint", _RUNTIME, "--constraint", _RAY),
 }
 
 

@@ -63,8 +63,17 @@ def environment(folder: Path, *, lock_file: Path, progress: Progress) -> bool:
 
 def ray(progress: Progress) -> Path:
     """Ray's environment in the cache, named by its lock file's content; installed when it is missing."""
-    lock_file = places.ROOT / "requirements" / "ray.txt"
-    folder = places.cache() / f"ray-{fingerprint(lock_file)}"
+    return _cached("ray", progress)
+
+
+def ray_serve(progress: Progress) -> Path:
+    """The same with Ray Serve, for the benchmark that runs it beside the gateway."""
+    return _cached("ray-serve", progress)
+
+
+def _cached(name: str, progress: Progress) -> Path:
+    lock_file = places.ROOT / "requirements" / f"{name}.txt"
+    folder = places.cache() / f"{name}-{fingerprint(lock_file)}"
     environment(folder, lock_file=lock_file, progress=progress)
     return folder
 

@@ -1,0 +1,77 @@
+"""One run's prediction in this process, and many at once: what of an answer is the model's."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ml import artifact, features, predict, replay, window
+from ml.history import Outcome, Run
+from ml.scorer import Scorer
+from tests.bench.lines import figure, say
+
+AIM_MS = 1.0
+BATCH = 100
+SKIPPED, ROWS = 2500, 2000
+"""Of the history: the runs before these, which have short lines, and those that are scored."""
+
+Asked = tuple[Run, Mapping[str, Sequence[Outcome]]]
+
+
+def asked(history_window: bytes) -> list[Asked]:
+    """Runs of the history with their lines of work as they were known when each began."""
+    table = window.read(history_window, sha256=artifact.digest(history_window))
+    replayed = itertools.islice(replay.replay(replay.attempts(table)), SKIPPED, SKIPPED + ROWS)
+    found: list[Asked] = [(row.run, dict(lines)) for row, lines in replayed]
+    assert len(found) == ROWS, "the history has so many"
+    return found
+
+
+def loaded(model: bytes) -> predict.Predictor:
+    """The model, warm."""
+    predictor = predict.Predictor.load(model, sha256=artifact.digest(model))
+    predictor.warm()
+    return predictor
+
+
+def one(model: bytes, rows: Sequence[Asked], *, rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds for a run: its features, the model, its reasons."""
+    predictor, p50, p99 = loaded(model), list[float](), list[float]()
+    for number in range(rounds):
+        times = []
+        for run, lines in rows:
+            began = time.perf_counter()
+            predictor.predict(run, lines)
+            times.append(1000 * (time.perf_counter() - began))
+        p50.append(float(np.quantile(times, 0.5)))
+        p99.append(float(np.quantile(times, 0.99)))
+        say(f"one run {number + 1}/{rounds}: p50 {p50[-1]:.3f} ms, p99 {p99[-1]:.3f} ms, of {len(rows)}")
+    return [
+        figure("serving_compute_p50", statistics.median(p50), "ms for a run, with reasons", AIM_MS),
+        figure("serving_compute_p99", statistics.median(p99), "ms for a run, with reasons", AIM_MS),
+    ]
+
+
+def batch(model: bytes, rows: Sequence[Asked], *, rounds: int) -> list[dict[str, Any]]:
+    """Runs a second by one thread: asked together, with reasons; beside LightGBM's score of the same rows."""
+    predictor, ours, limit = loaded(model), list[float](), list[float]()
+    scorer = Scorer.load(predictor.file.models, predictor.file.linear)
+    x = np.array([features.features(run, lines) for run, lines in rows])
+    for number in range(rounds):
+        began = time.perf_counter()
+        for at in range(0, len(rows), BATCH):
+            predictor.predict_many(rows[at : at + BATCH])
+        ours.append(len(rows) / (time.perf_counter() - began))
+        began = time.perf_counter()
+        for at in range(0, len(rows), BATCH):
+            for booster in scorer.boosters:
+                booster.predict(x[at : at + BATCH], raw_score=True, num_threads=1)
+        limit.append(len(rows) / (time.perf_counter() - began))
+        say(f"batches {number + 1}/{rounds}: ours {ours[-1]:.0f} runs/s, LightGBM alone {limit[-1]:.0f}/s")
+    unit = f"runs/s in batches of {BATCH}, with reasons, one thread"
+    return [figure("serving_batch_compute", statistics.median(ours), unit, statistics.median(limit))]

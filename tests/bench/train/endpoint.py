@@ -1,0 +1,210 @@
+"""Predictions over HTTP: the gateway on a history in PostgreSQL, beside a constant and beside Ray Serve."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from dev import places, ports, process, product, uv, web
+from dev.process import Process
+from dev.progress import Progress
+from dev.ray import temporary_folder
+from dev.stack import Stack
+from ml import artifact, history, replay, window
+from tests.bench import sites
+from tests.bench.ingest.load import Seen
+from tests.bench.lines import figure, say
+from tests.bench.train.rates import AIM_MS, RATE, Target
+
+RAY = "ray-serve"
+ASKED = 1000
+"""The newest runs of the history, which are asked about again and again."""
+_FIELDS = ("project", "pipeline", "branch", "trigger", "sha")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one of those who answer did in one round."""
+
+    rate: float
+    """That it kept."""
+    at_rate: Seen
+    at_aim: Seen
+    """At `RATE`."""
+
+
+class Endpoint:
+    """A tenant with a history and a model, and those who answer for it."""
+
+    def __init__(
+        self,
+        site: sites.Site,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        lines: Mapping[str, Mapping[str, Any]],
+        seconds: float,
+    ) -> None:
+        """`lines` are all lines of work, as Ray Serve gets them."""
+        self.site, self.lines, self.seconds = site, lines, seconds
+        runs = [record for record in records if record["type"] == "run"][-ASKED:]
+        self.bodies = [json.dumps({field: run[field] for field in _FIELDS}).encode() for run in runs]
+
+    @property
+    def stack(self) -> Stack:
+        """Its servers."""
+        return self.site.stack
+
+    def asked(self, what: str) -> list[bytes]:
+        """The requests."""
+        return [self.site.rest("POST", f"/models/{sites.MODEL}/{what}", body) for body in self.bodies]
+
+    def target(self, name: str, messages: Sequence[bytes], *, port: int, process: str) -> Target:
+        """One of those who answer, by the stack's process."""
+        return Target(
+            name=name,
+            port=port,
+            messages=messages,
+            cpu=lambda: cpu(self.stack.folder, process),
+            folder=self.stack.folder,
+        )
+
+    def round(self, target: Target) -> Round:
+        """The rate that it keeps, and what it does at the one that is aimed at."""
+        rate, seen = target.kept(seconds=self.seconds)
+        return Round(rate=rate, at_rate=seen, at_aim=target.ask(rate=RATE, count=int(RATE * self.seconds)))
+
+    # --- the gateway, beside a constant -------------------------------------------------------------------
+
+    @contextmanager
+    def gateway(self) -> Iterator[None]:
+        """The gateway with the constant's route, alone: the others share the cores and have no part in it."""
+        for other in ("provisioner", "runner", "gateway", "provider", "ray"):
+            process.stop(self.stack.folder, other)
+        usual = product.process("gateway", folder=self.stack.folder, port=self.site.port)
+        ours = (sys.executable, "-m", "tests.bench.train.server")
+        process.start(dataclasses.replace(usual, command=ours))
+        try:
+            yield
+        finally:
+            process.stop(self.stack.folder, "gateway")
+
+    def measure(self, *, rounds: int, content: bytes, ray: bool) -> list[dict[str, Any]]:
+        """All figures."""
+        said = "predictions", "constant"
+        ours, limit = (
+            self.target(name, self.asked(name), port=self.site.port, process="gateway") for name in said
+        )
+        found: dict[str, list[Round]] = {"ours": [], "constant": [], "ray": []}
+        same: list[Seen] = []
+        for number in range(rounds):
+            say(f"round {number + 1}/{rounds}")
+            with self.gateway():
+                found["ours"].append(self.round(ours))
+                found["constant"].append(self.round(limit))
+            if ray:
+                with self.ray_serve(content) as theirs:
+                    found["ray"].append(self.round(theirs))
+                    rate = max(1.0, found["ours"][-1].rate)
+                    same.append(theirs.ask(rate=rate, count=int(rate * self.seconds)))
+        lines = figures("serving_endpoint", found["ours"], found["constant"])
+        return lines + (figures("serving_ray_serve", found["ours"], found["ray"]) if ray else [])
+
+    # --- Ray Serve ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def ray_serve(self, content: bytes) -> Iterator[Target]:
+        """The same model file and the same lines of work behind Ray Serve, from Ray's own environment."""
+        folder, port = self.stack.folder, ports.free()
+        model, known = folder / "served.model", folder / "served.lines.json"
+        model.write_bytes(content)
+        known.write_text(json.dumps(self.lines))
+        environment = uv.ray_serve(Progress())
+        temporary = temporary_folder(folder)
+        url = f"http://127.0.0.1:{port}/"
+        process.start(
+            Process(
+                name=RAY,
+                folder=folder,
+                command=(
+                    *(str(environment / "bin" / "python"), "-m", "tests.bench.train.ray_serve"),
+                    *(str(model), str(known), str(port), str(temporary)),
+                ),
+                environment={
+                    "PYTHONPATH": str(places.ROOT),
+                    "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
+                    "RAY_USAGE_STATS_ENABLED": "0",
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+                ready=lambda: _answers(url, self.bodies[0]),
+                directory=places.ROOT,
+                ready_within=180.0,
+                grace=20.0,
+            )
+        )
+        head = b"POST / HTTP/1.1\r\nHost: ray\r\nContent-Type: application/json\r\nContent-Length: "
+        messages = [head + str(len(body)).encode() + b"\r\n\r\n" + body for body in self.bodies]
+        try:
+            yield self.target("Ray Serve", messages, port=port, process=RAY)
+        finally:
+            process.stop(folder, RAY)
+
+
+def lines_of(history_window: bytes) -> dict[str, dict[str, Any]]:
+    """All lines of work at the end of a history: scope → key → outcomes as they are kept."""
+    table = window.read(history_window, sha256=artifact.digest(history_window))
+    known: dict[str, dict[str, Any]] = {}
+    for row in replay.attempts(table):
+        if row.failed is None or row.finished_at is None:
+            continue
+        done = history.row_of(replay.outcome_of(row.run, failed=row.failed, finished_at=row.finished_at))
+        for scope, key in history.lines(row.run).items():
+            of_scope = known.setdefault(scope, {})
+            of_scope[key] = history.insert_row(of_scope.get(key, ()), done)
+    return known
+
+
+def figures(name: str, ours: Sequence[Round], limit: Sequence[Round]) -> list[dict[str, Any]]:
+    """The rate that is kept; the times at it, and those at the rate that is aimed at."""
+
+    def both(unit: str, of: str, what: Any) -> dict[str, Any]:
+        value, bound = (statistics.median(map(what, side)) for side in (ours, limit))
+        return figure(name + of, value, unit, bound)
+
+    at = f"at {RATE:.0f}/s"
+    return [
+        both(f"predictions/s at p99 < {AIM_MS:.0f} ms", "", lambda it: it.rate),
+        *(
+            both(f"ms {at if which == 'at_aim' else 'at the rate that each keeps'}", of, get)
+            for which in ("at_rate", "at_aim")
+            for of, get in (
+                (f"_{which}_p50", lambda it, w=which: getattr(it, w).p50),
+                (f"_{which}_p99", lambda it, w=which: getattr(it, w).p99),
+                (f"_{which}_p999", lambda it, w=which: getattr(it, w).p999),
+            )
+        ),
+    ]
+
+
+def cpu(folder: Path, name: str) -> float:
+    """Seconds of CPU that a process of the stack and its children have taken."""
+    total = 0.0
+    for found in process.leftovers(folder, name):
+        try:
+            times = found.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _answers(url: str, body: bytes) -> bool:
+    answer = web.ask(url, method="POST", document=json.loads(body), timeout=5.0)
+    return answer is not None and answer.code == 200
