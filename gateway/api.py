@@ -98,18 +98,7 @@ async def predict(
     predictor = await call.parts.models.get(pointer)
     if predictor is None:
         raise problems.unavailable("ModelNotLoaded", "the model's file could not be loaded yet", after=5)
-    asked = ml_history.Run(
-        integration=_integration_of(call, run.integration),
-        project=run.project,
-        pipeline=run.pipeline,
-        event=run.trigger,
-        branch=run.branch,
-        actor=run.actor,
-        sha=run.sha,
-        run_id=run.run,
-        attempt=run.attempt,
-        started_at=call.parts.clock.now().timestamp(),
-    )
+    asked = asked_of(call, run)
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         lines = await work.read(conn, asked)
     found = await call.parts.models.score(predictor, asked, lines, kind="asked")
@@ -147,6 +136,26 @@ async def list_predictions(
         _prediction(scored, model=name, integration=integrations[scored.integration]) for scored in found
     )
     return Page(items=items, next=None)
+
+
+def asked_of(call: Call, run: RunToScore) -> ml_history.Run:
+    """The run as the model judges it: one that starts now.
+
+    Raises:
+        Problem: 404 or 422, its Integration is not there or not clear.
+    """
+    return ml_history.Run(
+        integration=_integration_of(call, run.integration),
+        project=run.project,
+        pipeline=run.pipeline,
+        event=run.trigger,
+        branch=run.branch,
+        actor=run.actor,
+        sha=run.sha,
+        run_id=run.run,
+        attempt=run.attempt,
+        started_at=call.parts.clock.now().timestamp(),
+    )
 
 
 def _integration_of(call: Call, name: str) -> str:

@@ -1,10 +1,11 @@
 """Evaluate the prediction on real histories, then measure features and fits over generated ones.
 
-    SEEDS=5 SIZES="100000" python -m tests.bench.predict
+    SEEDS=5 SIZES="100000" FIGURES="quality sizes" KEEP=folder python -m tests.bench.predict
 
-The first part is `python -m ml.evaluate` with a fit for each day of the test part and SEEDS seeds, and is
-left out where the histories are absent. The second prints one JSON line for each of SIZES, the numbers of
-generated runs.
+`quality` is the evaluation of docs/model.md with a fit for each day of the test part and SEEDS draws of the
+model; it is left out where the histories are absent. What a draw said is kept in the folder KEEP, so that
+SEEDS=2 and then SEEDS=5 is one run in two pieces. `sizes` prints one JSON line for each of SIZES, the numbers
+of generated runs.
 """
 
 import json
@@ -12,31 +13,34 @@ import os
 import random
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml import evaluate, fit, replay
+from ml import fit, replay
 from ml.history import Run
 from ml.replay import Attempt
-from tests.bench.predict import histories
+from tests.bench.predict import histories, quality
 
-SEEDS = os.environ.get("SEEDS") or "5"
+SEEDS = int(os.environ.get("SEEDS") or "5")
 SIZES = [int(size) for size in (os.environ.get("SIZES") or "25000 100000").split()]
+FIGURES = (os.environ.get("FIGURES") or "quality sizes").split()
+KEEP = os.environ.get("KEEP")
 
 
 def main() -> int:
     """Print all figures."""
-    if histories.FILE.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "runs.csv"
-            histories.write(path)
-            evaluate.main([str(path), "--online", "1", "--seeds", SEEDS])
-    else:
-        sys.stdout.write("The public histories are not in ../shared/data/gha-runs: nothing to evaluate.\n")
-    for size in SIZES:
-        measure(size)
+    if "quality" in FIGURES:
+        if histories.FILE.exists():
+            for line in quality.measure(seeds=SEEDS, keep=Path(KEEP) if KEEP else None):
+                print(json.dumps(line), flush=True)
+        else:
+            sys.stdout.write(
+                "The public histories are not in ../shared/data/gha-runs: nothing to evaluate.\n"
+            )
+    if "sizes" in FIGURES:
+        for size in SIZES:
+            measure(size)
     return 0
 
 

@@ -22,6 +22,7 @@ from ml import artifact, history, replay, window
 from tests.bench import sites
 from tests.bench.ingest.load import Seen
 from tests.bench.lines import figure, say
+from tests.bench.train import compute
 from tests.bench.train.rates import AIM_MS, RATE, Target
 
 RAY = "ray-serve"
@@ -55,7 +56,8 @@ class Endpoint:
         """`lines` are all lines of work, as Ray Serve gets them."""
         self.site, self.lines, self.seconds = site, lines, seconds
         runs = [record for record in records if record["type"] == "run"][-ASKED:]
-        self.bodies = [json.dumps({field: run[field] for field in _FIELDS}).encode() for run in runs]
+        self.runs = [{field: run[field] for field in _FIELDS} for run in runs]
+        self.bodies = [json.dumps(run).encode() for run in self.runs]
 
     @property
     def stack(self) -> Stack:
@@ -82,6 +84,26 @@ class Endpoint:
         return Round(rate=rate, at_rate=seen, at_aim=target.ask(rate=RATE, count=int(RATE * self.seconds)))
 
     # --- the gateway, beside a constant -------------------------------------------------------------------
+
+    def batches(self, rows: Sequence[compute.Asked], *, content: bytes, rounds: int) -> list[dict[str, Any]]:
+        """Runs a second in batches over HTTP, beside the model alone in this process."""
+        bodies = [
+            json.dumps({"runs": self.runs[at : at + compute.BATCH]}).encode()
+            for at in range(0, len(self.runs), compute.BATCH)
+        ]
+        path = f"/models/{sites.MODEL}/predictions/batch"
+        messages = [self.site.rest("POST", path, body) for body in bodies]
+        target = self.target("batches", messages, port=self.site.port, process="gateway")
+        predictor, ours, limit = compute.loaded(content), list[float](), list[float]()
+        with self.gateway():
+            target.ask(rate=0, count=10, connections=2)
+            for number in range(rounds):
+                seen = target.ask(rate=0, count=40, connections=2)
+                ours.append(40 * compute.BATCH / seen.seconds)
+                limit.append(compute.together(predictor, rows))
+                say(f"batches {number + 1}/{rounds}: {ours[-1]:.0f} runs/s, in process {limit[-1]:.0f}/s")
+        unit = f"runs/s over HTTP in batches of {compute.BATCH}, two at a time"
+        return [figure("serving_batch", statistics.median(ours), unit, statistics.median(limit))]
 
     @contextmanager
     def gateway(self) -> Iterator[None]:

@@ -37,12 +37,12 @@ class Target:
     """Seconds of CPU that its processes have taken."""
     folder: Path
 
-    def ask(self, *, rate: float, count: int) -> Seen:
+    def ask(self, *, rate: float, count: int, connections: int = CONNECTIONS) -> Seen:
         """So many requests at this rate, at its own pace if it is 0."""
         path = self.folder / "messages"
         load.write(path, itertools.islice(itertools.cycle(self.messages), count))
         cpu = self.cpu()
-        seen = load.send(path, port=self.port, rate=rate, connections=CONNECTIONS)
+        seen = load.send(path, port=self.port, rate=rate, connections=connections)
         late = seen.statuses.pop("none", 0)
         assert set(seen.statuses) == {"200"}, f"{self.name}: {seen.statuses}"
         told = f"{rate:.0f}/s" if rate else "its own pace"
