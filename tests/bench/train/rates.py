@@ -15,8 +15,9 @@ AIM_MS = 20.0
 """The p99 that a rate must keep."""
 RATE = 500.0
 """The rate that is aimed at."""
-CONNECTIONS = 16
-"""As many calls of one tenant as the gateway has under way; what finds none free waits, on its clock."""
+CONNECTIONS = 12
+"""Fewer than the 16 calls of one tenant that the gateway has under way; what finds none free waits, on its
+clock all the same."""
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.35, 0.2)
 """Of what it does at its own pace: rates that are tried, until one is kept."""
 TRIES = 2
