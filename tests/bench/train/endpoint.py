@@ -58,6 +58,8 @@ class Endpoint:
         runs = [record for record in records if record["type"] == "run"][-ASKED:]
         self.runs = [{field: run[field] for field in _FIELDS} for run in runs]
         self.bodies = [json.dumps(run).encode() for run in self.runs]
+        self.ours: list[Round] = []
+        """What the gateway did, once it was measured."""
 
     @property
     def stack(self) -> Stack:
@@ -118,28 +120,34 @@ class Endpoint:
         finally:
             process.stop(self.stack.folder, "gateway")
 
-    def measure(self, *, rounds: int, content: bytes, ray: bool) -> list[dict[str, Any]]:
-        """All figures."""
-        said = "predictions", "constant"
+    def beside_a_constant(self, *, rounds: int) -> list[dict[str, Any]]:
+        """Predictions by the gateway, and the same server's constant."""
         ours, limit = (
-            self.target(name, self.asked(name), port=self.site.port, process="gateway") for name in said
+            self.target(name, self.asked(name), port=self.site.port, process="gateway")
+            for name in ("predictions", "constant")
         )
-        found: dict[str, list[Round]] = {"ours": [], "constant": [], "ray": []}
-        same: list[Seen] = []
-        for number in range(rounds):
-            say(f"round {number + 1}/{rounds}")
-            with self.gateway():
-                found["ours"].append(self.round(ours))
-                found["constant"].append(self.round(limit))
-            if ray:
-                with self.ray_serve(content) as theirs:
-                    found["ray"].append(self.round(theirs))
-                    rate = max(1.0, found["ours"][-1].rate)
-                    same.append(theirs.ask(rate=rate, count=int(rate * self.seconds)))
-        lines = figures("serving_endpoint", found["ours"], found["constant"])
-        return lines + (figures("serving_ray_serve", found["ours"], found["ray"]) if ray else [])
+        told: tuple[list[Round], list[Round]] = ([], [])
+        with self.gateway():
+            for number in range(rounds):
+                say(f"gateway, round {number + 1}/{rounds}")
+                told[0].append(self.round(ours))
+                told[1].append(self.round(limit))
+        self.ours = told[0]
+        return figures("serving_endpoint", *told)
 
     # --- Ray Serve ----------------------------------------------------------------------------------------
+
+    def beside_ray_serve(self, content: bytes, *, rounds: int) -> list[dict[str, Any]]:
+        """What the gateway did, in `beside_a_constant`, and Ray Serve with the same model and rows."""
+        assert self.ours, "the gateway was measured first"
+        theirs: list[Round] = []
+        with self.ray_serve(content) as target:
+            for number in range(rounds):
+                say(f"Ray Serve, round {number + 1}/{rounds}")
+                theirs.append(self.round(target))
+            same = statistics.median(it.rate for it in self.ours)
+            target.ask(rate=same, count=max(100, int(same * self.seconds)))
+        return figures("serving_ray_serve", self.ours, theirs)
 
     @contextmanager
     def ray_serve(self, content: bytes) -> Iterator[Target]:
