@@ -18,6 +18,7 @@ from ml.replay import Dataset
 from ml.trial import Answers
 from tests.bench import trained
 from tests.bench.ingest import load
+from tests.bench.predict import quality
 from tests.bench.predict.quality import Shelf
 from tests.bench.train import endpoint
 from tests.bench.train.cycle import Cycle
@@ -128,3 +129,15 @@ def test_a_draw_is_made_once_for_the_same_rows(tmp_path: Path) -> None:
     Shelf(tmp_path, dataset(1)).get("draw-1", make)
     Shelf(None, dataset(1)).get("draw-0", make)
     assert len(made) == 4
+
+
+class Numbered(quality.Work):
+    def answers(self, number: int | None) -> Answers:
+        found = np.array([-1.0 if number is None else float(number)])
+        return Answers(probability=found, flagged=found > 1, unsure=found < 0)
+
+
+def test_draws_of_several_processes_come_in_their_order_and_the_line_last(tmp_path: Path) -> None:
+    rows = dataset(1)
+    found = quality.answers(Numbered(rows, rows, 2, Shelf(None, rows)), seeds=3)
+    assert [each.probability.tolist() for each in found] == [[0.0], [1.0], [2.0], [-1.0]]

@@ -7,10 +7,14 @@ ended, or was cut off.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +40,8 @@ def measure(*, seeds: int, keep: Path | None) -> list[dict[str, Any]]:
         runs = table.read(path, change=None)
     data = replay.judged(runs.attempts, change=runs.change)
     known, held_out = train.split(data, holdout=evaluate.TEST)
-    cut = len(data) - len(held_out)
-    shelf = Shelf(keep, data)
-
-    def draw(number: int) -> Answers:
-        return evaluate.of_seed(data, known, number, cut=cut, days=DAYS)
-
-    def line() -> Answers:
-        return trial.run(data, cut=cut, days=DAYS, learn=linear.fit)
-
-    model = [shelf.get(f"draw-{number}", lambda number=number: draw(number)) for number in range(seeds)]
-    baselines = {**trial.baselines(held_out), "logistic_regression": shelf.get("line", line)}
+    *model, line = answers(Work(data, known, len(data) - len(held_out), Shelf(keep, data)), seeds=seeds)
+    baselines = {**trial.baselines(held_out), "logistic_regression": line}
     found = evaluate.Evaluation(test=held_out, model=model, baselines=baselines, learned=len(known)).numbers()
     answer = {
         "runs": len(data),
@@ -60,6 +55,43 @@ def measure(*, seeds: int, keep: Path | None) -> list[dict[str, Any]]:
         figure(f"predict_{name}", found["model"][name], _unit(found["interval"][name], seeds), aim)
         for name, aim in AIMS.items()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The rows, those that are known when the test part begins, and where it does."""
+
+    data: Dataset
+    known: Dataset
+    cut: int
+    shelf: Shelf
+
+    def answers(self, number: int | None) -> Answers:
+        """Of a draw of the model; of the logistic regression without a number."""
+        if number is None:
+            return self.shelf.get(
+                "line", lambda: trial.run(self.data, cut=self.cut, days=DAYS, learn=linear.fit)
+            )
+        return self.shelf.get(
+            f"draw-{number}",
+            lambda: evaluate.of_seed(self.data, self.known, number, cut=self.cut, days=DAYS),
+        )
+
+
+_here: list[Work] = []
+"""What the forked processes work on: it is not sent to them, they have it."""
+
+
+def answers(work: Work, *, seeds: int) -> list[Answers]:
+    """Those of all draws, then of the logistic regression: a process for each core, one draw at a time."""
+    _here[:] = [work]
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        return list(pool.map(_answers, [*range(seeds), None]))
+
+
+def _answers(number: int | None) -> Answers:
+    return _here[0].answers(number)
 
 
 def _unit(interval: list[float] | None, seeds: int) -> str:
