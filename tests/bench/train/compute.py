@@ -40,7 +40,7 @@ def loaded(model: bytes) -> predict.Predictor:
 
 
 def one(model: bytes, rows: Sequence[Asked], *, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds for a run: its features, the model, its reasons; by the clock, and of this thread's CPU."""
+    """Milliseconds for a run: features, model, reasons; by the clock, and of this thread's CPU."""
     predictor, found = loaded(model), dict[str, list[float]]()
     for number in range(rounds):
         clock, cpu = [], []
