@@ -113,10 +113,14 @@ class Site:
         dsn = self.stack.parts.platform()["pipewright_runner"]
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as runner:
             assert await routes.promote(runner, pointer, expected=None)
+        await self.until_served()
+
+    async def until_served(self) -> None:
+        """Wait until the gateway answers by the model."""
         asked = self.rest(
             "POST", f"/models/{MODEL}/predictions", b'{"project": "acme/shop", "pipeline": "ci"}'
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 if (await closed_loop(self.port, [asked], clients=1)).statuses == {200: 1}:
                     return

@@ -1,4 +1,4 @@
-"""A Model from due to promoted on the real stack, less what a job on Ray costs that does nothing.
+"""A Model from due to promoted on the real stack, less Ray's own start of a job.
 
 the Model is applied ─ look ─ export ─ submit ─► Ray starts the job ─ train ─► noticed ─ promoted
 """
@@ -39,13 +39,13 @@ class Cycle:
     submit: float
     """The attempt's row in the journal, and the job handed to Ray."""
     job: float
-    """From there until Ray says that it has ended."""
+    """From there until its report is written."""
     train: float
     """Of it: the window read, features, fit, evaluation, model written, by the job's own clock."""
     promote: float
-    """From its end until the pointer is there, which the gateway follows."""
+    """From the report until the pointer is there, which the gateway follows."""
     empty: float
-    """A job with the same package that does nothing, from its submission to its end."""
+    """Ray's own start: another job with the same package, from its submission to its first command."""
 
     @property
     def whole(self) -> float:
@@ -54,7 +54,7 @@ class Cycle:
 
     @property
     def beyond(self) -> float:
-        """Without what Ray takes for a job that does nothing."""
+        """Without Ray's own start."""
         return self.whole - self.empty
 
     @property
@@ -113,9 +113,11 @@ class Cycles:
         report = contract.from_json(contract.Report, json.dumps(training["report"]))
         assert report.outcome == "Passed", report.reason
         assert report.duration_seconds is not None
-        exported = Path(urlsplit(training["window_uri"]).path).stat().st_mtime
+        exported, reported = (
+            Path(urlsplit(training[uri]).path).stat().st_mtime for uri in ("window_uri", "report_uri")
+        )
         job = self._job(training["submission_id"])
-        submitted, ended = job["start_time"] / 1000, job["end_time"] / 1000
+        submitted = job["start_time"] / 1000
         empty = self._empty(job)
         self.kubectl.run("delete", "model", name, "-n", self.site.namespace, "--timeout=60s")
         decided = training["started_at"].timestamp()
@@ -123,9 +125,9 @@ class Cycles:
             look=decided - began,
             export=exported - decided,
             submit=submitted - exported,
-            job=ended - submitted,
+            job=reported - submitted,
             train=report.duration_seconds,
-            promote=promoted - ended,
+            promote=promoted - reported,
             empty=empty,
         )
 
@@ -136,10 +138,12 @@ class Cycles:
         deadline = time.monotonic() + WITHIN
         with psycopg.connect(admin, dbname="pipewright", autocommit=True) as conn:
             while conn.execute(query, [self.site.tenant_id, name]).fetchone() is None:
-                told = (self.kubectl.get("model", name, "-n", self.site.namespace) or {}).get("status")
-                assert time.monotonic() < deadline, f"no version was promoted: {told}"
+                assert time.monotonic() < deadline, f"no version was promoted: {self._told(name)}"
                 time.sleep(LOOK)
         return time.time()
+
+    def _told(self, name: str) -> Any:
+        return (self.kubectl.get("model", name, "-n", self.site.namespace) or {}).get("status")
 
     def _training(self, name: str) -> dict[str, Any]:
         """The attempt, as the journal has it."""
@@ -165,16 +169,18 @@ class Cycles:
             time.sleep(LOOK)
 
     def _empty(self, like: dict[str, Any]) -> float:
-        """Seconds of a job with the same package that does nothing."""
+        """Seconds until a job with the same package runs its first command."""
+        name = f"empty-{uuid.uuid4().hex}"
+        note = self.site.stack.folder / name
         wanted = {
-            "submission_id": f"empty-{uuid.uuid4().hex}",
-            "entrypoint": "true",
+            "submission_id": name,
+            "entrypoint": f"date +%s.%N > {note}",
             "entrypoint_num_cpus": 1,
             "runtime_env": {"py_modules": like["runtime_env"]["py_modules"]},
         }
         self._ask("POST", "/api/jobs/", wanted)
-        found = self._job(wanted["submission_id"])  # type: ignore[arg-type]
-        return float(found["end_time"] - found["start_time"]) / 1000
+        submitted: float = self._job(name)["start_time"] / 1000
+        return float(note.read_text()) - submitted
 
     def _ask(self, method: str, path: str, document: object = None) -> Any:
         token = self.ray.token_file.read_text().strip()

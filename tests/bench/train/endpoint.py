@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import shutil
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from dev import places, ports, process, product, uv, web
+from dev import files, places, ports, process, product, uv, web
 from dev.process import Process
 from dev.progress import Progress
 from dev.ray import temporary_folder
@@ -116,6 +118,7 @@ class Endpoint:
         ours = (sys.executable, "-m", "tests.bench.train.server")
         process.start(dataclasses.replace(usual, command=ours))
         try:
+            asyncio.run(self.site.until_served())
             yield
         finally:
             process.stop(self.stack.folder, "gateway")
@@ -158,6 +161,7 @@ class Endpoint:
         known.write_text(json.dumps(self.lines))
         environment = uv.ray_serve(Progress())
         temporary = temporary_folder(folder)
+        files.own_folder(temporary, mode=0o700)
         url = f"http://127.0.0.1:{port}/"
         process.start(
             Process(
@@ -185,6 +189,7 @@ class Endpoint:
             yield self.target("Ray Serve", messages, port=port, process=RAY)
         finally:
             process.stop(folder, RAY)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def lines_of(history_window: bytes) -> dict[str, dict[str, Any]]:
