@@ -159,7 +159,8 @@ class Endpoint:
         model, known = folder / "served.model", folder / "served.lines.json"
         model.write_bytes(content)
         known.write_text(json.dumps(self.lines))
-        environment = uv.ray_serve(Progress())
+        environment, token = uv.ray_serve(Progress()), folder / "ray-serve.token"
+        files.secret(token)
         temporary = temporary_folder(folder)
         files.own_folder(temporary, mode=0o700)
         url = f"http://127.0.0.1:{port}/"
@@ -174,7 +175,12 @@ class Endpoint:
                 environment={
                     "PYTHONPATH": str(places.ROOT),
                     "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
+                    "RAY_AUTH_MODE": "token",
+                    "RAY_AUTH_TOKEN_PATH": str(token),
                     "RAY_USAGE_STATS_ENABLED": "0",
+                    # its proxy imports for longer than the usual five seconds on a slow machine
+                    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+                    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
                     "OPENBLAS_NUM_THREADS": "1",
                 },
                 ready=lambda: _answers(url, self.bodies[0]),
