@@ -7,7 +7,7 @@ WORKERS ?= $(if $(CLUSTER)$(DATABASE_DSN)$(VAULT_ADDR),1,3)
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help init assets fmt lint types test e2e bench bench-tenants bench-ingest bench-query bench-predict fuzz faults crds up down status demo lock
+.PHONY: help init assets fmt lint types test e2e bench bench-tenants bench-ingest bench-query bench-predict bench-train fuzz faults crds up down status demo lock
 
 help: ## list these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,10 @@ bench-query: assets ## dashboards and reports over N runs of one tenant, and ove
 	@PYTHONPATH=operator:. N=$(or $(N),1000000) $(BIN)/python -m tests.bench.query
 
 bench-predict: init ## how good the prediction is on real histories, SEEDS=5, and what features and fits of SIZES runs take
-	@PYTHONPATH=operator:. SEEDS=$(SEEDS) SIZES="$(SIZES)" $(BIN)/python -m tests.bench.predict
+	@PYTHONPATH=operator:. SEEDS=$(SEEDS) SIZES="$(SIZES)" FIGURES="$(FIGURES)" KEEP=$(KEEP) $(BIN)/python -m tests.bench.predict
+
+bench-train: assets ## serving a model beside Ray Serve, and a training from due to promoted (FIGURES="compute batch endpoint ray_serve cycle")
+	@PYTHONPATH=operator:. ROUNDS=$(or $(ROUNDS),3) FIGURES="$(FIGURES)" $(BIN)/python -m tests.bench.train
 
 faults: assets ## every fault with every oracle (hours; ARGS="--slice 2/5 --resume", docs/faults.md)
 	@PYTHONPATH=operator:. $(BIN)/python -m dev.faults $(ARGS)

@@ -21,6 +21,7 @@ _OPTIONS = (
 )
 _RUNTIME = "requirements/runtime.txt"
 _KAFKA = "requirements/kafka.txt"
+_RAY = "requirements/ray.txt"
 _LOCKS = {
     _RUNTIME: ("pyproject.toml",),
     _KAFKA: ("--group", "kafka", "--constraint", _RUNTIME),
@@ -28,7 +29,8 @@ _LOCKS = {
         "pyproject.toml", "--group", "dev", "--constraint", _RUNTIME, "--constraint", _KAFKA,
     ),
     "requirements/mlflow.txt": ("--group", "mlflow", "--constraint", _RUNTIME),
-    "requirements/ray.txt": ("--group", "ray", "--constraint", _RUNTIME),
+    _RAY: ("--group", "ray", "--constraint", _RUNTIME),
+    "requirements/ray-serve.txt": ("--group", "ray-serve", "--constraint", _RUNTIME, "--constraint", _RAY),
 }  # fmt: skip
 
 

@@ -71,6 +71,11 @@ def mlflow(progress: Progress) -> Path:
     return _cached("mlflow", progress)
 
 
+def ray_serve(progress: Progress) -> Path:
+    """The same with Ray Serve, for the benchmark that runs it beside the gateway."""
+    return _cached("ray-serve", progress)
+
+
 def _cached(name: str, progress: Progress) -> Path:
     lock_file = places.ROOT / "requirements" / f"{name}.txt"
     folder = places.cache() / f"{name}-{fingerprint(lock_file)}"

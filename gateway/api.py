@@ -104,18 +104,7 @@ async def predict(
     model = await call.parts.models.find(pointer)
     if model is None:
         raise problems.unavailable("ModelNotLoaded", "the model's file could not be loaded yet", after=5)
-    asked = ml_history.Run(
-        integration=_integration_of(call, run.integration),
-        project=run.project,
-        pipeline=run.pipeline,
-        event=run.trigger,
-        branch=run.branch,
-        actor=run.actor,
-        sha=run.sha,
-        run_id=run.run,
-        attempt=run.attempt,
-        started_at=call.parts.clock.now().timestamp(),
-    )
+    asked = asked_of(call, run)
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         lines = await work.read(conn, asked)
     if isinstance(model, Judge):
@@ -184,6 +173,26 @@ def integrations_of(call: Call) -> Mapping[str, str]:
     """The Integrations of the namespace: UID → name."""
     routes = call.view.integrations.get(call.place, {}).values()
     return {route.integration_uid: route.integration for route in routes}
+
+
+def asked_of(call: Call, run: RunToScore) -> ml_history.Run:
+    """The run as the model judges it: one that starts now.
+
+    Raises:
+        Problem: 404 or 422, its Integration is not there or not clear.
+    """
+    return ml_history.Run(
+        integration=_integration_of(call, run.integration),
+        project=run.project,
+        pipeline=run.pipeline,
+        event=run.trigger,
+        branch=run.branch,
+        actor=run.actor,
+        sha=run.sha,
+        run_id=run.run,
+        attempt=run.attempt,
+        started_at=call.parts.clock.now().timestamp(),
+    )
 
 
 def _integration_of(call: Call, name: str) -> str:

@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from gateway import api, deadletter_routes, details, doors, erasures, model_report, reports
+from gateway import api, batch_predictions, deadletter_routes, details, doors, erasures, model_report, reports
 from gateway.doors import Door, Doors
 from gateway.metrics import CONTENT_TYPE
 from gateway.observed import Observed
@@ -59,6 +59,7 @@ def create(parts: Parts, *, others: Mapping[str, Door] | None = None) -> FastAPI
     app.state.tasks = {}
     app.include_router(api.hooks)
     app.include_router(api.rest)
+    app.include_router(batch_predictions.rest)
     app.include_router(model_report.rest)
     app.include_router(reports.rest)
     app.include_router(details.rest)

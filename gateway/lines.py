@@ -73,6 +73,28 @@ async def read(conn: psycopg.AsyncConnection, run: history.Run) -> Lines:
     return (await hold(conn, written=(), read=[run])).of(run)
 
 
+class Kept:
+    """Lines of work of many runs, which may have no ids yet; each was read once."""
+
+    def __init__(self, rows: Mapping[store.Line, Sequence[history.Row]]) -> None:
+        self._rows = rows
+        self._understood: dict[store.Line, tuple[Outcome, ...]] = {}
+
+    def of(self, run: history.Run) -> Lines:
+        """The run's lines as they were read."""
+        return {line[0]: self._outcomes(line) for line in history.lines(run).items()}
+
+    def _outcomes(self, line: store.Line) -> tuple[Outcome, ...]:
+        if line not in self._understood:
+            self._understood[line] = history.decode(self._rows[line])
+        return self._understood[line]
+
+
+async def read_many(conn: psycopg.AsyncConnection, runs: Iterable[history.Run]) -> Kept:
+    """The lines of work of several runs as they stand."""
+    return Kept(await store.read_lines(conn, {line for run in runs for line in history.lines(run).items()}))
+
+
 class Held:
     """Lines of work that are at hand for runs that come one after the other, and are written once.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.directory import View
+from gateway.lines import Kept
 from gateway.metrics import Metrics
 from ml import causes, diagnosis, forecast, history, predict
 from ml.artifact import ArtifactRefused
@@ -173,6 +174,27 @@ class Models:
         found = await asyncio.get_running_loop().run_in_executor(self._scorers, judge.judge, failure)
         self._metrics.prediction_seconds.observe(time.perf_counter() - begun)
         self._metrics.predictions.labels("cause", found.kind).inc()
+        return found
+
+    async def score_many(
+        self,
+        predictor: predict.Predictor,
+        runs: Sequence[history.Run],
+        kept: Kept,
+        *,
+        kind: str,
+    ) -> Sequence[predict.Prediction]:
+        """Score several runs together, in a thread, by the lines of work that were read for them."""
+
+        def all_of_them() -> Sequence[predict.Prediction]:
+            return predictor.predict_many([(run, kept.of(run)) for run in runs])
+
+        begun = time.perf_counter()
+        found = await asyncio.get_running_loop().run_in_executor(self._scorers, all_of_them)
+        each = (time.perf_counter() - begun) / max(1, len(found))
+        for prediction in found:
+            self._metrics.prediction_seconds.observe(each)
+            self._metrics.predictions.labels(kind, prediction.band).inc()
         return found
 
     def _want(self, pointer: ModelPointer) -> _Slot:

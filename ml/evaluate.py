@@ -118,14 +118,19 @@ def evaluate(
     """Try the model, once for each seed, and the baselines. Raises TrainingFailed as `train.split` does."""
     known, held_out = train.split(data, holdout=test)
     cut = len(data) - len(held_out)
-    answers = []
-    for number in range(seeds):
-        # Far apart, so that no two ensembles share a member.
-        recipe = fit.choose(known, hyperparameters={}, seed=1000 * number)
-        answers.append(trial.run(data, cut=cut, days=days, learn=recipe, **({"told": told} if told else {})))
+    answers = [of_seed(data, known, number, cut=cut, days=days, told=told) for number in range(seeds)]
     baselines = trial.baselines(held_out)
     baselines["logistic_regression"] = trial.run(data, cut=cut, days=days, learn=linear.fit)
     return Evaluation(test=held_out, model=answers, baselines=baselines, learned=len(known))
+
+
+def of_seed(
+    data: Dataset, known: Dataset, number: int, *, cut: int, days: float | None, told: Any = None
+) -> Answers:
+    """What one draw of the model says of the test part, which begins at the row `cut`."""
+    # Far apart, so that no two ensembles share a member.
+    recipe = fit.choose(known, hyperparameters={}, seed=1000 * number)
+    return trial.run(data, cut=cut, days=days, learn=recipe, **({"told": told} if told else {}))
 
 
 def numbers(found: Metrics) -> dict[str, float | int | None]:

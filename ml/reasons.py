@@ -35,18 +35,15 @@ def reasons(run: Run, lines: Mapping[str, Sequence[Outcome]], contributions: Seq
     same sentences.
     """
     direction = 1.0 if sum(contributions) >= 0 else -1.0
-    groups: dict[str, list[int]] = {}
-    for index, name in enumerate(features.NAMES):
-        groups.setdefault(_group(name), []).append(index)
     weights = {
-        group: direction * sum(contributions[each] for each in members) for group, members in groups.items()
+        group: direction * sum([contributions[each] for each in members]) for group, members in GROUPS.items()
     }
     seen = history.known(run, lines)
     found: list[str] = []
-    for group in sorted(groups, key=lambda group: (-weights[group], groups[group][0])):
+    for group in sorted(GROUPS, key=lambda group: (-weights[group], GROUPS[group][0])):
         if weights[group] <= 0 or len(found) == MOST:
             break
-        strongest = max(groups[group], key=lambda index: direction * contributions[index])
+        strongest = max(GROUPS[group], key=lambda index: direction * contributions[index])
         sentence = _sentence(features.NAMES[strongest], run, seen)
         if sentence and sentence not in found:
             found.append(sentence)
@@ -238,6 +235,17 @@ RUN_SENTENCES: Mapping[str, Callable[[Run, Mapping[str, Sequence[Outcome]]], str
     "hour": _clock,
     "weekday": _clock,
 }
+
+
+def _groups() -> Mapping[str, Sequence[int]]:
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(features.NAMES):
+        found.setdefault(_group(name), []).append(index)
+    return found
+
+
+GROUPS = _groups()
+"""Places in `features.NAMES` by the fact that they tell: made once, a prediction has no time for it."""
 
 
 def _ago(seconds: float) -> str:

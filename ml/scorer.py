@@ -36,16 +36,16 @@ class Scorer:
         mean: Floats = (np.mean(trees, axis=0, dtype=np.float64) + self.linear.logit(x)) / 2
         return mean
 
-    def contributions(self, row: Floats) -> tuple[Floats, float]:
-        """(how far each feature of this one row moves the logit, the logit).
+    def contributions(self, x: Floats) -> tuple[Floats, Floats]:
+        """(how far each feature moves the logit of each row, the logit of each row).
 
         Those of the trees are LightGBM's pred_contrib: Lundberg and Lee's SHAP values.
         """
         # The last column is the bias: with it the contributions add up to the raw score, one call gives both.
         trees = np.mean(
-            [np.asarray(each.predict(row, pred_contrib=True, num_threads=1))[0] for each in self.boosters],
-            axis=0,
+            [np.asarray(each.predict(x, pred_contrib=True, num_threads=1)) for each in self.boosters], axis=0
         )
-        line = self.linear.contributions(row)[0]
-        parts: Floats = (trees[:-1] + line) / 2
-        return parts, float((trees.sum() + line.sum() + self.linear.intercept) / 2)
+        line = self.linear.contributions(x)
+        parts: Floats = (trees[:, :-1] + line) / 2
+        logits: Floats = (trees.sum(axis=1) + line.sum(axis=1) + self.linear.intercept) / 2
+        return parts, logits

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from dev import process, simulator
-from ml import artifact, contract, train, window
+from dev import process
+from tests.bench import trained
 
 HERE = Path(__file__).parent
-RUNS = 5000
-"""Attempts of runs in the simulated history: what the model is trained on."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -169,38 +167,16 @@ def meter() -> Meter:
 @pytest.fixture(scope="session")
 def records() -> list[dict[str, Any]]:
     """A simulated history that ends half an hour ago: runs, each followed by its jobs."""
-    return list(simulator.history(until=datetime.now(UTC) - timedelta(minutes=30), runs=RUNS))
+    return trained.records()
 
 
 @pytest.fixture(scope="session")
 def history_window(records: list[dict[str, Any]]) -> bytes:
     """The history as the data window that training reads."""
-    return window.write(_window_row(record) for record in records if record["type"] == "run")
+    return trained.window_of(records)
 
 
 @pytest.fixture(scope="session")
 def model_file(history_window: bytes) -> bytes:
     """A model that was really trained on the history."""
-    job = contract.TrainingJob(
-        submission_id="bench",
-        window_uri="file:///nowhere/window.parquet",
-        window_sha256=artifact.digest(history_window),
-        artifact_uri="file:///nowhere/model",
-        report_uri="file:///nowhere/report.json",
-    )
-    return train.train(history_window, job).content
-
-
-def _window_row(run: Mapping[str, Any]) -> dict[str, Any]:
-    same = ("project", "pipeline", "attempt", "number", "branch", "actor", "sha", "outcome")
-    return {
-        **{name: run[name] for name in same},
-        "integration": "github",
-        "run_id": run["id"],
-        "event": run["trigger"],
-        "queued_at": datetime.fromisoformat(run["queuedAt"]),
-        "started_at": datetime.fromisoformat(run["startedAt"]),
-        "finished_at": datetime.fromisoformat(run["finishedAt"]),
-        "failed_jobs": [],
-        "jobs": 0,
-    }
+    return trained.model_of(history_window)

@@ -28,7 +28,7 @@ async def test_predictions_are_answered(
     stack: Stack,
 ) -> None:
     here = site("bench-rest")
-    await _import(here, records, loop_of_clients)
+    await here.bring(records)
     await here.serve(model_file)
     names = {
         "project": "project",
@@ -85,7 +85,6 @@ async def test_predictions_are_answered(
 async def test_a_history_is_imported(
     site: Any,
     histories: Any,
-    loop_of_clients: Any,
     report: Any,
     figure: Any,
     meter: Any,
@@ -97,7 +96,7 @@ async def test_a_history_is_imported(
         some = next(histories)
         before = here.count("runs") + here.count("jobs")
         with meter.of(stack.folder, "gateway") as cost:
-            answers = await _import(here, some, loop_of_clients)
+            answers = await here.bring(some)
         ours.append(len(some) / answers.seconds)
         costs.append(cost.cpu / len(some))
         count = len(some)
@@ -115,14 +114,6 @@ async def test_a_history_is_imported(
         ),
         figure(what="gateway CPU of a row", unit="µs", values=[1e6 * it for it in costs]),
     )
-
-
-async def _import(here: Any, some: list[dict[str, Any]], loop_of_clients: Any) -> Any:
-    body = "".join(json.dumps(record) + "\n" for record in some).encode()
-    message = here.rest("POST", "/integrations/github/history", body, kind="application/x-ndjson")
-    answers = await loop_of_clients(here.port, [message], clients=1)
-    assert answers.statuses == {200: 1}
-    return answers
 
 
 def _copy(here: Any, some: list[dict[str, Any]], meter: Any) -> float:

@@ -13,8 +13,6 @@ import json
 import os
 import resource
 import statistics
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ import psutil
 from tests.bench.ingest import bare, load, mapped, payloads
 from tests.bench.ingest.load import Seen
 from tests.bench.ingest.world import Process, World, world
+from tests.bench.lines import figure, say
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 FIGURES = (os.environ.get("FIGURES") or "single batch mapping idle").split()
@@ -40,20 +39,6 @@ TRIES = 2
 """How often a rate is tried: a stall that comes from outside must not decide alone."""
 BATCH, BATCHES = 200, int(os.environ.get("BATCHES", "40"))
 IDLE = int(os.environ.get("IDLE", "10000"))
-
-
-def say(text: str) -> None:
-    """Progress, beside the figures."""
-    print(
-        f"{time.strftime('%H:%M:%S')} load {psutil.getloadavg()[0]:.1f}: {text}", file=sys.stderr, flush=True
-    )
-
-
-def figure(name: str, value: float, unit: str, limit: float | None) -> dict[str, Any]:
-    """One line of the result."""
-    ratio = value / limit if limit else None
-    line = {"name": name, "value": value, "unit": unit, "limit": limit, "ratio": ratio}
-    return {key: round(it, 4) if isinstance(it, float) else it for key, it in line.items()}
 
 
 @dataclass(slots=True)

@@ -36,8 +36,9 @@ class Seen:
     """From the first message until the last answer."""
     statuses: dict[str, int]
     p50: float
-    """Milliseconds, as the other two."""
+    """Milliseconds, as the other three."""
     p99: float
+    p999: float
     longest: float
     cpu: float
     """Seconds of CPU that the generator took itself."""
@@ -162,6 +163,7 @@ async def _go(messages: Sequence[bytes], *, port: int, rate: float, connections:
         statuses=dict(run.statuses),
         p50=times[len(times) // 2],
         p99=times[int(len(times) * 0.99)],
+        p999=times[int(len(times) * 0.999)],
         longest=times[-1],
         cpu=time.process_time() - cpu,
     )

@@ -1,10 +1,12 @@
 """Evaluate the prediction on real histories, then measure features and fits over generated ones.
 
-    SEEDS=5 SIZES="100000" python -m tests.bench.predict
+    SEEDS=5 SIZES="25000 100000" FIGURES="quality sizes" KEEP=folder python -m tests.bench.predict
 
-The first part is `python -m ml.evaluate` with a fit for each day of the test part and SEEDS seeds, and is
-left out where the histories are absent. The second prints one JSON line for each of SIZES, the numbers of
-generated runs.
+`quality` is the evaluation of docs/model.md with a fit for each day of the test part and SEEDS draws of the
+model; it is left out where the histories are absent. What a draw said is kept in the folder KEEP, so that
+SEEDS=2 and then SEEDS=5 is one run in two pieces. `sizes` measures features and a fit for each of SIZES, the
+numbers of generated runs, `features` the features alone; their limit is what the smallest size would take
+for so many runs. One JSON line a figure.
 """
 
 import json
@@ -12,47 +14,65 @@ import os
 import random
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from ml import evaluate, fit, replay
+from ml import fit, replay
 from ml.history import Run
 from ml.replay import Attempt
-from tests.bench.predict import histories
+from tests.bench.lines import figure
+from tests.bench.predict import histories, quality
 
-SEEDS = os.environ.get("SEEDS") or "5"
+SEEDS = int(os.environ.get("SEEDS") or "5")
 SIZES = [int(size) for size in (os.environ.get("SIZES") or "25000 100000").split()]
+FIGURES = (os.environ.get("FIGURES") or "quality sizes").split()
+KEEP = os.environ.get("KEEP")
 
 
 def main() -> int:
     """Print all figures."""
-    if histories.FILE.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "runs.csv"
-            histories.write(path)
-            evaluate.main([str(path), "--online", "1", "--seeds", SEEDS])
-    else:
-        sys.stdout.write("The public histories are not in ../shared/data/gha-runs: nothing to evaluate.\n")
-    for size in SIZES:
-        measure(size)
+    if "quality" in FIGURES:
+        if histories.FILE.exists():
+            for line in quality.measure(seeds=SEEDS, keep=Path(KEEP) if KEEP else None):
+                print(json.dumps(line), flush=True)
+        else:
+            sys.stdout.write(
+                "The public histories are not in ../shared/data/gha-runs: nothing to evaluate.\n"
+            )
+    for part in ("features", "sizes"):
+        if part in FIGURES:
+            smallest: dict[str, float] = {}
+            for size in sorted(SIZES):
+                for line in measure(size, fits=part == "sizes", each=smallest):
+                    print(json.dumps(line), flush=True)
     return 0
 
 
-def measure(size: int) -> None:
-    """Features of so many generated runs, then a fit on them: CPU seconds and peak memory."""
+def measure(size: int, *, fits: bool, each: dict[str, float]) -> list[dict[str, Any]]:
+    """Features of so many generated runs, then a fit on them: CPU seconds and peak memory.
+
+    `each` has what a run took at the smallest size, and is filled by it.
+    """
     attempts = list(generated(size))
     began = time.process_time()
     data = replay.judged(attempts)
-    featured = time.process_time()
-    fit.fit(data, hyperparameters={}, seed=0)
-    fitted = time.process_time()
+    taken = {"features": time.process_time() - began}
+    if fits:
+        began = time.process_time()
+        fit.fit(data, hyperparameters={}, seed=0)
+        taken["fit"] = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"features_s": featured - began, "fit_s": fitted - featured, "peak_mib": peak}
-    print(
-        json.dumps({"runs": size, **{name: round(value, 1) for name, value in figures.items()}}), flush=True
-    )
+    for name, seconds in taken.items():
+        each.setdefault(name, seconds / size)
+    return [
+        *(
+            figure(f"predict_{name}", seconds, f"CPU s, {size} runs", each[name] * size)
+            for name, seconds in taken.items()
+        ),
+        figure("predict_peak", peak, f"MiB, {size} runs", None),
+    ]
 
 
 def generated(size: int) -> Iterator[Attempt]:

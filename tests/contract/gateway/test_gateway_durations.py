@@ -115,6 +115,8 @@ async def test_ask_how_long_a_run_takes(world, hook, tenant, github, durations):
     assert 0 < answer.body["p50"] <= answer.body["p90"] <= answer.body["p95"]
     assert answer.body["reasons"][0].startswith("3 runs of this ")
     assert (await world.rest("POST", url, json={**RUN, "attempt": 0})).status == 422
+    many = await world.rest("POST", f"{url}/batch", json={"runs": [RUN]})
+    assert (many.status, many.body["reason"]) == (409, "OtherTask")
 
 
 async def test_recorded_forecasts_are_listed_by_run(world, hook, tenant, github, durations):

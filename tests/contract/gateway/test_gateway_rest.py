@@ -6,6 +6,7 @@ from gateway import parts
 
 ROUTES = [
     ("POST", "models/run-failure/predictions", "create models/predictions"),
+    ("POST", "models/run-failure/predictions/batch", "create models/predictions"),
     ("GET", "models/run-failure/predictions", "get models/predictions"),
     ("GET", "models/run-failure/report", "get models/report"),
     ("GET", "workflows/heal/decisions", "get workflows/decisions"),
@@ -23,7 +24,9 @@ RUN = {"project": "acme/shop", "pipeline": "ci", "branch": "main", "trigger": "p
 
 
 def body_of(method, path):
-    return {"json": RUN} if method == "POST" and path.startswith("models") else {}
+    if method != "POST" or not path.startswith("models"):
+        return {}
+    return {"json": {"runs": [RUN]} if path.endswith("/batch") else RUN}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,37 @@ async def test_ask_whether_a_run_will_fail(world, hook, tenant, model_file, gith
     assert answer.body["model"] == {"name": "run-failure", "version": pointer.version}
     assert answer.body["probability"] > unknown.body["probability"]
     assert any("failed" in reason for reason in answer.body["reasons"])
+
+
+async def test_runs_asked_about_together_get_the_answers_that_each_gets_alone(
+    world, hook, tenant, model_file, github
+):
+    await world.promote(tenant, model_file)
+    for run in range(6):
+        await world.deliver(
+            hook, "workflow_run", github("completed", run=run, minute=run, conclusion="failure")
+        )
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions"
+    runs = [RUN, {**RUN, "pipeline": "unheard of"}, {**RUN, "branch": "feature"}, RUN]
+    alone = [(await world.rest("POST", url, json=run)).body for run in runs]
+    together = await world.rest("POST", f"{url}/batch", json={"runs": runs})
+    assert together.status == 200
+    answers = together.body["predictions"]
+    told = [(it["band"], it["model"], len(it["reasons"])) for it in answers]
+    assert told == [(it["band"], it["model"], len(it["reasons"])) for it in alone]
+    assert [it["probability"] for it in answers] == pytest.approx(
+        [it["probability"] for it in alone], abs=1e-3
+    )
+    assert answers[0]["probability"] > answers[1]["probability"]
+
+
+@pytest.mark.parametrize(
+    "runs", [[], [RUN] * 101, [RUN, {"pipeline": "ci"}]], ids=["none", "101", "one is wrong"]
+)
+async def test_a_wrong_batch_is_422(world, tenant, model_file, runs):
+    url = f"/v1/namespaces/{tenant.namespace}/models/run-failure/predictions/batch"
+    answer = await world.rest("POST", url, json={"runs": runs})
+    assert (answer.status, answer.body["reason"]) == (422, "Invalid")
 
 
 async def test_which_integration_a_run_belongs_to_is_asked_where_there_are_several(

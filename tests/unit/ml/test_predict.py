@@ -50,6 +50,17 @@ def test_an_answer_is_complete(predictor: Predictor, seen: Seen) -> None:
         assert len(answer.version) == 12
 
 
+def test_many_runs_together_get_the_answers_that_each_gets_alone(predictor: Predictor, seen: Seen) -> None:
+    rows = [(row.run, lines) for row, lines in seen[-200:]]
+    alone = [predictor.predict(run, lines) for run, lines in rows]
+    together = predictor.predict_many(rows)
+    assert [(it.band, it.reasons, it.version) for it in together] == [
+        (it.band, it.reasons, it.version) for it in alone
+    ]
+    assert [it.probability for it in together] == pytest.approx([it.probability for it in alone], abs=1e-12)
+    assert predictor.predict_many([]) == []
+
+
 def test_a_pipeline_without_history_is_unsure(predictor: Predictor) -> None:
     run = Run(
         integration="i", project="new", pipeline="ci", event="push", branch="main", actor="u", sha="s",
