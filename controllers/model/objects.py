@@ -16,6 +16,9 @@ from pipewright.plan import Ref
 from pipewright.runner_facts import TenantRef
 from pipewright.training_facts import KUBE_RAY, JobPlace, Pod, Pointer, Training, version_of
 
+NOT_LENT = "file:///not-lent-yet"
+"""Where a file lies that a job cannot reach yet."""
+
 HYPERPARAMETERS = {
     "num_leaves": "num_leaves",
     "learning_rate": "learning_rate",
@@ -49,14 +52,17 @@ def recipe(model: Model) -> str:
 
 
 def job(model: Model, training: Training) -> contract.TrainingJob:
-    """The job of an attempt. Raises contract.ContractError when the learner would refuse the spec."""
+    """The job of an attempt, before it is lent its files: a bucket's own addresses are none that it follows.
+
+    Raises contract.ContractError when the learner would refuse the spec.
+    """
     return contract.TrainingJob(
         submission_id=training.submission_id,
         task=model.spec.task,
-        window_uri=training.window.uri,
+        window_uri=NOT_LENT,
         window_sha256=training.window.sha256,
-        artifact_uri=training.artifact_uri,
-        report_uri=training.report_uri,
+        artifact_uri=NOT_LENT,
+        report_uri=NOT_LENT,
         holdout=model.spec.evaluation.holdout,
         gates=gates(model),
         hyperparameters=hyperparameters(model),

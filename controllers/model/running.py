@@ -120,6 +120,7 @@ def _submission(model: Model, tenant: TenantRef, training: Training, *, now: dat
             model_uid=model.uid,
             attempt=training.attempt,
             job=job,
+            training=training,
             lasting=model.spec.training.deadline + GRACE,
             place=objects.place(model, tenant, training),
             pod=objects.pod(model),

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ml import contract
 from pipewright.runner_facts import TenantRef
-from pipewright.training_facts import JobPlace, Pod, Pointer, TrainingOutcome, TrainingPhase
+from pipewright.training_facts import JobPlace, Pod, Pointer, Training, TrainingOutcome, TrainingPhase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,9 @@ class SubmitTraining:
     model_uid: str
     attempt: int
     job: contract.TrainingJob = field(hash=False)
-    """With addresses of the store: those that are lent to the job are no part of a plan."""
+    """Without addresses that it can follow: those that are lent to it are no part of a plan."""
+    training: Training = field(hash=False)
+    """The attempt, with the store's own addresses."""
     lasting: timedelta
     """How long the job may use its files."""
     place: JobPlace

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-from datetime import timedelta
 from typing import assert_never
 
 from ml import contract
@@ -27,7 +26,7 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
         case model.SkipTraining():
             _count(ports, "Skipped")  # the status tells the rest, and it is written after this
         case model.SubmitTraining():
-            job = await _lent(action.job, ports.artifacts, lasting=action.lasting)
+            job = await _lent(action, ports.artifacts)
             await ports.compute.submit(job, place=action.place, pod=action.pod)
             await ports.trainings.mark(
                 action.tenant, submission_id=action.job.submission_id, phase=action.phase
@@ -65,16 +64,15 @@ async def perform(action: model.ModelAction, *, ports: TrainingPorts) -> None:
             assert_never(action)
 
 
-async def _lent(
-    job: contract.TrainingJob, artifacts: Artifacts, *, lasting: timedelta
-) -> contract.TrainingJob:
+async def _lent(action: model.SubmitTraining, artifacts: Artifacts) -> contract.TrainingJob:
     """The job with addresses that it can follow without a credential of the store."""
+    training, lasting = action.training, action.lasting
     window, artifact, report = await asyncio.gather(
-        artifacts.lend(job.window_uri, to="read", lasting=lasting),
-        artifacts.lend(job.artifact_uri, to="write", lasting=lasting),
-        artifacts.lend(job.report_uri, to="write", lasting=lasting),
+        artifacts.lend(training.window.uri, to="read", lasting=lasting),
+        artifacts.lend(training.artifact_uri, to="write", lasting=lasting),
+        artifacts.lend(training.report_uri, to="write", lasting=lasting),
     )
-    return dataclasses.replace(job, window_uri=window, artifact_uri=artifact, report_uri=report)
+    return dataclasses.replace(action.job, window_uri=window, artifact_uri=artifact, report_uri=report)
 
 
 def _count(ports: TrainingPorts, how: TurnEnd) -> None:

@@ -1090,7 +1090,8 @@ def test_the_recipe_is_the_same_whatever_the_schedule_and_the_serving() -> None:
 
 def test_each_hyperparameter_of_the_contract_reaches_the_learner() -> None:
     wanted = {"numLeaves": 16, "learningRate": 0.1, "trees": 50, "minChild": 10}
-    job = objects.job(model(training={"hyperparameters": wanted}), training(submission_id="s"))
+    of_a_bucket = training(submission_id="s", artifact_uri="s3://b/model", report_uri="s3://b/report.json")
+    job = objects.job(model(training={"hyperparameters": wanted}), of_a_bucket)
     assert job.hyperparameters == {
         "num_leaves": 16,
         "learning_rate": 0.1,
