@@ -111,8 +111,8 @@ class Received:
             asking = {self.attempt(it) for it in deciding if not isinstance(it, ArtifactRecord)}
             object.__setattr__(self, "deciding", deciding)
             object.__setattr__(self, "asking", asking)
-        judged = self.around.predictor is not None
-        read = {self.attempt(run) for run in self.runs if judged or run.phase == "finished"}
+        asked = self.around.predictor is not None or self.around.forecaster is not None
+        read = {self.attempt(run) for run in self.runs if asked or run.phase == "finished"}
         object.__setattr__(self, "reading", read | self.asking)
 
     def attempt(self, record: RunRecord | JobRecord) -> Attempt:
