@@ -164,34 +164,34 @@ class Endpoint:
         temporary = temporary_folder(folder)
         files.own_folder(temporary, mode=0o700)
         url = f"http://127.0.0.1:{port}/"
-        process.start(
-            Process(
-                name=RAY,
-                folder=folder,
-                command=(
-                    *(str(environment / "bin" / "python"), "-m", "tests.bench.train.ray_serve"),
-                    *(str(model), str(known), str(port), str(temporary)),
-                ),
-                environment={
-                    "PYTHONPATH": str(places.ROOT),
-                    "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
-                    "RAY_AUTH_MODE": "token",
-                    "RAY_AUTH_TOKEN_PATH": str(token),
-                    "RAY_USAGE_STATS_ENABLED": "0",
-                    # its proxy imports for longer than the usual five seconds on a slow machine
-                    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-                    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
-                    "OPENBLAS_NUM_THREADS": "1",
-                },
-                ready=lambda: _answers(url, self.bodies[0]),
-                directory=places.ROOT,
-                ready_within=180.0,
-                grace=20.0,
-            )
-        )
         head = b"POST / HTTP/1.1\r\nHost: ray\r\nContent-Type: application/json\r\nContent-Length: "
         messages = [head + str(len(body)).encode() + b"\r\n\r\n" + body for body in self.bodies]
         try:
+            process.start(
+                Process(
+                    name=RAY,
+                    folder=folder,
+                    command=(
+                        *(str(environment / "bin" / "python"), "-m", "tests.bench.train.ray_serve"),
+                        *(str(model), str(known), str(port), str(temporary)),
+                    ),
+                    environment={
+                        "PYTHONPATH": str(places.ROOT),
+                        "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
+                        "RAY_AUTH_MODE": "token",
+                        "RAY_AUTH_TOKEN_PATH": str(token),
+                        "RAY_USAGE_STATS_ENABLED": "0",
+                        # its proxy imports for longer than the usual five seconds on a slow machine
+                        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+                        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+                        "OPENBLAS_NUM_THREADS": "1",
+                    },
+                    ready=lambda: _answers(url, self.bodies[0]),
+                    directory=places.ROOT,
+                    ready_within=180.0,
+                    grace=20.0,
+                )
+            )
             yield self.target("Ray Serve", messages, port=port, process=RAY)
         finally:
             process.stop(folder, RAY)
