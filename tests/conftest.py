@@ -35,7 +35,6 @@ ON_RAY = {
     "tests/e2e/test_stack.py",
     "tests/e2e/test_training.py",
     "tests/e2e/test_training_bucket.py",
-    "tests/faults/test_model_faults.py",
 }
 """And `test_healing`, which takes as long as these together and would be what all wait for."""
 

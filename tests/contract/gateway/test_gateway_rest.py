@@ -269,6 +269,7 @@ async def test_openapi_names_every_route_and_how_to_authenticate(world):
         *(f"{integration}/reports/{name}" for name in reports),
         *(f"{integration}/{path}" for path in ("runs", "steps", "tests")),
         "/v1/namespaces/{namespace}/models/{name}/predictions",
+        "/v1/namespaces/{namespace}/models/{name}/predictions/batch",
         "/v1/namespaces/{namespace}/models/{name}/report",
         "/v1/namespaces/{namespace}/workflows/{name}/decisions",
     ]

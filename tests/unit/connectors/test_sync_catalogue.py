@@ -229,4 +229,5 @@ def test_however_an_answer_is_spoiled_only_known_answers_come_out(data: st.DataO
         pass
     for record in known:
         assert events.parse_record(events.record_json(record)) == record
-    assert client.asked < 500
+    # who says of every slice that it holds too much is asked for the shortest ones, all of them
+    assert client.asked < 10_000
