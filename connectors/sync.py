@@ -80,6 +80,9 @@ async def history(
         except _TooMuch:
             middle = at.since + (at.until - at.since) / 2
             at = Cursor(since=at.since, until=middle.replace(microsecond=0))
+            if reader.budget.spent:
+                yield Batch(records=(), refused=(), cursor=at)
+                return
             continue
         if at.until >= until:
             yield Batch(records=(), refused=(), cursor=None)
@@ -222,6 +225,8 @@ class _Reader:
                 return
             body = calls.body_of(answer)
             if divisible and listing.capped is not None and _capped(listing, body, answer):
+                # it was a page, too: who says it of every slice keeps nobody reading for ever
+                self.budget.spend(items=0, size=len(answer.body))
                 raise _TooMuch
             items = _items(listing, body, answer)
             self.budget.spend(items=len(items), size=len(answer.body))
