@@ -230,3 +230,26 @@ def test_however_an_answer_is_spoiled_only_known_answers_come_out(data: st.DataO
     for record in known:
         assert events.parse_record(events.record_json(record)) == record
     assert client.asked < 500
+
+
+async def test_who_calls_every_slice_too_full_is_asked_within_the_budget() -> None:
+    manifest = catalogue.load()["github"]
+    assert manifest.sync is not None
+    client = Canned({"/repos/acme/shop/actions/runs": {"total_count": 1001, "workflow_runs": []}})
+    account = Account(config={"baseUrl": Canned.url}, credentials={"token": Secret("canary")})
+    session = Calls(manifest, account, client=cast("Any", client), clock=cast("Any", None))
+    until = SINCE + timedelta(days=1)
+    batches = [
+        batch
+        async for batch in sync.history(
+            session,
+            manifest.sync,
+            project="acme/shop",
+            since=SINCE,
+            until=until,
+            budget=sync.Budget(pages=5),
+        )
+    ]
+    assert client.asked == 5
+    assert batches[-1].cursor is not None
+    assert batches[-1].cursor.until == SINCE + timedelta(days=1) / 32
