@@ -423,6 +423,16 @@ async def test_an_unmarked_half_done_database_can_be_dropped(
     assert await real.databases.find(real.id) is None
 
 
+async def test_a_drop_that_was_cut_short_is_finished(real: World, admin: psycopg.AsyncConnection) -> None:
+    await real.create()
+    await real.logins.set(real.id, passwords=PASSWORDS, version=1)
+    # What DROP DATABASE commits before it removes the files, and what stays when it is cancelled there.
+    await admin.execute("UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", [f"pw_{real.id}"])
+    await real.databases.drop(real.id, uid=real.uid)
+    assert await real.databases.find(real.id) is None
+    assert await _roles(admin, real.id) == set()
+
+
 async def test_two_creations_at_once_make_one_database(real: World) -> None:
     outcomes = await asyncio.gather(real.create(), real.create(), return_exceptions=True)
     assert all(outcome is None or isinstance(outcome, errors.BackendError) for outcome in outcomes)

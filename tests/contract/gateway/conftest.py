@@ -512,8 +512,11 @@ def state(world: World) -> Callable[..., Awaitable[None]]:
     return mark
 
 
+Kept = Callable[[Tenant], Awaitable[list[str]]]
+
+
 @pytest.fixture
-def kept(world: World) -> Callable[[Tenant], Awaitable[list[str]]]:
+def kept(world: World) -> Kept:
     """The ids of what is in the spool for a tenant."""
 
     async def read(tenant: Tenant) -> list[str]:
@@ -526,11 +529,16 @@ def kept(world: World) -> Callable[[Tenant], Awaitable[list[str]]]:
     return read
 
 
+async def gone(kept: Kept, tenant: Tenant, but: Sequence[str] = ()) -> bool:
+    """Whether the spool has no more: a delivery leaves it after it is stored, and is in both for a moment."""
+    return await kept(tenant) == list(but)
+
+
 @pytest.fixture
 async def eventually() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]:
     """Waits for a fact."""
 
-    async def wait(fact: Callable[[], Awaitable[Any]], *, within: float = 10.0) -> Any:
+    async def wait(fact: Callable[[], Awaitable[Any]], *, within: float = 60.0) -> Any:
         async with asyncio.timeout(within):
             while not (found := await fact()):  # noqa: ASYNC110 - the fact is in another process
                 await asyncio.sleep(0.02)

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from gateway.parts import Limits
 from pipewright.store import spool
+from tests.contract.gateway.conftest import gone
 
 FAILED = {"conclusion": "failure"}
 
@@ -75,11 +76,6 @@ async def test_a_delivery_that_was_stored_before_the_suspension_stays_once(
     await eventually(lambda: gone(kept, tenant))
     assert await tenant.rows("SELECT count(*) FROM pipewright.events") == [(1,)]
     assert await tenant.rows("SELECT outcome FROM pipewright.runs") == [("failure",)]
-
-
-async def gone(kept, tenant, but=()):
-    """A delivery is in both places for a moment: it leaves the spool after it is stored."""
-    return await kept(tenant) == list(but)
 
 
 async def test_a_full_spool_is_503_and_says_why(serve, github, state, eventually):

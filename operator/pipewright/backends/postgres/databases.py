@@ -167,7 +167,8 @@ class PostgresDatabases:
         self._seen.pop(tenant_id, None)
         async with self._server.provisioner() as conn:
             if await servers.require_owner(conn, tenant_id, uid=uid):
-                await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+                if not await servers.is_half_dropped(conn, tenant_id):
+                    await execute(conn, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
                 await execute(conn, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
             found = await servers.existing_roles(conn, tenant_id)
             async with making(conn, tenant_id):

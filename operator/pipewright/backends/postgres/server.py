@@ -98,6 +98,16 @@ async def owner_uid(conn: psycopg.AsyncConnection, tenant_id: str) -> tuple[bool
     return row is not None, None if row is None else read_mark(row[0]).get("uid")
 
 
+async def is_half_dropped(conn: psycopg.AsyncConnection, tenant_id: str) -> bool:
+    """Whether a drop of the tenant's database was cut short.
+
+    Nobody gets into such a database, and all that it takes is a drop: PostgreSQL ends a session that asks
+    for anything else. `pg_database` says -2 then (DATCONNLIMIT_INVALID_DB, PostgreSQL 15.4 and newer).
+    """
+    query = "SELECT FROM pg_database WHERE datname = %s AND datconnlimit = -2"
+    return await (await conn.execute(query, [roles.database(tenant_id)])).fetchone() is not None
+
+
 async def existing_roles(conn: psycopg.AsyncConnection, tenant_id: str) -> dict[str, dict[str, Any]]:
     """The tenant's roles that exist, with their marks, `enabled` and `limit`."""
     cursor = await conn.execute(
