@@ -126,6 +126,24 @@ async def test_who_has_arrived_and_is_read_a_turn_later_goes_along(databases: Da
     assert databases.stored == [["d1", "d2"]]
 
 
+@pytest.mark.parametrize("size", [1, 30])
+async def test_after_several_the_next_group_waits_for_more_and_after_one_it_does_not(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    groups, loop = made(databases), asyncio.get_running_loop()
+    monkeypatch.setattr(room, "PACE", 0.5)
+    monkeypatch.setattr(room, "LONGEST", 1.0)
+    begun = loop.time()
+    await asyncio.gather(*(going(groups, f"d{number}") for number in range(size)))
+    first = going(groups, "d1")
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert first.done() == (size == 1)
+    await asyncio.gather(first, going(groups, "d2"))
+    assert databases.stored[-1] == (["d2"] if size == 1 else ["d1", "d2"])
+    assert size == 1 or 1.0 <= loop.time() - begun < 10.0
+
+
 async def test_a_group_has_its_bounds_and_a_larger_one_goes_alone(databases: Databases) -> None:
     groups = made(databases, most=3, most_bytes=100)
     first = await held(databases, groups)
