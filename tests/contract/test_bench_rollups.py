@@ -25,7 +25,7 @@ async def test_the_rollups_are_those_of_the_products_refresh(
 ) -> None:
     admin = psycopg.conninfo.make_conninfo(postgres_server.admin_dsn, dbname=roles.database(fresh_place.id))
     fill.people_and_prices(admin)
-    for first, last, days in ((1, 3000, 40.0), (3001, 4000, 40.0), (4001, 4200, 3.0)):
+    for first, last, days in ((1, 600, 40.0), (601, 800, 40.0), (801, 900, 3.0)):
         gone = fill.indexes(admin)
         fill.drop(admin, gone)
         fill.rows(admin, first=first, last=last, until=UNTIL, days=days)
@@ -38,8 +38,8 @@ async def test_the_rollups_are_those_of_the_products_refresh(
     with psycopg.connect(admin, autocommit=True) as conn:
         ours = counted(conn)
         conn.execute(f"TRUNCATE {', '.join(f'pipewright.{table}' for table in ROLLUPS)}")
-        fill.note(admin, first=1, last=4200)
-        assert conn.execute("SELECT count(*) FROM pipewright.changes").fetchone() == (3 * 4200,)
+        fill.note(admin, first=1, last=900)
+        assert conn.execute("SELECT count(*) FROM pipewright.changes").fetchone() == (3 * 900,)
         async with fresh_place.connect("ingest") as gateway:
             while await rollups.refresh(gateway):
                 pass

@@ -80,7 +80,8 @@ class Topic:
             except BufferError:  # the brokers are slower than the database
                 self._served(1.0)
             except confluent_kafka.KafkaException as refused:  # such as one that is too large
-                self._refused = refused.args[0]
+                code = refused.args[0].code()
+                self._refused = confluent_kafka.KafkaError(code)  # in the words of one refused by a broker
                 self._check()
         self._served(0)
 
