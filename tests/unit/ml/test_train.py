@@ -24,6 +24,9 @@ from ml.contract import Gates, Report, TrainingJob
 
 ROOT = Path(__file__).parents[3]
 
+SMALL = {"ensemble": 1, "num_trees": 40}
+"""Hyperparameters of a model that takes seconds, where it does not matter how good it is."""
+
 
 def plain_rows(outcomes: list[str], *, minutes: float = 30) -> list[dict[str, Any]]:
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,9 +85,7 @@ def test_impossible_gates_are_refused_with_value_and_limit(trained: train.Traine
 
 
 def test_a_missed_gate_is_reported_with_the_model_beside_it(tmp_path: Path, simulated_window: bytes) -> None:
-    job = local_job(
-        tmp_path, simulated_window, gates=Gates(min_accuracy=0.999), hyperparameters={"ensemble": 1}
-    )
+    job = local_job(tmp_path, simulated_window, gates=Gates(min_accuracy=0.999), hyperparameters=SMALL)
     report = train.run(job)
     assert report == written(tmp_path)
     assert report.outcome == "GatesFailed"
@@ -266,6 +267,8 @@ def test_a_job_lives_on_presigned_addresses_alone(
             window_uri=f"{store}/window?signature=secret",
             artifact_uri=f"{store}/model?signature=secret",
             report_uri=f"{store}/report?signature=secret",
+            gates=Gates(),
+            hyperparameters=SMALL,
         )
     )
     assert report.outcome == "Passed"
@@ -315,7 +318,7 @@ def alone(folder: Path, job: TrainingJob, *arguments: str) -> "subprocess.Comple
 
 
 def test_ml_trains_where_nothing_else_of_the_project_is(tmp_path: Path, simulated_window: bytes) -> None:
-    job = local_job(tmp_path, simulated_window, hyperparameters={"ensemble": 1, "num_trees": 40})
+    job = local_job(tmp_path, simulated_window, hyperparameters=SMALL)
     done = alone(tmp_path, job)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Passed: all gates passed: accuracy 0.")
