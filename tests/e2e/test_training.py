@@ -29,6 +29,8 @@ pytestmark = pytest.mark.ray
 
 INTEGRATION = "0a0a0a0a-0000-4000-8000-000000000001"
 GATES = {"maxFalsePositiveRate": 0.12, "minGainOverBaseline": 0}
+SMALL = {"hyperparameters": {"trees": 40}}
+"""How a model is trained where it does not matter how good it is."""
 RUNNER = "system:serviceaccount:pipewright-system:runner"
 
 
@@ -186,7 +188,7 @@ def test_a_missed_gate_is_refused_and_an_open_one_lets_the_next_attempt_through(
     models: Models,
 ) -> None:
     models.bring(simulated())
-    models.apply(evaluation={"gates": {"minAccuracy": 0.9999}})
+    models.apply(evaluation={"gates": {"minAccuracy": 0.9999}}, training=SMALL)
     status = models.wait("Ready", "GatesFailed")
     refusal = models.condition("GatesPassed")
     assert (refusal["status"], refusal["reason"]) == ("False", "GatesFailed")
@@ -199,9 +201,13 @@ def test_a_missed_gate_is_refused_and_an_open_one_lets_the_next_attempt_through(
         digest(file_of(status["candidate"]["artifact"]["uri"])) == status["candidate"]["artifact"]["sha256"]
     )
     assert models.pointers() == []
-    models.apply(evaluation={"gates": GATES})
+    models.apply(evaluation={"gates": GATES}, training={**SMALL, "search": {"trials": 2}})
     status = models.wait("Ready", "Active")
     assert (status["lastTraining"]["attempt"], status["lastTraining"]["outcome"]) == (2, "Passed")
+    found = status["lastTraining"]["search"]
+    assert found["trials"] == 2
+    assert found["loss"] <= found["defaultLoss"]
+    assert "trees" not in found["hyperparameters"]
     assert "candidate" not in status
 
 
@@ -270,7 +276,7 @@ def test_a_training_survives_the_death_of_the_runner(
     models: Models, stack: Stack, ray_head: Ray, eventually: Any
 ) -> None:
     models.bring(simulated())
-    models.apply(evaluation={"gates": GATES})
+    models.apply(evaluation={"gates": GATES}, training=SMALL)
     eventually(lambda: jobs_of(ray_head, models.tenant_id), within=60, says="a job is submitted")
     stack.kill("runner")
     stack.start("runner")
@@ -284,7 +290,7 @@ def test_a_training_survives_the_death_of_ray(
     models: Models, stack: Stack, ray_head: Ray, eventually: Any
 ) -> None:
     models.bring(simulated())
-    models.apply(evaluation={"gates": GATES})
+    models.apply(evaluation={"gates": GATES}, training=SMALL)
     eventually(lambda: jobs_of(ray_head, models.tenant_id), within=60, says="a job is submitted")
     stack.stop("ray")
     stack.start("ray")
