@@ -21,6 +21,7 @@ from gateway.schemas import ModelRef
 from ml import contract, curves
 from ml.causes import SURE
 from ml.diagnosis import Diagnosis
+from ml.figures import Causes
 from pipewright.store.causes import Rerun
 from pipewright.store.records import Judged, ModelPointer, Training
 
@@ -117,7 +118,7 @@ def _bins(judged: Sequence[Rerun]) -> tuple[CauseBinBody, ...]:
     return tuple(made)
 
 
-def _held_out(report: contract.Report, causes: contract.Causes) -> CauseHeldOutBody:
+def _held_out(report: contract.Report, causes: Causes) -> CauseHeldOutBody:
     return CauseHeldOutBody(
         metrics=CauseMetricsBody.model_validate(causes.metrics),
         baselines={name: CauseMetricsBody.model_validate(each) for name, each in causes.baselines.items()},

@@ -16,6 +16,7 @@ from gateway.duration_schemas import (
 )
 from gateway.schemas import ModelRef
 from ml import contract, drift
+from ml.figures import Durations
 from pipewright.store.durations import Lasted, Slow
 from pipewright.store.records import ModelPointer, Training
 
@@ -83,7 +84,7 @@ def live(lasted: Sequence[Lasted], *, since: datetime, expected: Sequence[int]) 
     )
 
 
-def _held_out(report: contract.Report, durations: contract.Durations) -> DurationHeldOutBody:
+def _held_out(report: contract.Report, durations: Durations) -> DurationHeldOutBody:
     return DurationHeldOutBody(
         metrics=DurationMetricsBody.model_validate(durations.metrics),
         baselines={

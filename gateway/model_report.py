@@ -29,6 +29,7 @@ from gateway.model_schemas import (
 )
 from gateway.schemas import ModelRef
 from ml import contract, curves, drift
+from ml.figures import Curves
 from pipewright.store import causes as store_causes
 from pipewright.store import durations as store
 from pipewright.store import journal, verdicts
@@ -126,7 +127,7 @@ def report_of(trainings: Iterable[Training], sha256: str) -> contract.Report | N
     return None
 
 
-def live(counts: Sequence[Verdicts], *, since: datetime, expected: contract.Curves | None) -> LiveBody:
+def live(counts: Sequence[Verdicts], *, since: datetime, expected: Curves | None) -> LiveBody:
     """What the counts say: the formulas of `ml.metrics` and `ml.drift`, over counts instead of rows."""
     judged = [each for each in counts if each.failed is not None]
     return LiveBody(
@@ -159,7 +160,7 @@ def judged_of(counts: Sequence[Verdicts]) -> JudgedBody:
     )
 
 
-def _stability(counts: Sequence[Verdicts], expected: contract.Curves | None) -> float | None:
+def _stability(counts: Sequence[Verdicts], expected: Curves | None) -> float | None:
     if expected is None or not expected.deciles:
         return None
     found: Counter[int] = Counter()

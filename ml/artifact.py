@@ -17,6 +17,7 @@ import numpy as np
 
 from ml import contract, features
 from ml.arrays import Flags, Floats
+from ml.figures import Metrics
 from ml.linear import Linear
 
 FORMAT = "pipewright-model/2"
@@ -83,7 +84,7 @@ class Artifact:
     rows: int
     data_from: str
     data_to: str
-    metrics: contract.Metrics
+    metrics: Metrics
     """On the held-out runs, of exactly this model."""
     task: str = "RunFailure"
 
@@ -206,6 +207,6 @@ def _artifact(data: Mapping[str, Any]) -> Artifact:
         rows=window["rows"],
         data_from=window["from"],
         data_to=window["to"],
-        metrics=contract.from_json(contract.Metrics, json.dumps(data["metrics"])),
+        metrics=contract.from_json(Metrics, json.dumps(data["metrics"])),
         task=data["task"],
     )

@@ -7,6 +7,7 @@ from typing import Any
 from ml import artifact, cause_features, contract
 from ml.artifact import ArtifactRefused
 from ml.causes import LASTING, TRANSIENT, CauseModel
+from ml.figures import CauseMetrics
 
 FORMAT = "pipewright-cause/1"
 TASK = "FailureCause"
@@ -21,7 +22,7 @@ class CauseArtifact:
     rows: int
     data_from: str
     data_to: str
-    metrics: contract.CauseMetrics
+    metrics: CauseMetrics
     """On the held-out failures, of exactly this model."""
 
 
@@ -63,5 +64,5 @@ def _read(data: Any) -> CauseArtifact:
         rows=window["rows"],
         data_from=window["from"],
         data_to=window["to"],
-        metrics=contract.from_json(contract.CauseMetrics, json.dumps(data["metrics"])),
+        metrics=contract.from_json(CauseMetrics, json.dumps(data["metrics"])),
     )

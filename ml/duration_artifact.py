@@ -11,6 +11,7 @@ from ml import artifact, contract, duration_features
 from ml.artifact import ArtifactRefused
 from ml.duration_model import Boosted, Mixture
 from ml.durations import QUANTILES
+from ml.figures import DurationMetrics
 
 FORMAT = "pipewright-durations/1"
 TASK = "Duration"
@@ -25,7 +26,7 @@ class DurationArtifact:
     rows: int
     data_from: str
     data_to: str
-    metrics: contract.DurationMetrics
+    metrics: DurationMetrics
     """On the held-out runs, of exactly this model."""
 
 
@@ -76,5 +77,5 @@ def _read(data: Any) -> DurationArtifact:
         rows=window["rows"],
         data_from=window["from"],
         data_to=window["to"],
-        metrics=contract.from_json(contract.DurationMetrics, json.dumps(data["metrics"])),
+        metrics=contract.from_json(DurationMetrics, json.dumps(data["metrics"])),
     )

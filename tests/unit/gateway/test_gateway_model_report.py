@@ -12,7 +12,7 @@ import pytest
 from gateway import model_page, model_report
 from gateway.model_schemas import CurvesBody, HeldOutBody, MetricsBody, ModelReportBody, TrainingBody
 from gateway.schemas import ModelRef
-from ml.contract import Curves, Decile
+from ml.figures import Curves, Decile
 from pipewright.store.records import Training
 from pipewright.store.verdicts import Verdicts
 
