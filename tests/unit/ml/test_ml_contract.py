@@ -208,5 +208,5 @@ def test_the_contract_imports_without_numpy() -> None:
 
 
 def test_the_format_that_the_operator_knows_is_the_files() -> None:
-    written = f"{artifact.FORMAT} {features.SCHEMA}"
+    written = f"{artifact.ENVELOPE.format} {features.SCHEMA}"
     assert written == contract.MODEL_FORMAT
