@@ -30,9 +30,7 @@ from gateway.model_schemas import (
 from gateway.schemas import ModelRef
 from ml import contract, curves, drift
 from ml.figures import Curves
-from pipewright.store import causes as store_causes
-from pipewright.store import durations as store
-from pipewright.store import journal, verdicts
+from pipewright.store import causes, durations, journal, verdicts
 from pipewright.store.records import ModelPointer, Training
 from pipewright.store.verdicts import Verdicts
 
@@ -61,15 +59,15 @@ async def show_report(
     pointer = pointer_of(call, name)
     since = max(pointer.promoted_at, call.parts.clock.now() - timedelta(days=DAYS))
     if pointer.task == "Duration":
-        durations = await _of_durations(call, pointer, since=since)
+        lasts = await _of_durations(call, pointer, since=since)
         if "text/html" in accept:
-            return HTMLResponse(duration_page.render(durations), headers=model_page.HEADERS)
-        return durations
+            return HTMLResponse(duration_page.render(lasts), headers=model_page.HEADERS)
+        return lasts
     if pointer.task == "FailureCause":
-        causes = await _of_causes(call, pointer, since=since)
+        why = await _of_causes(call, pointer, since=since)
         if "text/html" in accept:
-            return HTMLResponse(cause_page.render(causes), headers=model_page.HEADERS)
-        return causes
+            return HTMLResponse(cause_page.render(why), headers=model_page.HEADERS)
+        return why
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
         report = report_of(trainings, pointer.artifact_sha256)
@@ -93,8 +91,8 @@ async def _of_durations(call: Call, pointer: ModelPointer, *, since: datetime) -
     version = pointer.artifact_sha256[:12]
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
-        lasted = await store.lasted(conn, version=version, since=since)
-        slow = await store.slow(conn, version=version, since=since, limit=duration_report.SLOW)
+        lasted = await durations.lasted(conn, version=version, since=since)
+        slow = await durations.slow(conn, version=version, since=since, limit=duration_report.SLOW)
     return duration_report.body(
         pointer,
         report=report_of(trainings, pointer.artifact_sha256),
@@ -109,7 +107,7 @@ async def _of_durations(call: Call, pointer: ModelPointer, *, since: datetime) -
 async def _of_causes(call: Call, pointer: ModelPointer, *, since: datetime) -> CauseReportBody:
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
-        reruns = await store_causes.reruns(conn, version=pointer.artifact_sha256[:12], since=since)
+        reruns = await causes.reruns(conn, version=pointer.artifact_sha256[:12], since=since)
     return cause_report.body(
         pointer,
         report=report_of(trainings, pointer.artifact_sha256),

@@ -93,42 +93,45 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """What the model said of an attempt: that it fails (`run`), or that another attempt would (`retry`)."""
+class Said:
+    """What a model said of an attempt."""
 
     integration: str
     provider_id: str
     attempt: int
+    reasons: tuple[str, ...]
+    model_version: str
+
+    @property
+    def key(self) -> Attempt:
+        """The attempt."""
+        return self.integration, self.provider_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Said):
+    """That it fails (`run`), or that another attempt would (`retry`)."""
+
     kind: PredictionKind
     probability: float
     band: str
-    reasons: tuple[str, ...]
-    model_version: str
     scored_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """How long a model said that an attempt would take, in seconds from its start."""
+class Forecast(Said):
+    """How long it takes, in seconds from its start."""
 
-    integration: str
-    provider_id: str
-    attempt: int
     p50: float
     p90: float
     p95: float
-    reasons: tuple[str, ...]
-    model_version: str
     made_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """Why a model said that an attempt failed; texts are empty where it does not know."""
+class Judged(Said):
+    """Why it failed; texts are empty where the model does not know."""
 
-    integration: str
-    provider_id: str
-    attempt: int
     kind: str
     """infra, flaky, code, config or unsure."""
     category: str
@@ -136,8 +139,6 @@ class Judged:
     recipe: str
     transient: float
     """The probability that another attempt passes."""
-    reasons: tuple[str, ...]
-    model_version: str
     made_at: datetime
 
 
