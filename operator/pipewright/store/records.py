@@ -32,12 +32,23 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One attempt of a provider's run, as all deliveries so far tell."""
+class OfAttempt:
+    """What belongs to one attempt of a provider's run."""
 
     integration: str
     provider_id: str
     attempt: int
+
+    @property
+    def key(self) -> Attempt:
+        """Which attempt it is."""
+        return self.integration, self.provider_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(OfAttempt):
+    """One attempt of a provider's run, as all deliveries so far tell."""
+
     project: str
     pipeline: str
     number: int
@@ -57,11 +68,6 @@ class Run:
     """Names, sorted, of its jobs that failed or broke."""
     jobs: int
     seen_at: datetime
-
-    @property
-    def key(self) -> Attempt:
-        """Which attempt it is."""
-        return self.integration, self.provider_id, self.attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +99,11 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Said(OfAttempt):
     """What a model said of an attempt."""
 
-    integration: str
-    provider_id: str
-    attempt: int
     reasons: tuple[str, ...]
     model_version: str
-
-    @property
-    def key(self) -> Attempt:
-        """The attempt."""
-        return self.integration, self.provider_id, self.attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
