@@ -297,9 +297,7 @@ def _decode(kind: Any, value: Any, *, where: str) -> Any:
         kind, bounds = args
         number = _decode(kind, value, where=where)
         if not bounds.least <= number <= bounds.most:
-            raise ContractError(
-                f"{where} is {number:g}; it must be between {bounds.least:g} and {bounds.most:g}"
-            )
+            raise ContractError(f"{where} is {number}; it must be between {bounds.least} and {bounds.most}")
         return number
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, where=where)

@@ -565,7 +565,7 @@ async def test_a_training_is_not_overdue_in_a_namespace_that_is_no_tenants_any_m
         (
             "Duration",
             {"durations": replace(DURATIONS, metrics=replace(LASTED, pinball_loss=1e9))},
-            "durations.metrics.pinballLoss is 1e+09",
+            "durations.metrics.pinballLoss is 1000000000.0",
         ),
     ],
 )

@@ -96,6 +96,7 @@ def test_figures_may_lie_on_their_bounds(least: int) -> None:
     ("place", "value", "message"),
     [
         ("metrics.accuracy", 2, "metrics.accuracy is 2; it must be between 0 and 1"),
+        ("metrics.accuracy", 1.0000001, "metrics.accuracy is 1.0000001; it must be between 0 and 1"),
         ("metrics.auc", -0.1, "metrics.auc is -0.1; it must be between 0 and 1"),
         ("metrics.brier", 10**400, "metrics.brier is of the wrong kind .int.; it must be a number"),
         ("metrics.brier", math.nan, "metrics.brier is of the wrong kind .float.; it must be a number"),
@@ -105,7 +106,7 @@ def test_figures_may_lie_on_their_bounds(least: int) -> None:
         ("baselines.lastOutcome.coverage", 1.01, "baselines.lastOutcome.coverage is 1.01"),
         ("curves.calibration.0.predicted", 1.5, r"curves.calibration\[0\].predicted is 1.5"),
         ("causes.metrics.calibrationError", 7, "causes.metrics.calibrationError is 7"),
-        ("durations.metrics.pinballLoss", 1e9, r"pinballLoss is 1e\+09; it must be between 0 and 86400"),
+        ("durations.metrics.pinballLoss", 1e9, "pinballLoss is 1000000000.0; it must be between 0 and 86400"),
         ("durations.metrics.quantiles.0.covered", -1, r"quantiles\[0\].covered is -1"),
         ("durations.classes.1", -5, r"durations.classes\[1\] is -5"),
         ("rows", -3, "rows is -3"),
