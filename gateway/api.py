@@ -36,7 +36,7 @@ from ml import history as ml_history
 from ml.diagnosis import Judge
 from ml.forecast import Forecaster
 from pipewright.records import SEVERITIES, DetailType
-from pipewright.store import artifacts, causes, decisions, durations, history, predictions
+from pipewright.store import artifacts, decisions, history, said
 from pipewright.store.records import Artifact, Decision, Delivery, Forecast, ModelPointer, Scored
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items, at most.")]
@@ -155,14 +155,14 @@ async def list_predictions(
     }
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         if pointer.task == "Duration":
-            made = await durations.recent(conn, **wanted)
+            made = await said.FORECASTS.recent(conn, **wanted)
             forecasts = tuple(_duration(each, model=name, integrations=integrations) for each in made)
             return Page[RecordedDuration](items=forecasts, next=None)
         if pointer.task == "FailureCause":
-            judged = await causes.recent(conn, **wanted)
+            judged = await said.CAUSES.recent(conn, **wanted)
             told = tuple(cause_report.recorded(it, model=name, integrations=integrations) for it in judged)
             return Page[RecordedCause](items=told, next=None)
-        found = await predictions.recent(conn, **wanted)
+        found = await said.PREDICTIONS.recent(conn, **wanted)
     items = tuple(
         _prediction(scored, model=name, integration=integrations[scored.integration]) for scored in found
     )

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from gateway import report_frame
 from gateway.cause_schemas import (
     CauseBinBody,
     CauseBody,
     CauseHeldOutBody,
     CauseLiveBody,
-    CauseMetricsBody,
     CauseReportBody,
     CauseTrainingBody,
     RecordedCause,
@@ -78,12 +78,17 @@ def body(
     """The report."""
     causes = report.causes if report else None
     return CauseReportBody(
-        model=ModelRef(name=pointer.model, version=pointer.version),
-        task=pointer.task,
-        promoted_at=pointer.promoted_at,
-        held_out=_held_out(report, causes) if report and causes else None,
+        **report_frame.head(pointer),
+        held_out=(
+            CauseHeldOutBody.model_validate(report_frame.held_out(report, causes))
+            if report and causes
+            else None
+        ),
         live=live(reruns, since=since),
-        trainings=tuple(_training(each, told) for each, told in trainings),
+        trainings=tuple(
+            CauseTrainingBody.model_validate(report_frame.training(each, told, "accuracy", "auc"))
+            for each, told in trainings
+        ),
     )
 
 
@@ -115,31 +120,3 @@ def _bins(judged: Sequence[Rerun]) -> tuple[CauseBinBody, ...]:
             said = sum(each.total for each in here)
             made.append(CauseBinBody(predicted=said / rows, passed=passed / rows, rows=rows))
     return tuple(made)
-
-
-def _held_out(report: contract.Report, causes: contract.Causes) -> CauseHeldOutBody:
-    return CauseHeldOutBody(
-        metrics=CauseMetricsBody.model_validate(causes.metrics),
-        baselines={name: CauseMetricsBody.model_validate(each) for name, each in causes.baselines.items()},
-        rows=report.rows,
-        data_from=_moment(report.data_from),
-        data_to=_moment(report.data_to),
-    )
-
-
-def _training(training: Training, report: contract.Report | None) -> CauseTrainingBody:
-    found = report.causes.metrics if report and report.causes else None
-    return CauseTrainingBody(
-        attempt=training.attempt,
-        started_at=training.started_at,
-        finished_at=training.finished_at,
-        outcome=training.outcome,
-        reason=training.reason,
-        version=report.artifact_sha256[:12] if report and report.artifact_sha256 else None,
-        accuracy=found.accuracy if found else None,
-        auc=found.auc if found else None,
-    )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

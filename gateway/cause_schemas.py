@@ -5,19 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from gateway.schemas import ModelRef
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, from_attributes=True
-    )
+from gateway.report_frame import ReportFrame, TrainingFrame
+from gateway.schemas import Answer, ModelRef
 
 
-class CauseBody(_Body):
+class CauseBody(Answer):
     """Why a run failed, and what to do."""
 
     kind: Literal["infra", "flaky", "code", "config", "unsure"]
@@ -41,7 +35,7 @@ class RecordedCause(CauseBody):
     made_at: datetime
 
 
-class CauseMetricsBody(_Body):
+class CauseMetricsBody(Answer):
     """How good it was said whether another attempt passes; that it does is the positive class."""
 
     accuracy: float
@@ -54,7 +48,7 @@ class CauseMetricsBody(_Body):
     transient: int = Field(description="How many passed when they were run again.")
 
 
-class CauseHeldOutBody(_Body):
+class CauseHeldOutBody(Answer):
     """How the version did on the newest labelled failures of its window, which it was not trained on."""
 
     metrics: CauseMetricsBody
@@ -66,7 +60,7 @@ class CauseHeldOutBody(_Body):
     data_to: datetime | None
 
 
-class CauseBinBody(_Body):
+class CauseBinBody(Answer):
     """Failures whose probabilities of passing lie in one tenth of the scale, and that were run again."""
 
     predicted: float
@@ -74,7 +68,7 @@ class CauseBinBody(_Body):
     rows: int
 
 
-class CauseLiveBody(_Body):
+class CauseLiveBody(Answer):
     """How the version did on runs that failed since."""
 
     since: datetime = Field(description="When it was promoted, or 30 days ago.")
@@ -87,25 +81,16 @@ class CauseLiveBody(_Body):
     calibration: tuple[CauseBinBody, ...]
 
 
-class CauseTrainingBody(_Body):
+class CauseTrainingBody(TrainingFrame):
     """One training of the model."""
 
-    attempt: int
-    started_at: datetime
-    finished_at: datetime | None
-    outcome: str | None = Field(description="Passed, GatesFailed or Failed; null while it runs.")
-    reason: str
-    version: str | None = Field(description="What it made, if it made something.")
     accuracy: float | None
     auc: float | None
 
 
-class CauseReportBody(_Body):
+class CauseReportBody(ReportFrame):
     """The active version of a model of causes: how it was judged, how it does, how it came to be."""
 
-    model: ModelRef
-    task: str
-    promoted_at: datetime
     held_out: CauseHeldOutBody | None = Field(
         description="Null where the training is not on record any more."
     )

@@ -1,19 +1,19 @@
-"""The report of a model of durations as one page; as `model_page` has it for failures."""
+"""The report of a model of durations as one page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from gateway import model_page, plots
+from gateway import page_frame, plots
 from gateway.duration_schemas import (
     DurationDayBody,
     DurationHeldOutBody,
     DurationLiveBody,
     DurationReportBody,
-    DurationTrainingBody,
     SlowRunBody,
 )
+from gateway.page_frame import number
 from gateway.plots import Bar, Series
 from ml.durations import words
 
@@ -23,18 +23,22 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95}
 
 def render(report: DurationReportBody) -> str:
     """The page."""
-    name, version = escape(report.model.name), escape(report.model.version)
-    parts = [
-        f"<h1>Model {name}</h1>",
-        f"<p>{escape(report.task)}, version <code>{version}</code>,",
-        f" promoted {model_page.moment(report.promoted_at)}.</p>",
+    return page_frame.whole(
+        report,
         _numbers(report.held_out, report.live),
         _plots(report.held_out, report.live),
-        model_page.drift_told(report.live.population_stability_index, subject="durations"),
+        page_frame.drift_told(report.live.population_stability_index, subject="durations"),
         _slow(report.slow),
-        _trainings(report.trainings),
-    ]
-    return model_page.whole(f"Model {name}", "".join(parts))
+        page_frame.trainings(
+            report.trainings,
+            {
+                "pinball loss": lambda it: number(_seconds(it.pinball_loss)),
+                "coverage off by": lambda it: number(
+                    "–" if it.coverage_error is None else f"{it.coverage_error:.1%}"
+                ),
+            },
+        ),
+    )
 
 
 def _numbers(held: DurationHeldOutBody | None, live: DurationLiveBody) -> str:
@@ -59,17 +63,9 @@ def _numbers(held: DurationHeldOutBody | None, live: DurationLiveBody) -> str:
         (f"since {live.since:%Y-%m-%d}", [_seconds(live.pinball_loss), _seconds(live.median_error), *shares])
     )
     rows = ["pinball loss", "median off by", *(f"within the {q:.0%} quantile" for q in _QUANTILES.values())]
-    head = "".join(f'<th class="number">{escape(title)}</th>' for title, _ in columns)
-    body = "".join(
-        f"<tr><th>{title}</th>" + "".join(f'<td class="number">{cells[at]}</td>' for _, cells in columns)
-        + "</tr>"
-        for at, title in enumerate(rows)
-    )  # fmt: skip
-    told = "The training of this version is not on record any more."
-    if held:
-        told = f"Judged on {held.metrics.rows} runs that it was not trained on."
+    judged = f"Judged on {held.metrics.rows} runs that it was not trained on." if held else None
     now = f"Since then it was asked about {live.forecasts} runs; {live.judged} of them have ended."
-    return f"<h2>How good it is</h2><p>{told} {now}</p><table><tr><th></th>{head}</tr>{body}</table>"
+    return page_frame.how_good(columns, rows, judged=judged, now=now)
 
 
 def _plots(held: DurationHeldOutBody | None, live: DurationLiveBody) -> str:
@@ -89,7 +85,7 @@ def _plots(held: DurationHeldOutBody | None, live: DurationLiveBody) -> str:
     if held:
         figures.append((_within("By day", held.days), "Held-out runs within their 90 % quantile, by day."))
     figures.append((_within("By day, live", live.days), "Runs within their 90 % quantile, by day, live."))
-    return model_page.pictures(figures)
+    return page_frame.pictures(figures)
 
 
 def _within(title: str, days: Sequence[DurationDayBody]) -> str:
@@ -108,31 +104,16 @@ def _within(title: str, days: Sequence[DurationDayBody]) -> str:
 
 def _slow(slow: Iterable[SlowRunBody]) -> str:
     rows = "".join(
-        f"<tr><td>{model_page.moment(each.finished_at)}</td><td>{escape(each.project)}</td>"
+        f"<tr><td>{page_frame.moment(each.finished_at)}</td><td>{escape(each.project)}</td>"
         f"<td>{escape(each.pipeline)}</td><td>{escape(each.branch)}</td>"
         f"<td>{escape(each.run)}/{each.attempt}</td>"
-        f'<td class="number">{words(each.seconds)}</td><td class="number">{words(each.p50)}</td>'
-        f'<td class="number">{words(each.p95)}</td></tr>'
+        f"{number(words(each.seconds))}{number(words(each.p50))}{number(words(each.p95))}</tr>"
         for each in slow
     )
     if not rows:
         return "<h2>Slow runs</h2><p>No run took longer than nineteen of twenty such runs were said to.</p>"
     titles = ("finished", "project", "pipeline", "branch", "run", "took", "half take", "19 of 20 within")
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    return f"<h2>Slow runs</h2><table><tr>{head}</tr>{rows}</table>"
-
-
-def _trainings(trainings: Iterable[DurationTrainingBody]) -> str:
-    rows = "".join(
-        f'<tr><td class="number">{each.attempt}</td><td>{model_page.moment(each.started_at)}</td>'
-        f"<td>{escape(each.outcome or 'Running')}</td><td>{escape(each.reason)}</td>"
-        f'<td class="number">{_seconds(each.pinball_loss)}</td>'
-        f'<td class="number">{"–" if each.coverage_error is None else f"{each.coverage_error:.1%}"}</td></tr>'
-        for each in trainings
-    )
-    titles = ("attempt", "started", "outcome", "why", "pinball loss", "coverage off by")
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    return f"<h2>Trainings</h2><table><tr>{head}</tr>{rows}</table>"
+    return f"<h2>Slow runs</h2>{page_frame.table(titles, rows)}"
 
 
 def _seconds(value: float | None) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from gateway import report_frame
 from gateway.duration_schemas import (
     DurationDayBody,
     DurationHeldOutBody,
     DurationLiveBody,
-    DurationMetricsBody,
     DurationReportBody,
     DurationTrainingBody,
     SlowRunBody,
 )
-from gateway.schemas import ModelRef
 from ml import contract, drift
+from ml.figures import Durations
 from pipewright.store.durations import Lasted, Slow
 from pipewright.store.records import ModelPointer, Training
 
@@ -36,9 +36,7 @@ def body(
     """The report. `integrations`: UID → name; of what belongs to none of them nothing is shown."""
     durations = report.durations if report else None
     return DurationReportBody(
-        model=ModelRef(name=pointer.model, version=pointer.version),
-        task=pointer.task,
-        promoted_at=pointer.promoted_at,
+        **report_frame.head(pointer),
         held_out=_held_out(report, durations) if report and durations else None,
         live=live(lasted, since=since, expected=durations.classes if durations else ()),
         slow=tuple(
@@ -50,7 +48,12 @@ def body(
             for each in slow
             if each.integration in integrations
         ),
-        trainings=tuple(_training(each, told) for each, told in trainings),
+        trainings=tuple(
+            DurationTrainingBody.model_validate(
+                report_frame.training(each, told, "pinball_loss", "coverage_error")
+            )
+            for each, told in trainings
+        ),
     )  # fmt: skip
 
 
@@ -83,35 +86,9 @@ def live(lasted: Sequence[Lasted], *, since: datetime, expected: Sequence[int]) 
     )
 
 
-def _held_out(report: contract.Report, durations: contract.Durations) -> DurationHeldOutBody:
-    return DurationHeldOutBody(
-        metrics=DurationMetricsBody.model_validate(durations.metrics),
-        baselines={
-            name: DurationMetricsBody.model_validate(each) for name, each in durations.baselines.items()
-        },
-        days=tuple(DurationDayBody.model_validate(each) for each in durations.days),
-        rows=report.rows,
-        data_from=_moment(report.data_from),
-        data_to=_moment(report.data_to),
-    )
-
-
-def _training(training: Training, report: contract.Report | None) -> DurationTrainingBody:
-    found = report.durations.metrics if report and report.durations else None
-    return DurationTrainingBody(
-        attempt=training.attempt,
-        started_at=training.started_at,
-        finished_at=training.finished_at,
-        outcome=training.outcome,
-        reason=training.reason,
-        version=report.artifact_sha256[:12] if report and report.artifact_sha256 else None,
-        pinball_loss=found.pinball_loss if found else None,
-        coverage_error=found.coverage_error if found else None,
-    )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def _held_out(report: contract.Report, durations: Durations) -> DurationHeldOutBody:
+    found = report_frame.held_out(report, durations) | {"days": durations.days}
+    return DurationHeldOutBody.model_validate(found)
 
 
 def _mean(total: float, count: int) -> float | None:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from gateway.schemas import ModelRef
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, from_attributes=True
-    )
+from gateway.report_frame import ReportFrame, TrainingFrame
+from gateway.schemas import Answer, ModelRef
 
 
-class _Quantiles(_Body):
+class _Quantiles(Answer):
     p50: float = Field(description="Seconds from the start; half of such runs take longer.")
     p90: float = Field(description="One of ten takes longer.")
     p95: float = Field(description="One of twenty takes longer.")
@@ -37,7 +31,7 @@ class RecordedDuration(_Quantiles):
     made_at: datetime
 
 
-class QuantileBody(_Body):
+class QuantileBody(Answer):
     """How one quantile did."""
 
     quantile: float
@@ -45,7 +39,7 @@ class QuantileBody(_Body):
     covered: float = Field(description="The share of runs that took no longer; the quantile if calibrated.")
 
 
-class DurationMetricsBody(_Body):
+class DurationMetricsBody(Answer):
     """How good forecasts of durations were."""
 
     pinball_loss: float = Field(description="Mean over runs and quantiles, in seconds; less is better.")
@@ -55,7 +49,7 @@ class DurationMetricsBody(_Body):
     rows: int
 
 
-class DurationDayBody(_Body):
+class DurationDayBody(Answer):
     """The runs of one day (UTC)."""
 
     day: date
@@ -64,7 +58,7 @@ class DurationDayBody(_Body):
     median_error: float | None = Field(description="In seconds; null where no run has ended.")
 
 
-class DurationHeldOutBody(_Body):
+class DurationHeldOutBody(Answer):
     """How the version did on the newest runs of its data window, which it was not trained on."""
 
     metrics: DurationMetricsBody
@@ -78,7 +72,7 @@ class DurationHeldOutBody(_Body):
     data_to: datetime | None
 
 
-class DurationLiveBody(_Body):
+class DurationLiveBody(Answer):
     """How the version did on runs that it was asked about when they started."""
 
     since: datetime = Field(description="When it was promoted, or 30 days ago.")
@@ -96,7 +90,7 @@ class DurationLiveBody(_Body):
     days: tuple[DurationDayBody, ...]
 
 
-class SlowRunBody(_Body):
+class SlowRunBody(Answer):
     """A run that took longer than nineteen of twenty such runs were said to."""
 
     integration: str
@@ -112,25 +106,16 @@ class SlowRunBody(_Body):
     url: str
 
 
-class DurationTrainingBody(_Body):
+class DurationTrainingBody(TrainingFrame):
     """One training of the model."""
 
-    attempt: int
-    started_at: datetime
-    finished_at: datetime | None
-    outcome: str | None = Field(description="Passed, GatesFailed or Failed; null while it runs.")
-    reason: str
-    version: str | None = Field(description="What it made, if it made something.")
     pinball_loss: float | None
     coverage_error: float | None
 
 
-class DurationReportBody(_Body):
+class DurationReportBody(ReportFrame):
     """The active version of a model of durations: how it was judged, how it does, how it came to be."""
 
-    model: ModelRef
-    task: str
-    promoted_at: datetime
     held_out: DurationHeldOutBody | None = Field(
         description="Null where the training is not on record any more."
     )

@@ -35,7 +35,7 @@ from pipewright.events import (
     Retry,
 )
 from pipewright.runtime import logs
-from pipewright.store import causes, durations, predictions
+from pipewright.store import said
 from pipewright.store.records import Attempt, Forecast, Judged, PredictionKind, Run, Scored
 
 Forecasts = Mapping[PredictionKind, Scored]
@@ -123,12 +123,9 @@ class Book:
     async def write(self, conn: psycopg.AsyncConnection) -> None:
         """Keep what is new."""
         await self.lines.write(conn)
-        for scored in self.new:
-            await predictions.record(conn, scored)
-        if self.new_durations:
-            await durations.record(conn, self.new_durations)
-        if self.new_causes:
-            await causes.record(conn, self.new_causes)
+        await said.PREDICTIONS.record(conn, self.new)
+        await said.FORECASTS.record(conn, self.new_durations)
+        await said.CAUSES.record(conn, self.new_causes)
 
     async def _forecast(self, told: Told, run: history.Run, *, models: Models, now: datetime) -> None:
         assert told.forecaster is not None, "somebody is asked"
@@ -217,11 +214,13 @@ async def open_book(
     `timed`: those of which the forecasts of durations are asked, `judged`: the causes.
     """
     attempts = {each.row.key for each in told if each.predictor is not None} | set(asked)
-    made = await predictions.find_many(conn, attempts) if attempts else {}
+    made: dict[Attempt, dict[PredictionKind, Scored]] = {}
+    for scored in await said.PREDICTIONS.find(conn, attempts):
+        made.setdefault(scored.key, {})[scored.kind] = scored
     forecast = {each.row.key for each in told if each.forecaster is not None} | set(timed)
-    known = await durations.find_many(conn, forecast) if forecast else {}
+    known = {each.key: each for each in await said.FORECASTS.find(conn, forecast)}
     broken = {each.row.key for each in told if each.judge is not None} | set(judged)
-    why = await causes.find_many(conn, broken) if broken else {}
+    why = {each.key: each for each in await said.CAUSES.find(conn, broken)}
     written = [work.run_of(each.row) for each in told if each.outcome is not None]
     read = [
         work.run_of(each.row)

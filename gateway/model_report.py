@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Header
 from starlette.responses import HTMLResponse, Response
 
-from gateway import cause_page, cause_report, duration_page, duration_report, model_page
+from gateway import (
+    cause_page,
+    cause_report,
+    duration_page,
+    duration_report,
+    model_page,
+    page_frame,
+    report_frame,
+)
 from gateway.api import PROBLEMS, integrations_of, pointer_of
 from gateway.calls import Call, Name, may
 from gateway.cause_schemas import CauseReportBody
 from gateway.duration_schemas import DurationReportBody
 from gateway.model_schemas import (
     BinBody,
-    CurvesBody,
     DayBody,
     HeldOutBody,
     JudgedBody,
     LiveBody,
-    MetricsBody,
     ModelReportBody,
-    SearchBody,
     TrainingBody,
 )
-from gateway.schemas import ModelRef
 from ml import contract, curves, drift
-from pipewright.store import causes as store_causes
-from pipewright.store import durations as store
-from pipewright.store import journal, verdicts
+from ml.figures import Curves
+from pipewright.store import causes, durations, journal, verdicts
 from pipewright.store.records import ModelPointer, Training
 from pipewright.store.verdicts import Verdicts
+
+R = TypeVar("R", ModelReportBody, DurationReportBody, CauseReportBody)
 
 rest = APIRouter(prefix="/v1/namespaces/{namespace}", responses=PROBLEMS)
 
@@ -60,40 +65,37 @@ async def show_report(
     pointer = pointer_of(call, name)
     since = max(pointer.promoted_at, call.parts.clock.now() - timedelta(days=DAYS))
     if pointer.task == "Duration":
-        durations = await _of_durations(call, pointer, since=since)
-        if "text/html" in accept:
-            return HTMLResponse(duration_page.render(durations), headers=model_page.HEADERS)
-        return durations
+        return _shown(await _of_durations(call, pointer, since=since), duration_page.render, accept)
     if pointer.task == "FailureCause":
-        causes = await _of_causes(call, pointer, since=since)
-        if "text/html" in accept:
-            return HTMLResponse(cause_page.render(causes), headers=model_page.HEADERS)
-        return causes
+        return _shown(await _of_causes(call, pointer, since=since), cause_page.render, accept)
+    return _shown(await _of_failures(call, pointer, since=since), model_page.render, accept)
+
+
+def _shown(report: R, page: Callable[[R], str], accept: str) -> R | Response:
+    return HTMLResponse(page(report), headers=page_frame.HEADERS) if "text/html" in accept else report
+
+
+async def _of_failures(call: Call, pointer: ModelPointer, *, since: datetime) -> ModelReportBody:
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
         report = report_of(trainings, pointer.artifact_sha256)
         bounds = [each.least for each in report.curves.deciles] if report and report.curves else []
         counts = await verdicts.count(conn, pointer, since=since, bounds=bounds)
-    body = ModelReportBody(
-        model=ModelRef(name=name, version=pointer.version),
-        task=pointer.task,
-        promoted_at=pointer.promoted_at,
+    return ModelReportBody(
+        **report_frame.head(pointer),
         held_out=_held_out(report) if report else None,
         live=live(counts, since=since, expected=report.curves if report else None),
         control=judged_of([each for each in counts if each.control]) if pointer.control_share else None,
         trainings=tuple(_training(each) for each in trainings),
     )
-    if "text/html" in accept:
-        return HTMLResponse(model_page.render(body), headers=model_page.HEADERS)
-    return body
 
 
 async def _of_durations(call: Call, pointer: ModelPointer, *, since: datetime) -> DurationReportBody:
     version = pointer.artifact_sha256[:12]
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
-        lasted = await store.lasted(conn, version=version, since=since)
-        slow = await store.slow(conn, version=version, since=since, limit=duration_report.SLOW)
+        lasted = await durations.lasted(conn, version=version, since=since)
+        slow = await durations.slow(conn, version=version, since=since, limit=duration_report.SLOW)
     return duration_report.body(
         pointer,
         report=report_of(trainings, pointer.artifact_sha256),
@@ -108,7 +110,7 @@ async def _of_durations(call: Call, pointer: ModelPointer, *, since: datetime) -
 async def _of_causes(call: Call, pointer: ModelPointer, *, since: datetime) -> CauseReportBody:
     async with call.parts.databases.transaction(call.tenant.id) as conn:
         trainings = await journal.trainings(conn, pointer.model_uid, limit=TRAININGS)
-        reruns = await store_causes.reruns(conn, version=pointer.artifact_sha256[:12], since=since)
+        reruns = await causes.reruns(conn, version=pointer.artifact_sha256[:12], since=since)
     return cause_report.body(
         pointer,
         report=report_of(trainings, pointer.artifact_sha256),
@@ -126,7 +128,7 @@ def report_of(trainings: Iterable[Training], sha256: str) -> contract.Report | N
     return None
 
 
-def live(counts: Sequence[Verdicts], *, since: datetime, expected: contract.Curves | None) -> LiveBody:
+def live(counts: Sequence[Verdicts], *, since: datetime, expected: Curves | None) -> LiveBody:
     """What the counts say: the formulas of `ml.metrics` and `ml.drift`, over counts instead of rows."""
     judged = [each for each in counts if each.failed is not None]
     return LiveBody(
@@ -159,7 +161,7 @@ def judged_of(counts: Sequence[Verdicts]) -> JudgedBody:
     )
 
 
-def _stability(counts: Sequence[Verdicts], expected: contract.Curves | None) -> float | None:
+def _stability(counts: Sequence[Verdicts], expected: Curves | None) -> float | None:
     if expected is None or not expected.deciles:
         return None
     found: Counter[int] = Counter()
@@ -196,31 +198,14 @@ def _days(judged: Sequence[Verdicts]) -> tuple[DayBody, ...]:
 def _held_out(report: contract.Report) -> HeldOutBody | None:
     if report.metrics is None:
         return None
-    return HeldOutBody(
-        metrics=MetricsBody.model_validate(report.metrics),
-        baselines={name: MetricsBody.model_validate(each) for name, each in report.baselines.items()},
-        curves=CurvesBody.model_validate(report.curves) if report.curves else None,
-        rows=report.rows,
-        data_from=_moment(report.data_from),
-        data_to=_moment(report.data_to),
-    )
+    found = report_frame.held_out(report, report) | {"curves": report.curves}
+    return HeldOutBody.model_validate(found)
 
 
 def _training(training: Training) -> TrainingBody:
     report = _report(training)
-    numbers = report.metrics if report else None
-    return TrainingBody(
-        attempt=training.attempt,
-        started_at=training.started_at,
-        finished_at=training.finished_at,
-        outcome=training.outcome,
-        reason=training.reason,
-        version=report.artifact_sha256[:12] if report and report.artifact_sha256 else None,
-        accuracy=numbers.accuracy if numbers else None,
-        false_positive_rate=numbers.false_positive_rate if numbers else None,
-        recall=numbers.recall if numbers else None,
-        search=SearchBody.model_validate(report.search) if report and report.search else None,
-    )
+    found = report_frame.training(training, report, "accuracy", "false_positive_rate", "recall")
+    return TrainingBody.model_validate(found | {"search": report.search if report else None})
 
 
 def _report(training: Training) -> contract.Report | None:
@@ -230,10 +215,6 @@ def _report(training: Training) -> contract.Report | None:
         return contract.decode(contract.Report, training.report)
     except contract.ContractError:
         return None  # of another version of this code
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def _rows(counts: Iterable[Verdicts]) -> int:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from gateway.schemas import ModelRef
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, from_attributes=True
-    )
+from gateway.report_frame import ReportFrame, TrainingFrame
+from gateway.schemas import Answer
 
 
-class BinBody(_Body):
+class BinBody(Answer):
     """Runs whose probabilities lie in one tenth of the scale."""
 
     predicted: float = Field(description="Their mean probability of failure.")
@@ -24,7 +18,7 @@ class BinBody(_Body):
     rows: int
 
 
-class DecileBody(_Body):
+class DecileBody(Answer):
     """A tenth of the held-out runs, by rising probability."""
 
     least: float = Field(description="The smallest probability among them.")
@@ -32,7 +26,7 @@ class DecileBody(_Body):
     failures: int
 
 
-class DayBody(_Body):
+class DayBody(Answer):
     """The runs of one day (UTC)."""
 
     day: date
@@ -42,7 +36,7 @@ class DayBody(_Body):
     found: int = Field(description="How many of the failures were.")
 
 
-class MetricsBody(_Body):
+class MetricsBody(Answer):
     """How good a predictor was; the positive class is failure, null is a share of nothing."""
 
     accuracy: float
@@ -60,7 +54,7 @@ class MetricsBody(_Body):
     failures: int
 
 
-class CurvesBody(_Body):
+class CurvesBody(Answer):
     """What can be drawn of a predictor."""
 
     calibration: tuple[BinBody, ...]
@@ -68,7 +62,7 @@ class CurvesBody(_Body):
     days: tuple[DayBody, ...]
 
 
-class HeldOutBody(_Body):
+class HeldOutBody(Answer):
     """How the version did on the newest runs of its data window, which it was not trained on."""
 
     metrics: MetricsBody
@@ -81,7 +75,7 @@ class HeldOutBody(_Body):
     data_to: datetime | None
 
 
-class JudgedBody(_Body):
+class JudgedBody(Answer):
     """How predictions turned out."""
 
     predictions: int
@@ -108,7 +102,7 @@ class LiveBody(JudgedBody):
     days: tuple[DayBody, ...]
 
 
-class SearchBody(_Body):
+class SearchBody(Answer):
     """What a search for hyperparameters found on the part of the window that is learned from."""
 
     trials: int = Field(description="How many settings were judged, the defaults among them.")
@@ -120,27 +114,18 @@ class SearchBody(_Body):
     by: str = Field(description="RayTune, or Job: one trial after another in the job's own process.")
 
 
-class TrainingBody(_Body):
+class TrainingBody(TrainingFrame):
     """One training of the model."""
 
-    attempt: int
-    started_at: datetime
-    finished_at: datetime | None
-    outcome: str | None = Field(description="Passed, GatesFailed or Failed; null while it runs.")
-    reason: str
-    version: str | None = Field(description="What it made, if it made something.")
     accuracy: float | None
     false_positive_rate: float | None
     recall: float | None
     search: SearchBody | None = Field(default=None, description="Null where none was asked for.")
 
 
-class ModelReportBody(_Body):
+class ModelReportBody(ReportFrame):
     """The active version of a model: how it was judged, how it does, how it came to be."""
 
-    model: ModelRef
-    task: str
-    promoted_at: datetime
     held_out: HeldOutBody | None = Field(description="Null where the training is not on record any more.")
     live: LiveBody
     control: JudgedBody | None = Field(

@@ -6,19 +6,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from gateway.schemas import Answer
 from pipewright.records import Outcome, Phase
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, from_attributes=True
-    )
-
-
-class _Lived(_Body):
+class _Lived(Answer):
     phase: Phase
     outcome: Outcome = Field(description="Empty until finished.")
     queued_at: datetime | None
@@ -59,7 +53,7 @@ class JobBody(_Lived):
     labels: tuple[str, ...] = Field(description="What was asked of the machine.")
 
 
-class TrendBody(_Body):
+class TrendBody(Answer):
     """Runs that finished in an hour or on a day."""
 
     at: datetime = Field(description="The beginning of the hour or day.")
@@ -76,7 +70,7 @@ class TrendBody(_Body):
     mean_queue_seconds: float | None = Field(description="From the queue to the start.")
 
 
-class FailingJobBody(_Body):
+class FailingJobBody(Answer):
     """A job that failed."""
 
     project: str
@@ -89,7 +83,7 @@ class FailingJobBody(_Body):
     last_day: date = Field(description="On which it failed.")
 
 
-class ProductivityBody(_Body):
+class ProductivityBody(Answer):
     """What the people of a project got through."""
 
     project: str
@@ -104,7 +98,7 @@ class ProductivityBody(_Body):
     queue_seconds: float = Field(description="From the queue to the start, added up.")
 
 
-class RepairBody(_Body):
+class RepairBody(Answer):
     """A pipeline on a branch that was red and became green."""
 
     project: str
@@ -115,7 +109,7 @@ class RepairBody(_Body):
     longest_seconds: float
 
 
-class TimeToGreenBody(_Body):
+class TimeToGreenBody(Answer):
     """Commits on which a pipeline failed and then succeeded."""
 
     project: str
@@ -125,7 +119,7 @@ class TimeToGreenBody(_Body):
     longest_seconds: float
 
 
-class FlakyJobBody(_Body):
+class FlakyJobBody(Answer):
     """A job that both failed and succeeded on the same commit."""
 
     project: str
@@ -143,7 +137,7 @@ class FlakyTestBody(FlakyJobBody):
     suite: str
 
 
-class RateBody(_Body):
+class RateBody(Answer):
     """A rate, and the interval in which it lies with 95 %."""
 
     mean: float
@@ -152,7 +146,7 @@ class RateBody(_Body):
     total: int = Field(description="Observations of its own.")
 
 
-class RetryBody(_Body):
+class RetryBody(Answer):
     """How a job ends that is run again on a commit."""
 
     project: str
@@ -170,7 +164,7 @@ class RetryBody(_Body):
     )
 
 
-class RecommendationBody(_Body):
+class RecommendationBody(Answer):
     """One step that saves money."""
 
     project: str
@@ -181,7 +175,7 @@ class RecommendationBody(_Body):
     text: str
 
 
-class AnomalyBody(_Body):
+class AnomalyBody(Answer):
     """Something that ran otherwise than usual."""
 
     of: Literal["job", "runner"]
@@ -202,7 +196,7 @@ class AnomalyBody(_Body):
     run: str = Field(description="The provider's id of that job's run.")
 
 
-class CostBody(_Body):
+class CostBody(Answer):
     """What runners cost."""
 
     key: str = Field(description="The project, pipeline or runner.")
@@ -212,7 +206,7 @@ class CostBody(_Body):
     cost: Decimal | None
 
 
-class PriceBody(_Body):
+class PriceBody(Answer):
     """What a minute of a runner costs from a day on."""
 
     runner: Annotated[
@@ -228,7 +222,7 @@ class PriceBody(_Body):
     valid_from: date
 
 
-class PricesBody(_Body):
+class PricesBody(Answer):
     """Prices to add, or to replace where one of that runner and day is there."""
 
     prices: Annotated[tuple[PriceBody, ...], Field(min_length=1, max_length=200)]

@@ -17,6 +17,12 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
+class Answer(Body):
+    """What a route gives, made from a value with the same fields."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
 class ProblemBody(BaseModel):
     """What went wrong (RFC 9457)."""
 

@@ -10,21 +10,23 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from ml import contract, features
 from ml.arrays import Flags, Floats
+from ml.figures import CauseMetrics, DurationMetrics, Metrics
 from ml.linear import Linear
 
-FORMAT = "pipewright-model/2"
 MAX_BYTES = 256 * 1024 * 1024
 """A larger content is refused before it fills the memory."""
 
 _LEAVES = re.compile(r"^num_leaves=(\d+)$", re.MULTILINE)
 
+T = TypeVar("T")
+M = TypeVar("M", Metrics, DurationMetrics, CauseMetrics)
 Band = Literal["low", "medium", "high", "unsure"]
 
 
@@ -70,7 +72,19 @@ class Thresholds:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
+class Made(Generic[M]):
+    """What the file of every model tells of its training."""
+
+    window_sha256: str
+    rows: int
+    data_from: str
+    data_to: str
+    metrics: M
+    """On the held-out runs, of exactly this model."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact(Made[Metrics]):
     """A model with everything that scoring and lineage need."""
 
     models: Sequence[str]
@@ -79,34 +93,90 @@ class Artifact:
     """The other half of the model."""
     calibration: Calibration
     thresholds: Thresholds
-    window_sha256: str
-    rows: int
-    data_from: str
-    data_to: str
-    metrics: contract.Metrics
-    """On the held-out runs, of exactly this model."""
-    task: str = "RunFailure"
 
 
-def dump(artifact: Artifact) -> bytes:
-    """The artifact's file: zlib over canonical JSON."""
-    content = {
-        "format": FORMAT,
-        "task": artifact.task,
-        "features": {"schema": features.SCHEMA, "names": list(features.NAMES)},
-        "models": list(artifact.models),
-        "linear": dataclasses.asdict(artifact.linear),
-        "calibration": dataclasses.asdict(artifact.calibration),
-        "thresholds": dataclasses.asdict(artifact.thresholds),
-        "window": {
-            "sha256": artifact.window_sha256,
-            "rows": artifact.rows,
-            "from": artifact.data_from,
-            "to": artifact.data_to,
-        },
-        "metrics": json.loads(contract.to_json(artifact.metrics)),
-    }
-    return pack(content)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope(Generic[M]):
+    """What the files of one task have around the model: format, features, lineage."""
+
+    format: str
+    task: contract.Task
+    features: Mapping[str, Any]
+    """What this code computes: `schema`, the digest that files are compared by, and more for readers."""
+    metrics: type[M]
+
+    def seal(self, made: Made[M], **model: Any) -> bytes:
+        """The file of this model: zlib over canonical JSON; the same model always gives the same bytes."""
+        envelope = {
+            "format": self.format,
+            "task": self.task,
+            "features": self.features,
+            "window": {
+                "sha256": made.window_sha256,
+                "rows": made.rows,
+                "from": made.data_from,
+                "to": made.data_to,
+            },
+            "metrics": json.loads(contract.to_json(made.metrics)),
+        }
+        return pack(envelope | model)
+
+    def open(self, content: bytes, *, sha256: str, read: Callable[..., T]) -> T:
+        """What `read` makes of the file's data, and of the fields of `Made` by name. Raises ArtifactRefused.
+
+        `sha256`: what the file's digest must be. What `read` misses or cannot use it says by raising.
+        """
+        data = unpack(content, sha256=sha256)
+        self._check(data)
+        try:
+            window = data["window"]
+            return read(
+                data,
+                window_sha256=window["sha256"],
+                rows=window["rows"],
+                data_from=window["from"],
+                data_to=window["to"],
+                metrics=contract.decode(self.metrics, data["metrics"]),
+            )
+        except ArtifactRefused:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactRefused(f"the model file is incomplete ({error}); train again") from None
+
+    def _check(self, data: Mapping[str, Any]) -> None:
+        if (found := data.get("format")) != self.format:
+            raise ArtifactRefused(
+                f"the model file has the format {found}, this code reads {self.format}; train again"
+            )
+        schema = self.features["schema"]
+        if (found := data.get("features", {}).get("schema")) != schema:
+            raise ArtifactRefused(
+                f"the model was trained on the features {found}, this code computes {schema}; train again"
+            )
+
+
+ENVELOPE = Envelope(
+    format="pipewright-model/2",
+    task="RunFailure",
+    features={"schema": features.SCHEMA, "names": list(features.NAMES)},
+    metrics=Metrics,
+)
+
+
+def dump(file: Artifact) -> bytes:
+    """The artifact's file."""
+    return ENVELOPE.seal(
+        file,
+        models=list(file.models),
+        linear=dataclasses.asdict(file.linear),
+        calibration=dataclasses.asdict(file.calibration),
+        thresholds=dataclasses.asdict(file.thresholds),
+    )
+
+
+def load(content: bytes, *, sha256: str) -> Artifact:
+    """The artifact in the file whose digest must be `sha256`. Raises ArtifactRefused."""
+    return ENVELOPE.open(content, sha256=sha256, read=_artifact)
 
 
 def pack(content: Mapping[str, Any]) -> bytes:
@@ -118,16 +188,6 @@ def pack(content: Mapping[str, Any]) -> bytes:
 def digest(content: bytes) -> str:
     """SHA-256 of the file, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def load(content: bytes, *, sha256: str) -> Artifact:
-    """The artifact in the file whose digest must be `sha256`. Raises ArtifactRefused."""
-    data = unpack(content, sha256=sha256)
-    check_format(data, wanted=FORMAT, schema=features.SCHEMA)
-    try:
-        return _artifact(data)
-    except (KeyError, TypeError, contract.ContractError) as error:
-        raise ArtifactRefused(f"the model file is incomplete ({error}); train again") from None
 
 
 def count_leaves(models: Sequence[str]) -> int:
@@ -162,19 +222,6 @@ def _parse(content: bytes) -> Mapping[str, Any]:
     return data
 
 
-def check_format(data: Mapping[str, Any], *, wanted: str, schema: str) -> None:
-    """Raises ArtifactRefused where the file has another format, or its model goes by other features."""
-    if data.get("format") != wanted:
-        raise ArtifactRefused(
-            f"the model file has the format {data.get('format')}, this code reads {wanted}; train again"
-        )
-    found = data.get("features", {}).get("schema")
-    if found != schema:
-        raise ArtifactRefused(
-            f"the model was trained on the features {found}, this code computes {schema}; train again"
-        )
-
-
 def check_models(models: Sequence[str]) -> None:
     """Raises ArtifactRefused where these are no LightGBM texts, or too many trees to be asked in time."""
     if not models or not all(isinstance(text, str) and text.startswith("tree") for text in models):
@@ -186,26 +233,26 @@ def check_models(models: Sequence[str]) -> None:
         )
 
 
-def _artifact(data: Mapping[str, Any]) -> Artifact:
-    models, window = data["models"], data["window"]
+def are_numbers(values: Iterable[Any]) -> bool:
+    """Whether all of them are, and finite."""
+    return all(isinstance(value, float | int) and math.isfinite(value) for value in values)
+
+
+def _artifact(data: Mapping[str, Any], **made: Any) -> Artifact:
+    models = data["models"]
     check_models(models)
     for part in ("calibration", "thresholds"):
-        if not all(isinstance(value, float | int) and math.isfinite(value) for value in data[part].values()):
+        if not are_numbers(data[part].values()):
             raise ArtifactRefused(f"the model file's {part} are not numbers; train again")
     line = data["linear"]
     numbers = [line["intercept"], *line["means"], *line["scales"], *line["weights"]]
     whole = all(len(line[part]) == len(features.NAMES) for part in ("means", "scales", "weights"))
-    if not whole or not all(isinstance(value, float | int) and math.isfinite(value) for value in numbers):
+    if not whole or not are_numbers(numbers):
         raise ArtifactRefused("the model file's linear part is not a number for each feature; train again")
     return Artifact(
         models=tuple(models),
         linear=Linear(**line),
         calibration=Calibration(**data["calibration"]),
         thresholds=Thresholds(**data["thresholds"]),
-        window_sha256=window["sha256"],
-        rows=window["rows"],
-        data_from=window["from"],
-        data_to=window["to"],
-        metrics=contract.from_json(contract.Metrics, json.dumps(data["metrics"])),
-        task=data["task"],
+        **made,
     )

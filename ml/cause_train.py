@@ -16,7 +16,8 @@ from ml import cause_artifact, cause_features, learning, metrics, replay, window
 from ml.arrays import Flags, Floats
 from ml.cause_artifact import CauseArtifact
 from ml.causes import LASTING, SURE, TRANSIENT, CauseModel, Failure
-from ml.contract import CauseMetrics, Causes, Gates, Report, TrainingJob
+from ml.contract import Gates, Report, TrainingJob
+from ml.figures import CauseMetrics, Causes
 from ml.flaky import WEIGHT, Prior
 from ml.learning import TrainingFailed
 

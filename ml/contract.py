@@ -7,13 +7,16 @@ as in the custom resources; unknown keys are ignored, so that either side may be
 
 import dataclasses
 import json
-import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
+
+from ml.figures import Causes, Count, Curves, Durations, Figures, Metrics
 
 T = TypeVar("T")
 Outcome = Literal["Passed", "GatesFailed", "Failed"]
@@ -174,156 +177,6 @@ class TrainingJob:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """How a predictor did on the held-out runs; the positive class is failure. None: nothing to divide by."""
-
-    accuracy: float
-    false_positive_rate: float | None
-    """Share of the passed runs that were called failures."""
-    recall: float | None
-    """Share of the failures that were called failures."""
-    precision: float | None
-    auc: float | None
-    brier: float
-    calibration_error: float
-    """Expected calibration error over ten bins of equal width."""
-    first_failure_recall: float | None
-    """Recall among failures whose line of work was not red before: the hard ones."""
-    repeat_failure_recall: float | None = None
-    """Recall among the other failures."""
-    coverage: float
-    """Share of the runs for which the answer was not "unsure"."""
-    selective_accuracy: float | None
-    """Accuracy among those."""
-    rows: int
-    failures: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Bin:
-    """Runs whose predicted probabilities lie in one tenth of the scale."""
-
-    predicted: float
-    """Their mean probability of failure."""
-    observed: float
-    """The share of them that failed."""
-    rows: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Decile:
-    """A tenth of the runs, by rising probability."""
-
-    least: float
-    """The smallest probability among them."""
-    rows: int
-    failures: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
-    """The runs that started on one day (UTC)."""
-
-    day: str
-    rows: int
-    failures: int
-    flagged: int
-    """How many were called failures."""
-    found: int
-    """How many of the failures were."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Curves:
-    """What a page draws of a predictor."""
-
-    calibration: tuple[Bin, ...]
-    """Tenths of the scale that have runs."""
-    deciles: tuple[Decile, ...]
-    days: tuple[Day, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class QuantileMetrics:
-    """How one quantile of the duration did."""
-
-    quantile: float
-    pinball_loss: float
-    """Mean, in seconds: what the quantile minimises."""
-    covered: float
-    """Share of the runs that took no longer; equal to the quantile when it is calibrated."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DurationMetrics:
-    """How forecasts of durations did on the held-out runs."""
-
-    pinball_loss: float
-    """Mean over runs and quantiles, in seconds."""
-    coverage_error: float
-    """The largest gap between a quantile and the share that it covered."""
-    median_error: float
-    """Mean distance between the median and what it was, in seconds."""
-    quantiles: tuple[QuantileMetrics, ...]
-    rows: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DurationDay:
-    """The runs that started on one day (UTC)."""
-
-    day: str
-    rows: int
-    within: int
-    """How many took no longer than the 90 % quantile."""
-    median_error: float
-    """In seconds."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Durations:
-    """What a training of durations measured on the held-out runs."""
-
-    metrics: DurationMetrics
-    baselines: Mapping[str, DurationMetrics]
-    """`recentRuns`: quantiles of the line's last 50; `lastRun`: as long as the run before."""
-    classes: tuple[int, ...]
-    """How many runs lay up to the first quantile, from there to the next, and so on; drift is told by it."""
-    days: tuple[DurationDay, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CauseMetrics:
-    """How good it was said of held-out failures whether another attempt passes; that it does is positive."""
-
-    accuracy: float
-    """Share that was called right, from an even chance on."""
-    auc: float | None
-    brier: float
-    calibration_error: float
-    coverage: float
-    """Share of which the model was sure: at least 70 % either way."""
-    selective_accuracy: float | None
-    """Accuracy among those."""
-    rows: int
-    transient: int
-    """How many passed."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Causes:
-    """What a training of causes measured on the held-out failures."""
-
-    metrics: CauseMetrics
-    baselines: Mapping[str, CauseMetrics]
-    """`majority`: what is more frequent; `lineRate`: how often re-runs of the pipeline passed."""
-
-
-Figures = Metrics | DurationMetrics | CauseMetrics
-"""How good a model was, by its task."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
     """What a search found. It saw the runs that are learned from, and none of those that are held out."""
 
@@ -378,13 +231,17 @@ class Report:
     artifact_bytes: int = 0
     model_format: str | None = None
     """`MODEL_FORMAT` of the code that made it; None in reports of releases that did not tell."""
-    rows: int = 0
+    rows: Count = 0
     """Attempts with a known outcome in the data window."""
     data_from: str | None = None
     data_to: str | None = None
     """Start of the oldest and of the newest of these rows, RFC 3339."""
     trained_at: str | None = None
     duration_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("data_from", "data_to", "trained_at"):
+            _check_time(_camel(name), getattr(self, name))
 
     @property
     def figures(self) -> Figures | None:
@@ -436,9 +293,15 @@ def _encode(value: Any) -> Any:
 
 def _decode(kind: Any, value: Any, *, where: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        kind, bounds = args
+        number = _decode(kind, value, where=where)
+        if not bounds.least <= number <= bounds.most:
+            raise ContractError(f"{where} is {number}; it must be between {bounds.least} and {bounds.most}")
+        return number
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, where=where)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return None if value is None else _decode(args[0], value, where=where)
     if origin is Literal:
         return _expect(value in args, value, where=where, wanted=" or ".join(map(str, args)))
@@ -450,15 +313,17 @@ def _decode(kind: Any, value: Any, *, where: str) -> Any:
         return tuple(_decode(args[0], item, where=f"{where}[{at}]") for at, item in enumerate(value))
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float:
-        return _expect(number and math.isfinite(value), value, where=where, wanted="a number")
+        finite = number and abs(value) <= sys.float_info.max
+        return _expect(finite, value, where=where, wanted="a number")
     if kind is int:
-        return _expect(number and isinstance(value, int), value, where=where, wanted="a whole number")
+        whole = isinstance(value, int) and number and abs(value) < 2**63
+        return _expect(whole, value, where=where, wanted="a whole number of 64 bits")
     return _expect(isinstance(value, str), value, where=where, wanted="a string")
 
 
 def _decode_dataclass(kind: Any, value: Any, *, where: str) -> Any:
     _expect(isinstance(value, dict), value, where=where or kind.__name__, wanted="an object")
-    hints, found = typing.get_type_hints(kind), {}
+    hints, found = typing.get_type_hints(kind, include_extras=True), {}
     for field in dataclasses.fields(kind):
         name = f"{where}.{_camel(field.name)}".lstrip(".")
         if _camel(field.name) in value:
@@ -482,6 +347,15 @@ def _check_uri(name: str, uri: str) -> None:
     if parts.scheme in ("http", "https") and parts.hostname and not parts.username:
         return
     raise ContractError(f"{name} must be file:///absolute/path or an http(s) address without a user name")
+
+
+def _check_time(name: str, text: str | None) -> None:
+    try:
+        known = text is None or datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        known = False
+    if not known:
+        raise ContractError(f"{name} must be a time as 2026-01-31T12:00:00Z")
 
 
 def _check_hyperparameter(name: str, value: float) -> None:

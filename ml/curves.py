@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from ml.arrays import Flags, Floats
-from ml.contract import Bin, Curves, Day, Decile
+from ml.figures import Bin, Curves, Day, Decile
 
 BINS = 10
 DECILES = 10

@@ -7,7 +7,7 @@ the model meets other runs than it was judged on. Standard library only: the ope
 from collections.abc import Sequence
 from math import log
 
-from ml.contract import Decile
+from ml.figures import Decile
 
 MOVED = 0.25
 """From here on a model meets other runs than it was judged on."""

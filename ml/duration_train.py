@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from ml import duration_artifact, duration_features, duration_model, learning, replay, window
 from ml.arrays import Floats
-from ml.contract import DurationDay, DurationMetrics, Durations, Gates, QuantileMetrics, Report, TrainingJob
+from ml.contract import Gates, Report, TrainingJob
 from ml.duration_artifact import DurationArtifact
 from ml.duration_model import Chosen, Rows
 from ml.durations import QUANTILES, covered, pinball
+from ml.figures import DurationDay, DurationMetrics, Durations, QuantileMetrics
 from ml.learning import MIN_ROWS, TrainingFailed
 
 

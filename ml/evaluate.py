@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ml import fit, learning, linear, replay, summary, table, train, trial
-from ml.contract import Metrics
+from ml.figures import Metrics
 from ml.replay import Dataset
 from ml.trial import Answers
 
@@ -41,7 +41,7 @@ NAMES: Mapping[str, str] = {
     "rows": "rows",
     "failures": "failures",
 }
-"""What a number is called in the answer, and in `contract.Metrics`."""
+"""What a number is called in the answer, and in `Metrics`."""
 
 Numbers = Mapping[str, float | int | None]
 

@@ -10,7 +10,7 @@ of work was not red before (Jin and Servant, ICSE 2020, predict them apart from 
 import numpy as np
 
 from ml.arrays import Flags, Floats
-from ml.contract import Metrics
+from ml.figures import Metrics
 
 
 def metrics(

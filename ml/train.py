@@ -33,7 +33,8 @@ from ml import (
     window,
 )
 from ml.arrays import Flags
-from ml.contract import Curves, Gates, Metrics, Report, TrainingJob
+from ml.contract import Gates, Report, TrainingJob
+from ml.figures import Curves, Metrics
 from ml.learning import MIN_ROWS, TrainingFailed
 from ml.replay import Dataset
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ml import fit, metrics
 from ml.arrays import Flags, Floats
-from ml.contract import Metrics
+from ml.figures import Metrics
 from ml.fit import Learn
 from ml.replay import Dataset
 

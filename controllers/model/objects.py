@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ml import contract
+from ml.figures import CauseMetrics, DurationMetrics, Figures, Metrics
 from pipewright.api.v1alpha1 import Integration, Model
 from pipewright.api.v1alpha1 import model as api
 from pipewright.api.v1alpha1.model_search import SearchResult
@@ -238,8 +239,8 @@ def last_training(training: Training) -> api.LastTraining:
 def past(training: Training, *, mlflow_run: str | None = None) -> api.PastTraining:
     """An attempt among others, as the status shows it."""
     figures = training.report.figures if training.report is not None else None
-    lasted = figures if isinstance(figures, contract.DurationMetrics) else None
-    right = figures if isinstance(figures, contract.Metrics | contract.CauseMetrics) else None
+    lasted = figures if isinstance(figures, DurationMetrics) else None
+    right = figures if isinstance(figures, Metrics | CauseMetrics) else None
     return api.PastTraining(
         attempt=training.attempt,
         version=training.version,
@@ -265,7 +266,7 @@ def _searched(found: contract.Searched | None) -> SearchResult | None:
     )
 
 
-def _json(metrics: contract.Figures | None) -> Mapping[str, Any]:
+def _json(metrics: Figures | None) -> Mapping[str, Any]:
     return json.loads(contract.to_json(metrics)) if metrics is not None else {}
 
 

@@ -11,6 +11,7 @@ from dataclasses import fields
 
 from controllers.model.observed import Observed, Unknown
 from ml import contract
+from ml.figures import DurationMetrics, Figures
 from pipewright import conditions
 from pipewright.api.meta import now_without_fraction
 from pipewright.api.v1alpha1 import Model
@@ -154,12 +155,12 @@ def _metrics(report: contract.Report) -> Iterator[tuple[str, float]]:
         yield "search.default_loss", report.search.default_loss
 
 
-def _numbers(figures: contract.Figures) -> Iterator[tuple[str, float]]:
+def _numbers(figures: Figures) -> Iterator[tuple[str, float]]:
     for field in fields(figures):
         value = getattr(figures, field.name)
         if isinstance(value, int | float):
             yield field.name, float(value)
-    for each in figures.quantiles if isinstance(figures, contract.DurationMetrics) else ():
+    for each in figures.quantiles if isinstance(figures, DurationMetrics) else ():
         yield f"q{100 * each.quantile:g}.pinball_loss", each.pinball_loss
         yield f"q{100 * each.quantile:g}.covered", each.covered
 

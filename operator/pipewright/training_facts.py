@@ -142,7 +142,7 @@ class Pointer:
     artifact_uri: str
     artifact_sha256: str
     metrics: Mapping[str, Any] = field(hash=False)
-    """`ml.contract.Metrics` as JSON."""
+    """`ml.figures.Metrics` as JSON."""
     promoted_at: datetime
     control_share: float = 0.0
     """The share of runs on which nothing is done by their prediction."""

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from pipewright.records import JobRecord, RunRecord
-from pipewright.store import arrivals, history, imports, lines, predictions
+from pipewright.store import arrivals, history, imports, lines, said
 from pipewright.store.records import Delivery, Run, Scored
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -434,11 +434,10 @@ async def test_the_first_prediction_of_a_kind_stands(
         scored_at=AT,
     )
     retry = replace(scored, kind="retry", probability=0.9, band="high")
-    assert await predictions.record(ingest, scored)
-    assert not await predictions.record(ingest, replace(scored, probability=0.75))
-    assert await predictions.record(ingest, retry)
-    found = await predictions.find(ingest, integration=integration, run_id="100", attempt=1)
-    assert found == {"run": scored, "retry": retry}
+    assert await said.PREDICTIONS.record(ingest, [scored])
+    assert await said.PREDICTIONS.record(ingest, [replace(scored, probability=0.75), retry]) == 1
+    found = await said.PREDICTIONS.find(ingest, [scored.key])
+    assert {each.kind: each for each in found} == {"run": scored, "retry": retry}
 
 
 async def test_figures(ingest: psycopg.AsyncConnection, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from pipewright.ports import Secret
 from pipewright.ports.training import Pointers, Trainings
 from pipewright.records import RunRecord
 from pipewright.runner_facts import TenantRef
-from pipewright.store import connect, durations, history, pools, predictions, trouble
+from pipewright.store import connect, durations, history, pools, said, trouble
 from pipewright.store.records import Forecast, Scored
 from pipewright.training_facts import DataWindow, Pointer, RunCount, Training
 
@@ -105,8 +105,8 @@ async def test_predictions_are_counted_by_where_they_lie(trainings: Trainings, d
         async with database.connection(TENANT) as conn:
             for number, (at, probability) in enumerate(made):
                 for kind, of in (("run", version), ("retry", version)) if number else (("run", version),):
-                    await predictions.record(conn, scored(number, kind, of, at, probability))
-            await predictions.record(conn, scored(99, "run", "another", NOW, 0.5))
+                    await said.PREDICTIONS.record(conn, [scored(number, kind, of, at, probability)])
+            await said.PREDICTIONS.record(conn, [scored(99, "run", "another", NOW, 0.5)])
     bounds = [0.1, 0.3, 0.9, 0.95]
     assert list(await trainings.spread(TENANT, version=version, since=NOW, bounds=bounds)) == [3, 1, 0, 1]
     assert list(await trainings.spread(TENANT, version=version, since=before, bounds=bounds)) == [3, 2, 0, 1]
@@ -121,10 +121,10 @@ async def test_durations_are_counted_by_where_they_lie(trainings: Trainings, dat
         async with database.connection(TENANT) as conn:
             for number, (at, seconds, _) in enumerate(took):
                 await ended(conn, f"{version}-{number}", seconds)
-                await durations.record(conn, [lasts(f"{version}-{number}", version, at)])
-            await durations.record(conn, [lasts(f"{version}-under-way", version, NOW)])
+                await said.FORECASTS.record(conn, [lasts(f"{version}-{number}", version, at)])
+            await said.FORECASTS.record(conn, [lasts(f"{version}-under-way", version, NOW)])
             # kept as it was made first
-            await durations.record(conn, [replace(lasts(f"{version}-0", version, NOW), p50=1.0)])
+            await said.FORECASTS.record(conn, [replace(lasts(f"{version}-0", version, NOW), p50=1.0)])
     assert list(await trainings.covered(TENANT, version=version, since=NOW)) == [1, 1, 1, 1]
     assert list(await trainings.covered(TENANT, version=version, since=before)) == [1, 1, 1, 2]
     assert list(await trainings.covered(TENANT, version="another", since=before)) == [0, 0, 0, 0]
@@ -137,7 +137,7 @@ async def test_forecasts_of_durations_are_told_by_day_and_the_slow_ones_by_name(
     async with database.connection(TENANT) as conn:
         for number, seconds in enumerate((40, 85, 130)):
             await ended(conn, f"{version}-{number}", seconds)
-            await durations.record(conn, [lasts(f"{version}-{number}", version, NOW)])
+            await said.FORECASTS.record(conn, [lasts(f"{version}-{number}", version, NOW)])
         (day,) = await durations.lasted(conn, version=version, since=NOW)
         assert (day.forecasts, day.judged, day.within_p50, day.within_p90, day.within_p95) == (3, 3, 1, 2, 2)
         assert day.off == pytest.approx(20 + 25 + 70)

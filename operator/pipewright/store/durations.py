@@ -1,17 +1,12 @@
-"""Forecasts of durations, once for each attempt and kept as they were made; and how they turned out."""
+"""How forecasts of durations turned out."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import psycopg
-from psycopg.rows import class_row, dict_row
-from psycopg.types.json import Jsonb
-
-from pipewright.store import rows
-from pipewright.store.records import Attempt, Forecast
+from psycopg.rows import class_row
 
 LONGEST = 24 * 3600
 """Seconds: what took longer is mostly the end of a later re-run; as `ml.duration_features` has it."""
@@ -52,47 +47,6 @@ class Slow:
     url: str
 
 
-async def record(conn: psycopg.AsyncConnection, forecasts: Sequence[Forecast]) -> None:
-    """Keep forecasts; an attempt that has one keeps it."""
-    values = [rows.values(each) | {"reasons": Jsonb(list(each.reasons))} for each in forecasts]
-    async with conn.cursor() as cursor:
-        await cursor.executemany(_INSERT, values)
-
-
-async def find_many(conn: psycopg.AsyncConnection, attempts: Collection[Attempt]) -> dict[Attempt, Forecast]:
-    """The forecasts of attempts; those without one are left out."""
-    wanted = [[attempt[at] for attempt in attempts] for at in range(3)]
-    async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_FIND, wanted)
-        found = [_forecast(row) async for row in cursor]
-    return {(each.integration, each.provider_id, each.attempt): each for each in found}
-
-
-async def recent(
-    conn: psycopg.AsyncConnection,
-    *,
-    integrations: Sequence[str],
-    versions: Sequence[str],
-    model_uid: str,
-    run: str | None,
-    limit: int,
-) -> list[Forecast]:
-    """The newest forecasts by these versions, or by any that was trained for the model.
-
-    `run`: only of this run of the provider.
-    """
-    values = {
-        "integrations": list(integrations),
-        "versions": list(versions),
-        "model": model_uid,
-        "run": run,
-        "limit": limit,
-    }
-    async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_RECENT, values)
-        return [_forecast(row) async for row in cursor]
-
-
 async def lasted(conn: psycopg.AsyncConnection, *, version: str, since: datetime) -> list[Lasted]:
     """How a version's forecasts since then turned out, by day, oldest first."""
     async with conn.cursor(row_factory=class_row(Lasted)) as cursor:
@@ -118,23 +72,6 @@ async def covered(conn: psycopg.AsyncConnection, *, version: str, since: datetim
     return [half, most - half, nearly - most, judged - nearly]
 
 
-def _forecast(row: dict[str, object]) -> Forecast:
-    return Forecast(**row | {"reasons": tuple(row["reasons"])})  # type: ignore[arg-type]
-
-
-_INSERT = rows.insert("duration_forecasts", Forecast) + " ON CONFLICT DO NOTHING"
-_FIND = f"""
-SELECT {rows.columns(Forecast)} FROM pipewright.duration_forecasts
-WHERE (integration, provider_id, attempt) IN (SELECT * FROM unnest(%s::uuid[], %s::text[], %s::integer[]))
-"""  # noqa: S608 - names are ours
-_RECENT = f"""
-SELECT {rows.columns(Forecast)} FROM pipewright.duration_forecasts
-WHERE integration = ANY(%(integrations)s::uuid[])
-    AND (%(run)s::text IS NULL OR provider_id = %(run)s)
-    AND (model_version = ANY(%(versions)s) OR model_version IN (
-        SELECT left(report ->> 'artifactSha256', 12) FROM pipewright.trainings WHERE model_uid = %(model)s))
-ORDER BY made_at DESC, provider_id DESC, attempt DESC LIMIT %(limit)s
-"""  # noqa: S608 - names are ours
 _JOINED = """
 SELECT f.*, r.project, r.pipeline, r.branch, r.finished_at, r.url,
     extract(epoch FROM r.finished_at - r.started_at)::double precision AS seconds

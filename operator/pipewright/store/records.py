@@ -32,12 +32,23 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One attempt of a provider's run, as all deliveries so far tell."""
+class OfAttempt:
+    """What belongs to one attempt of a provider's run."""
 
     integration: str
     provider_id: str
     attempt: int
+
+    @property
+    def key(self) -> Attempt:
+        """Which attempt it is."""
+        return self.integration, self.provider_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(OfAttempt):
+    """One attempt of a provider's run, as all deliveries so far tell."""
+
     project: str
     pipeline: str
     number: int
@@ -57,11 +68,6 @@ class Run:
     """Names, sorted, of its jobs that failed or broke."""
     jobs: int
     seen_at: datetime
-
-    @property
-    def key(self) -> Attempt:
-        """Which attempt it is."""
-        return self.integration, self.provider_id, self.attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,42 +99,37 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """What the model said of an attempt: that it fails (`run`), or that another attempt would (`retry`)."""
+class Said(OfAttempt):
+    """What a model said of an attempt."""
 
-    integration: str
-    provider_id: str
-    attempt: int
+    reasons: tuple[str, ...]
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Said):
+    """That it fails (`run`), or that another attempt would (`retry`)."""
+
     kind: PredictionKind
     probability: float
     band: str
-    reasons: tuple[str, ...]
-    model_version: str
     scored_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """How long a model said that an attempt would take, in seconds from its start."""
+class Forecast(Said):
+    """How long it takes, in seconds from its start."""
 
-    integration: str
-    provider_id: str
-    attempt: int
     p50: float
     p90: float
     p95: float
-    reasons: tuple[str, ...]
-    model_version: str
     made_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """Why a model said that an attempt failed; texts are empty where it does not know."""
+class Judged(Said):
+    """Why it failed; texts are empty where the model does not know."""
 
-    integration: str
-    provider_id: str
-    attempt: int
     kind: str
     """infra, flaky, code, config or unsure."""
     category: str
@@ -136,8 +137,6 @@ class Judged:
     recipe: str
     transient: float
     """The probability that another attempt passes."""
-    reasons: tuple[str, ...]
-    model_version: str
     made_at: datetime
 
 

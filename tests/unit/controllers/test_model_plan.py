@@ -12,7 +12,7 @@ from controllers.model import objects
 from controllers.model.due import overdue
 from controllers.model.observed import Observed, Result, Unknown
 from controllers.model.plan import Plan, plan_model, plan_teardown
-from ml import contract
+from ml import contract, figures
 from pipewright.actions.model import PruneTrainings
 from pipewright.api.v1alpha1 import Model
 from pipewright.api.v1alpha1.model import ModelStatus
@@ -25,7 +25,7 @@ TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Acti
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 WINDOW = DataWindow(uri="file:///a/window", sha256="a" * 64, rows=600)
 SHA = "b" * 64
-METRICS = contract.Metrics(
+METRICS = figures.Metrics(
     accuracy=0.9,
     false_positive_rate=0.02,
     recall=0.5,

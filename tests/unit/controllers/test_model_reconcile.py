@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from controllers.model.reconcile import reconcile
-from ml import contract
+from ml import contract, figures
 from pipewright import conditions, errors
 from pipewright.api.v1alpha1 import Model
 from pipewright.api.v1alpha1.model import ModelStatus
@@ -32,7 +32,7 @@ from pipewright.training_facts import ExportedWindow, JobPlace, JobStatus
 
 TENANT = TenantRef(id="abcdefghijkm", uid="tenant-uid", name="acme", state="Active", server="main")
 UID = "11111111-2222-3333-4444-555555555555"
-METRICS = contract.Metrics(
+METRICS = figures.Metrics(
     accuracy=0.912345,
     false_positive_rate=0.02,
     recall=0.5,
@@ -107,7 +107,7 @@ class World:
             submission_id=job.submission_id,
             outcome=self.reports.get("outcome", "Passed"),
             reason=self.reports.get("reason", "all gates passed"),
-            metrics=METRICS if job.task == "RunFailure" else None,
+            metrics=self.reports.get("metrics", METRICS) if job.task == "RunFailure" else None,
             baselines={"alwaysPass": METRICS, "lastOutcome": METRICS} if job.task == "RunFailure" else {},
             curves=self.reports.get("curves"),
             durations=self.reports.get("durations"),
@@ -167,13 +167,13 @@ async def test_from_data_to_an_active_version() -> None:
 
 
 QUANTILES = tuple(
-    contract.QuantileMetrics(quantile=quantile, pinball_loss=20.0, covered=quantile)
+    figures.QuantileMetrics(quantile=quantile, pinball_loss=20.0, covered=quantile)
     for quantile in (0.5, 0.9, 0.95)
 )
-LASTED = contract.DurationMetrics(
+LASTED = figures.DurationMetrics(
     pinball_loss=20.123456, coverage_error=0.012345, median_error=40.0, quantiles=QUANTILES, rows=150
 )
-DURATIONS = contract.Durations(
+DURATIONS = figures.Durations(
     metrics=LASTED, baselines={"recentRuns": LASTED, "lastRun": LASTED}, classes=(75, 60, 8, 7), days=()
 )
 
@@ -199,11 +199,11 @@ async def test_a_model_of_durations_goes_the_same_way() -> None:
 
 async def test_a_model_of_causes_goes_the_same_way() -> None:
     world = World()
-    judged = contract.CauseMetrics(
+    judged = figures.CauseMetrics(
         accuracy=0.85, auc=0.9, brier=0.1, calibration_error=0.05, coverage=0.8, selective_accuracy=0.95,
         rows=40, transient=15,
     )  # fmt: skip
-    world.reports["causes"] = contract.Causes(
+    world.reports["causes"] = figures.Causes(
         metrics=judged, baselines={"majority": judged, "lineRate": judged}
     )
     ready = await world.settle(model(task="FailureCause", evaluation={"gates": {"minAccuracy": 0.7}}))
@@ -304,10 +304,10 @@ async def test_a_turn_without_anything_new_is_passed_over_once_and_remembered() 
 
 async def test_probabilities_that_drift_train_anew() -> None:
     halves = (
-        contract.Decile(least=0.0, rows=500, failures=5),
-        contract.Decile(least=0.2, rows=500, failures=90),
+        figures.Decile(least=0.0, rows=500, failures=5),
+        figures.Decile(least=0.2, rows=500, failures=90),
     )
-    world = World(reports={"curves": contract.Curves(calibration=(), deciles=halves, days=())})
+    world = World(reports={"curves": figures.Curves(calibration=(), deciles=halves, days=())})
     ready = await world.settle(model(training={"maxDrift": 0.25}))
     assert ready.status.active is not None
     version = ready.status.active.version
@@ -556,6 +556,28 @@ async def test_a_training_is_not_overdue_in_a_namespace_that_is_no_tenants_any_m
     with pytest.raises(errors.Waiting):
         await world.step(ready)
     assert world.turns.due[UID] is None
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "says"),
+    [
+        ("RunFailure", {"metrics": replace(METRICS, accuracy=2)}, "metrics.accuracy is 2"),
+        (
+            "Duration",
+            {"durations": replace(DURATIONS, metrics=replace(LASTED, pinball_loss=1e9))},
+            "durations.metrics.pinballLoss is 1000000000.0",
+        ),
+    ],
+)
+async def test_a_report_of_the_impossible_is_an_invalid_one(
+    task: str, wrong: dict[str, Any], says: str
+) -> None:
+    world = World(reports=wrong)
+    told = await world.settle(model(task=task, training={"retries": 0}))
+    assert condition(told, "Training") == ("False", "TrainingFailed")
+    (training,) = world.trainings.attempts[UID].values()
+    assert training.reason.startswith("InvalidReport: the training's report cannot be read: " + says)
+    assert not world.pointers.pointers
 
 
 @pytest.mark.parametrize(

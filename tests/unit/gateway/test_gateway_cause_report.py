@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from gateway import cause_page, cause_report
-from ml import contract
+from ml import contract, figures
 from pipewright.store.causes import Rerun
 from pipewright.store.records import Judged, ModelPointer, Training
 
@@ -26,13 +26,13 @@ RERUNS = [
     Rerun(kind="code", bin=1, passed=False, rows=10, right=10, total=1.5, squares=0.225),
     Rerun(kind="code", bin=1, passed=None, rows=30, right=0, total=4.5, squares=0.0),
 ]
-NUMBERS = contract.CauseMetrics(
+NUMBERS = figures.CauseMetrics(
     accuracy=0.9, auc=0.95, brier=0.08, calibration_error=0.04, coverage=0.8, selective_accuracy=0.96,
     rows=40, transient=12,
 )  # fmt: skip
 REPORT = contract.Report(
     submission_id="s", outcome="Passed", reason="", rows=160, artifact_sha256=POINTER.artifact_sha256,
-    causes=contract.Causes(metrics=NUMBERS, baselines={"majority": NUMBERS, "lineRate": NUMBERS}),
+    causes=figures.Causes(metrics=NUMBERS, baselines={"majority": NUMBERS, "lineRate": NUMBERS}),
 )  # fmt: skip
 TRAINING = Training(
     submission_id="s", model_uid="m", attempt=1, phase="Finished", window_sha256="", window_uri="", rows=160,

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from gateway import duration_page, duration_report
-from ml import contract
+from ml import contract, figures
 from pipewright.store.durations import Lasted, Slow
 from pipewright.store.records import ModelPointer, Training
 
@@ -39,18 +39,18 @@ SLOW = Slow(
     integration="u1", provider_id="77", attempt=2, project="acme/shop", pipeline="ci",
     branch="<script>alert(1)</script>", seconds=1900.0, p50=300.0, p95=600.0, finished_at=SINCE, url="",
 )  # fmt: skip
-NUMBERS = contract.DurationMetrics(
+NUMBERS = figures.DurationMetrics(
     pinball_loss=12.0, coverage_error=0.02, median_error=20.0, rows=100,
     quantiles=tuple(
-        contract.QuantileMetrics(quantile=quantile, pinball_loss=12.0, covered=quantile)
+        figures.QuantileMetrics(quantile=quantile, pinball_loss=12.0, covered=quantile)
         for quantile in (0.5, 0.9, 0.95)
     ),
 )  # fmt: skip
 REPORT = contract.Report(
     submission_id="s", outcome="Passed", reason="", rows=400, artifact_sha256=POINTER.artifact_sha256,
-    durations=contract.Durations(
+    durations=figures.Durations(
         metrics=NUMBERS, baselines={"recentRuns": NUMBERS, "lastRun": NUMBERS}, classes=(50, 40, 5, 5),
-        days=(contract.DurationDay(day="2026-02-27", rows=100, within=90, median_error=20.0),),
+        days=(figures.DurationDay(day="2026-02-27", rows=100, within=90, median_error=20.0),),
     ),
 )  # fmt: skip
 TRAINING = Training(

@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from gateway import model_page, model_report
+from gateway import model_page, model_report, page_frame
 from gateway.model_schemas import CurvesBody, HeldOutBody, MetricsBody, ModelReportBody, TrainingBody
 from gateway.schemas import ModelRef
-from ml.contract import Curves, Decile
+from ml.figures import Curves, Decile
 from pipewright.store.records import Training
 from pipewright.store.verdicts import Verdicts
 
@@ -145,7 +145,7 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert not re.search(r"(src|href)=|url\(|@import", page)
-    assert "default-src 'none'" in model_page.HEADERS["Content-Security-Policy"]
+    assert "default-src 'none'" in page_frame.HEADERS["Content-Security-Policy"]
 
 
 def test_a_version_whose_training_is_forgotten_has_a_page() -> None:

@@ -147,7 +147,7 @@ def test_the_job_leaves_a_report_with_its_gates(tmp_path: Path, content: bytes) 
 
 
 def test_the_format_names_the_sentences() -> None:
-    assert f"{cause_artifact.FORMAT} {cause_features.SCHEMA}" == contract.CAUSE_FORMAT
+    assert f"{cause_artifact.ENVELOPE.format} {cause_features.SCHEMA}" == contract.CAUSE_FORMAT
 
 
 # --- judging ------------------------------------------------------------------------------------------------

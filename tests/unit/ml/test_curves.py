@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ml import contract, curves, drift, metrics, train
-from ml.contract import Bin, Curves, Day, Decile
+from ml.figures import Bin, Curves, Day, Decile
 
 MIDNIGHT = 20_000 * 86_400.0
 """2024-10-04."""

@@ -146,7 +146,7 @@ def test_what_is_known_only_later_is_not_seen(content: bytes) -> None:
 
 
 def test_the_format_names_the_features() -> None:
-    assert f"{duration_artifact.FORMAT} {duration_features.SCHEMA}" == contract.DURATION_FORMAT
+    assert f"{duration_artifact.ENVELOPE.format} {duration_features.SCHEMA}" == contract.DURATION_FORMAT
 
 
 # --- serving ------------------------------------------------------------------------------------------------
