@@ -86,12 +86,13 @@ async def run(settings: Settings) -> None:
         )
         await lease.acquire()
         phase.watching.set()
-        settings_of_kopf = watch.configure(labelled=part.labelled)
+        settings_of_kopf, stop = watch.configure(labelled=part.labelled), asyncio.Event()
         await _lead(
             queue.run(driver.drive, concurrency=CONCURRENCY),
-            watch.operate(registry, settings_of_kopf, streams=streams, stop=asyncio.Event()),
+            watch.operate(registry, settings_of_kopf, streams=streams, stop=stop),
             lease.hold(),
             queue=queue,
+            stop=stop,
         )
         await lease.release()
 
@@ -118,16 +119,22 @@ async def _compose(
 
 
 async def _lead(
-    working: Awaitable[None], watching: Awaitable[None], holding: Awaitable[None], *, queue: WorkQueue
+    working: Awaitable[None],
+    watching: Awaitable[None],
+    holding: Awaitable[None],
+    *,
+    queue: WorkQueue,
+    stop: asyncio.Event,
 ) -> None:
-    """Work while the watchers run and the Lease is held.
+    """Work while the watchers run and the Lease is held, until `stop`.
 
-    When kopf ends (a signal, a dead watcher) the workers may finish what they do; a lost Lease ends them at
-    once, because somebody else works from then on.
+    On `stop`, and when a watcher died, the workers may finish what they do; a lost Lease ends them at once,
+    because somebody else works from then on.
     """
     work, watch_, hold = (asyncio.ensure_future(part) for part in (working, watching, holding))
+    asked = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait((work, watch_, hold), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((work, watch_, hold, asked), return_when=asyncio.FIRST_COMPLETED)
         queue.stop()
         if not hold.done():
             await work
@@ -135,9 +142,10 @@ async def _lead(
             if task.done():
                 task.result()
     finally:
+        asked.cancel()
         for task in (work, watch_, hold):
             task.cancel()
-        await asyncio.gather(work, watch_, hold, return_exceptions=True)
+        await asyncio.gather(work, watch_, hold, asked, return_exceptions=True)
 
 
 def _health(

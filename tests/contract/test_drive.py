@@ -66,17 +66,19 @@ async def operating(cluster: Cluster) -> AsyncIterator[Metrics]:
         clock=clock,
         metrics=metrics,
     )
-    registry, stop = kopf.OperatorRegistry(), asyncio.Event()
+    registry = kopf.OperatorRegistry()
     streams = Streams(["tenants"], metrics=metrics)
     watch.login(registry, kubeconfig=Path(cluster.kubeconfig), streams=streams)
     watch.watch(registry, queue, Tenant)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(queue.run(driver.drive))
-        tasks.create_task(watch.operate(registry, watch.configure(), streams=streams, stop=stop))
+        watching = tasks.create_task(
+            watch.operate(registry, watch.configure(), streams=streams, stop=asyncio.Event())
+        )
         try:
             yield metrics
         finally:
-            stop.set()
+            watching.cancel()
             queue.stop()
     await client.close()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -70,8 +72,9 @@ async def watching(cluster: Cluster, queue: WorkQueue) -> AsyncIterator[Streams]
     try:
         yield streams
     finally:
-        stop.set()
-        await asyncio.wait_for(operator, 30)
+        operator.cancel()
+        await asyncio.wait({operator}, timeout=30)
+        assert operator.cancelled()
 
 
 @pytest.fixture
@@ -211,3 +214,32 @@ async def test_kopf_writes_nothing_even_to_an_object_that_wears_its_own_marks(
     found = await asyncio.to_thread(control_plane.kubectl.get, "tenant", marked)
     assert found is not None
     assert found["metadata"]["finalizers"] == ["kopf.zalando.org/KopfFinalizerMarker"]
+
+
+async def test_a_signal_is_the_callers_and_a_reconcile_under_way_goes_on(control_plane: Cluster) -> None:
+    queue, stop, told = WorkQueue(metrics=Metrics()), asyncio.Event(), asyncio.Event()
+    registry, streams = kopf.OperatorRegistry(), Streams(["tenants"], metrics=Metrics())
+    watch.login(registry, kubeconfig=Path(control_plane.kubeconfig), streams=streams)
+    watch.watch(registry, queue, Tenant)
+    ended: list[str] = []
+
+    async def reconcile(key: Key) -> None:
+        told.set()
+        await stop.wait()
+        await asyncio.sleep(6)  # longer than kopf would leave it
+        ended.append(key.name)
+
+    working = asyncio.create_task(queue.run(reconcile))
+    operator = asyncio.create_task(watch.operate(registry, watch.configure(), streams=streams, stop=stop))
+    await listed(streams)
+    queue.add(Key("Tenant", "under-way"))
+    await asyncio.wait_for(told.wait(), 10)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(stop.wait(), 10)
+    queue.stop()
+    await working
+    assert ended == ["under-way"]
+    assert not operator.done()
+    operator.cancel()
+    await asyncio.wait({operator}, timeout=30)
+    assert operator.cancelled()

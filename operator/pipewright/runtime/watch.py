@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -271,12 +272,18 @@ OUR_PLURALS = frozenset(kind.plural for kind in KINDS)
 async def operate(
     registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, *, streams: Streams, stop: asyncio.Event
 ) -> None:
-    """Watch until `stop` is set, a signal arrives (kopf listens for SIGINT and SIGTERM) or a watcher fails.
+    """Watch until this is cancelled; SIGINT and SIGTERM set `stop`, and the caller decides what ends when.
+
+    Kopf's own way out waits five seconds for each task that began after it did, and then cancels it: the
+    reconcile that is under way, too.
 
     Raises:
         Exception: a watcher failed for good; the process must end and start anew.
     """
     streams.restart()
-    await kopf.operator(
-        registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stop
-    )
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(registry=registry, settings=settings, clusterwide=True, standalone=True)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):  # kopf has taken them
+        loop.add_signal_handler(number, stop.set)
+    await kopf.run_tasks(tasks, ignored=before)
