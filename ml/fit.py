@@ -9,7 +9,7 @@ seen, made in time order, and never on the test part.
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import lightgbm as lgb
 import numpy as np
@@ -99,8 +99,9 @@ class Recipe:
 
     def __call__(self, x: Floats, failed: Flags) -> Scorer:
         """Learn."""
+        rows = _data(x, failed)
         boosters = [
-            _train(x, failed, settings=self.settings, trees=self.trees, seed=each) for each in self.seeds
+            lgb.train(_seeded(self.settings, seed), rows, num_boost_round=self.trees) for seed in self.seeds
         ]
         return Scorer(boosters, linear.fit(x, failed))
 
@@ -226,22 +227,23 @@ def _data(x: Floats, failed: Flags, *, reference: lgb.Dataset | None = None) -> 
     return lgb.Dataset(x, label=failed.astype(np.float64), reference=reference, params={"verbosity": -1})
 
 
-def _train(x: Floats, failed: Flags, *, settings: Mapping[str, object], trees: int, seed: int) -> lgb.Booster:
-    return lgb.train({**settings, "seed": seed}, _data(x, failed), num_boost_round=trees)
+def _seeded(settings: Mapping[str, object], seed: int) -> dict[str, Any]:
+    """Settings of one of the ensemble; which rows tell the bins is the same for all, who share them."""
+    return {**settings, "seed": seed, "data_random_seed": 1}
 
 
 def _count_trees(
     x: Floats, failed: Flags, *, cut: int, settings: Mapping[str, object], limit: int, seeds: Sequence[int]
 ) -> int:
     """How many trees are best on the rows after the cut: the median over the seeds."""
-    counts = []
+    train, counts = _data(x[:cut], failed[:cut]), []
+    newest = _data(x[cut:], failed[cut:], reference=train)
     for seed in seeds:
-        train = _data(x[:cut], failed[:cut])
         booster = lgb.train(
-            {**settings, "seed": seed},
+            _seeded(settings, seed),
             train,
             num_boost_round=limit,
-            valid_sets=[_data(x[cut:], failed[cut:], reference=train)],
+            valid_sets=[newest],
             callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
         )
         counts.append(booster.best_iteration or limit)

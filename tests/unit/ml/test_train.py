@@ -178,9 +178,8 @@ def test_the_largest_model_is_scored_within_ten_milliseconds(leaves: int, ensemb
     values = {name: default for name, (default, _, _) in contract.HYPERPARAMETERS.items()} | dict(
         job.hyperparameters
     )
-    booster = fit._train(
-        x, failed, settings=fit._settings(values, rows=3000), trees=fit.most_trees(values), seed=1
-    )
+    recipe = fit.Recipe(settings=fit._settings(values, rows=3000), trees=fit.most_trees(values), seeds=[1])
+    [booster] = recipe(x, failed).boosters
     assert ensemble * artifact.count_leaves([booster.model_to_string()]) <= contract.MOST_LEAVES
     times = []
     for row in x[:40]:
