@@ -6,12 +6,13 @@ as in the custom resources; unknown keys are ignored, so that either side may be
 """
 
 import dataclasses
+import hashlib
 import json
 import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -142,6 +143,37 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolWindow:
+    """The runs of another tenant, where both opted in: nothing says whose they are."""
+
+    uri: str
+    """Where they are read: file:// or a presigned http(s) GET."""
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ContractError("pool.sha256 must be the 64 hexadecimal digits of the data window's SHA-256")
+        _check_uri("pool.uri", self.uri)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pooled:
+    """What a pooled version was made of, in numbers alone."""
+
+    tenants: Count
+    """How many had runs that passed or failed, the model's own counted."""
+    rows: Count
+    """Such runs of them all."""
+    own_rows: Count
+    """Of these, the model's own tenant's."""
+
+
+def data_sha256(own: str, others: Sequence[str]) -> str:
+    """The digest by which data is known: the window's own, or of several windows one over their digests."""
+    return hashlib.sha256("\n".join((own, *sorted(others))).encode()).hexdigest() if others else own
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
     """One training, complete in itself: a job knows no database and no credential, only these addresses."""
 
@@ -160,8 +192,12 @@ class TrainingJob:
     hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Those that are fixed; the others are searched where that is asked for, else they are the defaults."""
     search: Search | None = None
+    pool: tuple[PoolWindow, ...] = ()
+    """Windows of other tenants to learn from as well; RunFailure only."""
 
     def __post_init__(self) -> None:
+        if self.pool and self.task != "RunFailure":
+            raise ContractError(f"pool has windows; the task {self.task} learns from its own runs alone")
         if not self.submission_id:
             raise ContractError("submissionId is empty; it names the training and must be set")
         if not re.fullmatch("[0-9a-f]{64}", self.window_sha256):
@@ -174,6 +210,11 @@ class TrainingJob:
             _check_uri(_camel(name), getattr(self, name))
         for name, value in self.hyperparameters.items():
             _check_hyperparameter(name, value)
+
+    @property
+    def data_sha256(self) -> str:
+        """By which what it learns from is known."""
+        return data_sha256(self.window_sha256, [each.sha256 for each in self.pool])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +277,8 @@ class Report:
     data_from: str | None = None
     data_to: str | None = None
     """Start of the oldest and of the newest of these rows, RFC 3339."""
+    pooled: Pooled | None = None
+    """None where it learned from the model's own tenant alone."""
     trained_at: str | None = None
     duration_seconds: float = 0.0
 

@@ -13,6 +13,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ml import (
     fit,
     learning,
     metrics,
+    pooled,
     replay,
     search,
     transfer,
@@ -55,6 +57,7 @@ class Trained:
     rows: int
     data_from: str
     data_to: str
+    pooled: contract.Pooled | None
 
 
 def main(argv: list[str]) -> int:
@@ -91,9 +94,17 @@ def run(job: TrainingJob) -> Report:
     return report
 
 
-def train(content: bytes, job: TrainingJob) -> Trained:
-    """Train on a data window: pure but for LightGBM. Raises TrainingFailed and WindowRefused."""
-    data = replay.dataset(window.read(content, sha256=job.window_sha256))
+def train(content: bytes, job: TrainingJob, others: Sequence[bytes] = ()) -> Trained:
+    """Train on a data window, and those of the job's pool: pure but for LightGBM.
+
+    Raises TrainingFailed and WindowRefused.
+    """
+    tables = [window.read(content, sha256=job.window_sha256)]
+    tables += [
+        window.read(each, sha256=told.sha256) for each, told in zip(others, job.pool, strict=True)
+    ]
+    together = pooled.dataset(tables)
+    data = together.data
     known, test = split(data, holdout=job.holdout)
     searched, settings = None, job.hyperparameters
     if job.search is not None:
@@ -107,7 +118,7 @@ def train(content: bytes, job: TrainingJob) -> Trained:
         linear=fitted.scorer.linear,
         calibration=fitted.limits.calibration,
         thresholds=fitted.limits.thresholds,
-        window_sha256=job.window_sha256,
+        window_sha256=job.data_sha256,
         rows=len(data),
         data_from=span[0],
         data_to=span[1],
@@ -123,6 +134,7 @@ def train(content: bytes, job: TrainingJob) -> Trained:
         rows=len(data),
         data_from=span[0],
         data_to=span[1],
+        pooled=_pooled(together.rows) if job.pool else None,
     )
 
 
@@ -203,7 +215,7 @@ def _train_and_store(job: TrainingJob) -> Report:
 
 def _learn(content: bytes, job: TrainingJob) -> tuple[bytes, Report]:
     """A model of failures, and what there is to say of it."""
-    found = train(content, job)
+    found = train(content, job, _others(job))
     missed = missed_gates(job.gates, found.metrics, found.baselines)
     best = max(each.accuracy for each in found.baselines.values())
     passed = f"all gates passed: accuracy {found.metrics.accuracy:.4f}, the better baseline has {best:.4f}"
@@ -219,7 +231,20 @@ def _learn(content: bytes, job: TrainingJob) -> tuple[bytes, Report]:
         rows=found.rows,
         data_from=found.data_from,
         data_to=found.data_to,
+        pooled=found.pooled,
     )
+
+
+def _others(job: TrainingJob) -> list[bytes]:
+    """The windows of the pool. Raises TrainingFailed, which names no address: it goes to one tenant."""
+    try:
+        return [transfer.get(each.uri) for each in job.pool]
+    except transfer.TransferFailed:
+        raise TrainingFailed("a window of the pool could not be read; the training is tried again") from None
+
+
+def _pooled(rows: Sequence[int]) -> contract.Pooled:
+    return contract.Pooled(tenants=sum(count > 0 for count in rows), rows=sum(rows), own_rows=rows[0])
 
 
 def _need(part: str, failed: Flags, *, least: int) -> None:
