@@ -62,6 +62,9 @@ def _numbers(held: HeldOutBody | None, live: LiveBody, control: JudgedBody | Non
     if held:
         rows, failures = held.metrics.rows, held.metrics.failures
         judged = f"Judged on {rows} runs that it was not trained on, {failures} of them failed."
+        if held.pooled:
+            judged += f" It is a pooled version, of {held.pooled.runs} runs of {held.pooled.tenants} tenants,"
+            judged += f" {held.pooled.own_runs} of them your own; it was judged on the newest of them all."
     now = f"Since then it was asked about {live.predictions} runs; {live.judged} of them have ended."
     if control:
         now += f" Nothing is done by the predictions of {control.predictions} of these;"

@@ -30,6 +30,7 @@ from gateway.model_schemas import (
     JudgedBody,
     LiveBody,
     ModelReportBody,
+    PooledBody,
     TrainingBody,
 )
 from ml import contract, curves, drift
@@ -199,7 +200,13 @@ def _held_out(report: contract.Report) -> HeldOutBody | None:
     if report.metrics is None:
         return None
     found = report_frame.held_out(report, report) | {"curves": report.curves}
-    return HeldOutBody.model_validate(found)
+    pooled = pooled_of(report.pooled) if report.pooled else None
+    return HeldOutBody.model_validate(found | {"pooled": pooled})
+
+
+def pooled_of(found: contract.Pooled) -> PooledBody:
+    """What a pooled version was made of."""
+    return PooledBody(tenants=found.tenants, runs=found.rows, own_runs=found.own_rows)
 
 
 def _training(training: Training) -> TrainingBody:

@@ -62,6 +62,14 @@ class CurvesBody(Answer):
     days: tuple[DayBody, ...]
 
 
+class PooledBody(Answer):
+    """What a version was made of that learned from the runs of several tenants."""
+
+    tenants: int = Field(description="The own one counted; never whose they are.")
+    runs: int
+    own_runs: int
+
+
 class HeldOutBody(Answer):
     """How the version did on the newest runs of its data window, which it was not trained on."""
 
@@ -73,6 +81,9 @@ class HeldOutBody(Answer):
     rows: int = Field(description="Runs in the data window, the trained ones and the held-out ones.")
     data_from: datetime | None
     data_to: datetime | None
+    pooled: PooledBody | None = Field(
+        default=None, description="Null for a version that learned from its own tenant's runs alone."
+    )
 
 
 class JudgedBody(Answer):

@@ -100,9 +100,7 @@ def train(content: bytes, job: TrainingJob, others: Sequence[bytes] = ()) -> Tra
     Raises TrainingFailed and WindowRefused.
     """
     tables = [window.read(content, sha256=job.window_sha256)]
-    tables += [
-        window.read(each, sha256=told.sha256) for each, told in zip(others, job.pool, strict=True)
-    ]
+    tables += [window.read(each, sha256=told.sha256) for each, told in zip(others, job.pool, strict=True)]
     together = pooled.dataset(tables)
     data = together.data
     known, test = split(data, holdout=job.holdout)

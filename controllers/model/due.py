@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from controllers.model import objects
+from controllers.model import objects, pooling
 from controllers.model.observed import Observed, Unknown
 from ml import contract
 from pipewright import cron, errors, runner_facts
@@ -24,6 +24,8 @@ BETWEEN_DRIFTS = timedelta(days=1)
 """Drift trains no sooner after the training before: the next version may meet the same runs."""
 BETWEEN_NEW_RUNS = timedelta(hours=1)
 """However many runs end, a model is not trained on their account more often."""
+BETWEEN_POOLS = timedelta(days=1)
+"""What is to replace a pooled version is not made more often where its gates refuse it."""
 BETWEEN_LOSSES = timedelta(days=1)
 """A lost version is not made anew more often: something goes on deleting it, or the gates refuse it."""
 LEAST_PREDICTIONS = 200
@@ -60,6 +62,7 @@ def turn(model: Model, observed: Observed, *, now: datetime) -> Turn | None:
         _spoilt(model, observed, trainings, now=now),
         _new_runs(model, observed, last),
         _drift(model, observed, last),
+        _pool(model, observed, last, now=now),
     )
     return min((each for each in asked if each is not None), key=lambda each: each.at, default=None)
 
@@ -91,7 +94,7 @@ def overdue(model: Model, observed: Observed, *, now: datetime) -> datetime | No
 
     A tenant that is suspended, and runs or Integrations that are not there yet, are no trouble.
     """
-    tenant, trainings, runs = observed.tenant, observed.trainings, observed.runs
+    tenant, trainings, runs = observed.tenant, observed.trainings, pooling.runs(model, observed)
     if model.deleting or tenant is None or tenant.state == runner_facts.SUSPENDED:
         return None
     if isinstance(trainings, Unknown):
@@ -111,7 +114,10 @@ def is_nothing_new(model: Model, observed: Observed, last: Training) -> bool:
     """Whether the same spec would learn from the same runs again."""
     same = last.recipe == objects.recipe(model) and last.outcome != "Failed"
     whole = not observed.is_lost and observed.spoiled is None
-    return same and whole and isinstance(observed.runs, RunCount) and observed.runs.heard == 0
+    if pooling.is_changed(model, observed, last):
+        return False
+    runs = pooling.runs(model, observed)
+    return same and whole and isinstance(runs, RunCount) and runs.heard == 0
 
 
 def is_unreadable(pointer: Pointer, trainings: Sequence[Training]) -> bool:
@@ -175,6 +181,13 @@ def _new_runs(model: Model, observed: Observed, last: Training) -> Turn | None:
         at=last.started_at + BETWEEN_NEW_RUNS,
         cause=f"{runs.ended} runs passed or failed since attempt {last.attempt} began",
     )
+
+
+def _pool(model: Model, observed: Observed, last: Training, *, now: datetime) -> Turn | None:
+    asked = pooling.turn(model, observed, last, now=now, again=BETWEEN_POOLS)
+    if asked is None or is_nothing_new(model, observed, last):
+        return None
+    return Turn(at=asked[0], cause=asked[1])
 
 
 def _drift(model: Model, observed: Observed, last: Training) -> Turn | None:

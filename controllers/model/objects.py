@@ -46,6 +46,8 @@ def recipe(model: Model) -> str:
         "hyperparameters": spec.training.hyperparameters.dump(),
         "format": contract.FORMATS[spec.task],
     }
+    if spec.pool is not None:  # the same of releases which knew no pools
+        parts["pool"] = spec.pool
     if spec.training.search is not None:  # else the recipe is that of releases which knew no search
         parts["search"] = spec.training.search.dump()
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
@@ -57,6 +59,7 @@ def job(model: Model, training: Training) -> contract.TrainingJob:
 
     Raises contract.ContractError when the learner would refuse the spec.
     """
+    lent = training.lent.windows if training.lent is not None else ()
     return contract.TrainingJob(
         submission_id=training.submission_id,
         task=model.spec.task,
@@ -68,6 +71,7 @@ def job(model: Model, training: Training) -> contract.TrainingJob:
         gates=gates(model),
         hyperparameters=hyperparameters(model),
         search=search(model),
+        pool=tuple(contract.PoolWindow(uri=NOT_LENT, sha256=it.sha256) for it in lent),
     )
 
 
@@ -177,7 +181,9 @@ def integration_ref(model: Model, name: str) -> Ref:
 # --- for the status -------------------------------------------------------------------------------------
 
 
-def active(pointer: Pointer, *, registered: api.Registered | None = None) -> api.ActiveVersion:
+def active(
+    pointer: Pointer, *, registered: api.Registered | None = None, pooled: api.PooledData | None = None
+) -> api.ActiveVersion:
     """The version that predicts, as the status shows it."""
     return api.ActiveVersion(
         version=pointer.version,
@@ -185,6 +191,7 @@ def active(pointer: Pointer, *, registered: api.Registered | None = None) -> api
         metrics=_metrics(pointer.metrics),
         promoted_at=pointer.promoted_at,
         registered=registered,
+        pooled=pooled,
     )
 
 
@@ -197,7 +204,16 @@ def version(training: Training) -> api.Version:
         version=version_of(report.artifact_sha256),
         artifact=api.Artifact(uri=training.artifact_uri, sha256=report.artifact_sha256),
         metrics=_metrics(_json(report.figures)),
+        pooled=pooled(report),
     )
+
+
+def pooled(report: contract.Report | None) -> api.PooledData | None:
+    """What it says of others' runs; None: it learned from none."""
+    found = report.pooled if report is not None else None
+    if found is None:
+        return None
+    return api.PooledData(tenants=found.tenants, runs=found.rows, own_runs=found.own_rows)
 
 
 def baselines(training: Training) -> api.Baselines:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from controllers.model import objects, versions
+from controllers.model import objects, pool, versions
 from controllers.model.due import LEAST_PREDICTIONS
 from controllers.model.observed import Observed, Result, Unknown
 from ml import contract, drift
@@ -33,8 +33,11 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
     tenant, pointer = await asyncio.gather(
         ports.directory.find(namespace=model.namespace), ports.pointers.find(model_uid=model.uid)
     )
+    has_lent = model.deleting and await ports.artifacts.exists(
+        files.lent_folder(ports.artifacts, model_uid=model.uid)
+    )
     if tenant is None:
-        return Observed(tenant=None, pointer=pointer)
+        return Observed(tenant=None, pointer=pointer, has_lent=has_lent)
     trainings = await _or_unknown(ports.trainings.latest(tenant, model_uid=model.uid))
     running = _running(trainings)
     other, integrations = await asyncio.gather(
@@ -54,7 +57,10 @@ async def observe(model: Model, *, ports: TrainingPorts, now: datetime) -> Obser
         runs=await _runs(model, tenant, integrations, trainings, ports, now=now),
         is_lost=not model.deleting and await _is_lost(pointer, ports),
         has_files=model.deleting and await _has_files(model, tenant, ports),
+        has_lent=has_lent,
     )
+    if model.spec.pool is not None and not model.deleting:
+        found = dataclasses.replace(found, pool=await _or_unknown(pool.observe(model, found, ports, now=now)))
     return dataclasses.replace(found, spoiled=await _spoiled(model, found, ports))
 
 

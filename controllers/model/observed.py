@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ml import contract
 from pipewright import errors
@@ -31,6 +32,32 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Another tenant's Model that gives its runs to the pool now."""
+
+    key: str
+    """Names it to this model alone; see `pooling.key`."""
+    tenant: TenantRef = field(repr=False)
+    since: datetime
+    """Where its window begins: neither further back than its own spec says, nor than this model's."""
+    integrations: tuple[str, ...] | None = field(repr=False)
+    """UIDs; None: all."""
+    runs: RunCount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """What was seen of a Model's pool."""
+
+    is_allowed: bool
+    """Its own Tenant has the pool among its modelPools."""
+    consenting: frozenset[str] | None = None
+    """Keys of all other Models in it that both sides let share; None: not looked at."""
+    members: tuple[Member, ...] = ()
+    """Those that have something to give now, one of each tenant; looked at where a training may need them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """Everything that was seen of a Model, at one look."""
 
@@ -54,8 +81,12 @@ class Observed:
     """The active version's file has left the artifact store; a store that does not answer lost none."""
     spoiled: str | Unknown | None = None
     """Why the version that is next to be promoted cannot be: its file is gone, or another."""
+    pool: Pool | Unknown | None = None
+    """None: the spec names none."""
     has_files: bool = False
     """Looked at for a teardown only."""
+    has_lent: bool = False
+    """Windows that a pool lent lie there; looked at for a teardown only."""
 
     @property
     def running(self) -> Training | None:

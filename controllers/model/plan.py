@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controllers.model import due, objects, running, versions
+from controllers.model import due, objects, pooling, running, versions
 from controllers.model.observed import Observed, Unknown
 from controllers.model.running import RETRY, TRAINING, WORK
 from ml import drift
@@ -195,12 +195,13 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
     last = trainings[0] if trainings else None
     if asked is None or asked.at > now:
         told = _at_rest(model, observed, last, again=asked is not None)
-        return merge(told, Plan(check_after=asked.at - now if asked is not None else None))
+        look = Plan(check_after=pooling.LOOK) if pooling.matters(model, observed) else Plan()
+        return merge(told, look, Plan(check_after=asked.at - now if asked is not None else None))
     missing = sorted(name for name, uid in observed.integrations.items() if uid is None)
     if missing:
         message = f"there is no Integration {missing[0]} in this namespace: create it, or correct the spec"
         return merge(_idle("WaitingForIntegration", message), Plan(check_after=MISSING))
-    runs = observed.runs
+    runs = pooling.runs(model, observed)
     if isinstance(runs, Unknown):
         unknown = says(TRAINING, None, runs.reason, runs.message)
         return merge(unknown, Plan(check_after=RETRY))
@@ -210,6 +211,9 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
             f"training needs {data.min_runs} runs of the last {format_duration(data.window)} that"
             " succeeded or failed; it begins when they are there"
         )
+        if model.spec.pool is not None:
+            message = f"{message}, or in the pool"
+            return merge(_idle("WaitingForData", message), Plan(check_after=pooling.WAITS))
         return merge(_idle("WaitingForData", message), Plan(check_after=RETRY))
     if last is not None and due.is_nothing_new(model, observed, last):
         return _passed_over(model, last, now=now)
@@ -224,6 +228,7 @@ def _next(model: Model, observed: Observed, trainings: Sequence[Training], *, no
         integrations=_uids(observed),
         compute=objects.compute(model),
         cause=asked.cause,
+        pool=pooling.contributions(pooling.gives(model, observed)),
     )
     told = says(TRAINING, True, "Running", f"attempt {begin.attempt} is under way")
     return merge(chain(WORK, begin), _pruning(observed, trainings), told)
@@ -285,6 +290,15 @@ def plan_teardown(model: Model, observed: Observed, *, now: datetime) -> Plan:
     In a namespace that is no tenant's any more (Retain) the files stay, as all of the tenant's data does.
     """
     withdraw = () if observed.pointer is None else (act.WithdrawModel(model_uid=model.uid),)
+    if observed.has_lent and observed.running is None:  # others' data stays with nobody
+        gone: Plan = chain(WORK, act.ReturnWindows(model_uid=model.uid))
+        return merge(_teardown(model, observed, withdraw, now=now), gone)
+    return _teardown(model, observed, withdraw, now=now)
+
+
+def _teardown(
+    model: Model, observed: Observed, withdraw: tuple[act.WithdrawModel, ...], *, now: datetime
+) -> Plan:
     tenant = observed.tenant
     if tenant is None:
         return chain(WORK, *withdraw)

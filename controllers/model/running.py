@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-from controllers.model import objects
+from controllers.model import objects, pooling
 from controllers.model.observed import Observed, Result, Unknown
 from ml import contract
 from pipewright import plan
@@ -45,6 +45,9 @@ def supervised(model: Model, observed: Observed, training: Training, *, now: dat
     assert observed.tenant is not None
     told = says(TRAINING, True, "Running", f"attempt {training.attempt} is under way")
     job, result = observed.job, observed.result
+    if pooling.has_left(observed, training):
+        reason = f"{pooling.LEFT} while it was trained on"
+        return stopped(model, observed.tenant, training, job=job, told=told, reason=reason, now=now)
     if isinstance(result, Result):
         return merge(_finished(observed.tenant, training, result, now=now), told)
     left = training.started_at + model.spec.training.deadline - now
@@ -60,7 +63,8 @@ def supervised(model: Model, observed: Observed, training: Training, *, now: dat
     if job is None:
         return merge(_submission(model, observed.tenant, training, now=now), told)
     if not job.ended:
-        return merge(told, Plan(check_after=min(POLL, left)))
+        # who is in a pool is looked up each time
+        return merge(told, Plan(check_after=min(RETRY if pooling.is_pooled(training) else POLL, left)))
     reason = {
         "Failed": _why_failed(job.message),
         "Stopped": "JobStopped: somebody stopped the job on the Ray cluster",
@@ -150,6 +154,7 @@ def _finished(tenant: TenantRef, training: Training, result: Result, *, now: dat
         reason=f"{word}: {report.reason}"[:1000],
         report=report,
         at=now,
+        lent=_lent(training),
     )
     return chain(WORK, finish)
 
@@ -171,7 +176,12 @@ def fail(
         reason=reason[:1000],
         report=report,
         at=now,
+        lent=_lent(training),
     )
+
+
+def _lent(training: Training) -> str:
+    return training.lent.folder if training.lent is not None else ""
 
 
 def _stop(model: Model, tenant: TenantRef, training: Training) -> act.StopTraining:

@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 
-from controllers.model import due, objects, plan, tracking, versions
+from controllers.model import due, objects, plan, pooling, tracking, versions
 from controllers.model.observed import Observed, Unknown
 from pipewright import conditions, errors
 from pipewright.actions.model import SkipTraining
 from pipewright.api.meta import Condition
-from pipewright.api.v1alpha1.model import Model, ModelStatus, SkippedTraining
+from pipewright.api.v1alpha1.model import Model, ModelStatus, PooledData, SkippedTraining
 from pipewright.plan import Fact, Results
 from pipewright.tracking_facts import Recorded
-from pipewright.training_facts import Training
+from pipewright.training_facts import Pointer, Training
 
 _ALL = "All"
 """The summary over all conditions, which a Model has no use for: Ready is about the active version alone."""
@@ -38,11 +38,17 @@ def status(
     now: datetime,
 ) -> ModelStatus:
     """What we tell others: a projection of what was seen and what came of the plan."""
-    told = _conditions(model, wanted, results, beside=kept.facts, now=now)
+    in_pool = None if model.deleting else pooling.fact(model, observed)
+    beside = kept.facts if in_pool is None else (*kept.facts, in_pool)
+    told = _conditions(model, wanted, results, beside=beside, now=now)
     pointer = observed.pointer
     active = None
     if pointer is not None:
-        active = objects.active(pointer, registered=tracking.registered(model, pointer, kept.recorded))
+        active = objects.active(
+            pointer,
+            registered=tracking.registered(model, pointer, kept.recorded),
+            pooled=_pooled(model, observed, pointer),
+        )
     if observed.tenant is None or isinstance(observed.trainings, Unknown):
         # what the journal told us last time stays
         update = {"observed_generation": model.generation, "conditions": told, "active": active}
@@ -66,6 +72,16 @@ def status(
         last_skipped=_skipped(model, wanted),
         next_training_at=_next_training(model, wanted, last, now=now),
     )
+
+
+def _pooled(model: Model, observed: Observed, pointer: Pointer) -> PooledData | None:
+    """As the training said that made it; once it has left the journal, as the status does."""
+    trainings = observed.trainings
+    made = None if isinstance(trainings, Unknown) else pooling.made(pointer, trainings)
+    if made is not None:
+        return objects.pooled(made.report)
+    before = model.status.active
+    return before.pooled if before is not None and before.artifact.uri == pointer.artifact_uri else None
 
 
 def _conditions(

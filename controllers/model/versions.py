@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from controllers.model import pooling
 from controllers.model.observed import Observed, Unknown
 from pipewright.api.v1alpha1 import Model
 from pipewright.training_facts import Training
@@ -53,6 +54,8 @@ def _newest(observed: Observed, trainings: Sequence[Training]) -> Training | Non
         if pointer is not None and training.artifact_uri == pointer.artifact_uri:
             return None
         if training.outcome == "Passed":
+            if pooling.has_left(observed, training):
+                return None  # one without them follows
             same = pointer is not None and training.version == pointer.version
             return None if same and not observed.is_lost else training
     return None

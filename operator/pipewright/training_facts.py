@@ -96,6 +96,31 @@ class ExportedWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolWindow:
+    """The runs of another member, lent to one training."""
+
+    key: str
+    """Names the member to this model alone; see `controllers.model.pooling.key`."""
+    uri: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LentWindows:
+    """What other tenants lent to a training; nothing in it says whose it is."""
+
+    folder: str
+    """Where their files lie, until the training is over."""
+    windows: tuple[PoolWindow, ...]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The members."""
+        return frozenset(each.key for each in self.windows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """One attempt to train a model, as the journal has it: written before the job, finished after it."""
 
@@ -110,6 +135,8 @@ class Training:
     started_at: datetime
     compute: str = ""
     """Where its job runs, as `JobPlace` has it: the spec may say another place since."""
+    lent: LentWindows | None = None
+    """None: it learns from its own tenant's runs alone."""
     finished_at: datetime | None = None
     outcome: TrainingOutcome | None = None
     reason: str = ""

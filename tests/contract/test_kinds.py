@@ -296,6 +296,12 @@ GOOD: list[tuple[str, str, Manifest]] = [
         "model",
         {"spec": {"training": {"deadline": "90m", "search": {"trials": 200, "timeout": "1h"}}}},
     ),
+    (
+        "a Model of a pool may be trained on a cluster of the settings",
+        "model",
+        {"spec": {"pool": "ci", "training": {"compute": {"cluster": "gpu"}}}},
+    ),
+    ("a Tenant may be in some pools", "tenant", {"spec": {"modelPools": ["ci", "mobile"]}}),
     ("a gate may allow a loss", "model", {"spec": {"evaluation": {"gates": {"minGainOverBaseline": -0.02}}}}),
     (
         "thirty steps may each need all before",
@@ -330,7 +336,12 @@ def test_a_status_that_the_types_write_is_kept_whole(api: Api, kubectl: Any) -> 
     status = {
         "observedGeneration": 1,
         "conditions": [{**condition, "lastTransitionTime": when, "observedGeneration": 1}],
-        "active": {**version, "promotedAt": when, "registered": {"model": "a.a.m", "version": "3"}},
+        "active": {
+            **version,
+            "promotedAt": when,
+            "registered": {"model": "a.a.m", "version": "3"},
+            "pooled": {"tenants": 2, "runs": 940, "ownRuns": 40},
+        },
         "candidate": version,
         "baselines": {
             "alwaysPass": {"accuracy": 0.75},

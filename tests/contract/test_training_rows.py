@@ -25,7 +25,7 @@ from pipewright.records import RunRecord
 from pipewright.runner_facts import TenantRef
 from pipewright.store import connect, durations, history, pools, said, trouble
 from pipewright.store.records import Forecast, Scored
-from pipewright.training_facts import DataWindow, Pointer, RunCount, Training
+from pipewright.training_facts import DataWindow, LentWindows, Pointer, PoolWindow, RunCount, Training
 
 INTEGRATION = str(uuid.uuid4())
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -91,6 +91,18 @@ def training(number: int = 1) -> Training:
 async def test_an_intent_is_read_back_as_it_was_written(trainings: Trainings, uid: str) -> None:
     assert await trainings.latest(TENANT, model_uid=uid) == ()
     wanted = training()
+    assert await trainings.begin(TENANT, wanted, model_uid=uid)
+    assert await trainings.latest(TENANT, model_uid=uid) == (wanted,)
+
+
+async def test_what_a_pool_lent_is_read_back_and_says_nothing_of_whose_it_is(
+    trainings: Trainings, uid: str
+) -> None:
+    folder = "file:///a/pools/m"
+    windows = tuple(
+        PoolWindow(key=key, uri=f"{folder}/1-{key}.parquet", sha256=key * 64, rows=900) for key in "ab"
+    )
+    wanted = replace(training(), lent=LentWindows(folder=folder, windows=windows))
     assert await trainings.begin(TENANT, wanted, model_uid=uid)
     assert await trainings.latest(TENANT, model_uid=uid) == (wanted,)
 

@@ -11,6 +11,18 @@ from pipewright.training_facts import JobPlace, Pod, Pointer, Training, Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """What another member of the pool gives to a training."""
+
+    key: str
+    """Names the member to this model alone."""
+    tenant: TenantRef = field(repr=False)
+    since: datetime
+    integrations: tuple[str, ...] | None = field(repr=False)
+    """UIDs; None: all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeginTraining:
     """Export the data window to the artifact store, then write the attempt's intent to the journal."""
 
@@ -27,9 +39,13 @@ class BeginTraining:
     """Where the job is to run."""
     cause: str = ""
     """Why, where the schedule does not say it."""
+    pool: tuple[Contribution, ...] = field(default=(), repr=False)
+    """What others give; empty: it learns from its own runs alone."""
 
     def __str__(self) -> str:
         told = f"export the data window and begin training, attempt {self.attempt}"
+        if self.pool:
+            told = f"{told}, with the runs of other members of its pool"
         return f"{told}: {self.cause}" if self.cause else told
 
 
@@ -95,6 +111,8 @@ class FinishTraining:
     """One word for programs, and after a colon a sentence."""
     report: contract.Report | None = field(hash=False, repr=False)
     at: datetime
+    lent: str = ""
+    """The folder of what others lent to it, which goes first."""
 
     def __str__(self) -> str:
         return f"note training, attempt {self.attempt}, as {self.outcome}: {self.reason}"
@@ -156,6 +174,16 @@ class PruneTrainings:
         return "delete the files of old trainings"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnWindows:
+    """Delete what others lent to the model's trainings."""
+
+    model_uid: str
+
+    def __str__(self) -> str:
+        return "delete the windows that a pool lent"
+
+
 ModelAction = (
     BeginTraining
     | SkipTraining
@@ -166,5 +194,6 @@ ModelAction = (
     | ChangeServing
     | WithdrawModel
     | DeleteArtifacts
+    | ReturnWindows
     | PruneTrainings
 )

@@ -192,7 +192,7 @@ class MemoryTrainings:
 
 
 class MemoryWindows:
-    """`ports.training.Windows`: one window, whatever is asked for."""
+    """`ports.training.Windows`: one window, whatever is asked for, or one of each tenant."""
 
     def __init__(self, window: ExportedWindow, *, labelled: int) -> None:
         self.window = window
@@ -201,6 +201,8 @@ class MemoryWindows:
         """Of these, those of which something was heard since the last training began; None: all."""
         self.ended = 0
         """Of these, those that finished since then."""
+        self.of: dict[str, tuple[ExportedWindow, int]] = {}
+        """Tenant's id → its own window, and how many of its attempts have a known outcome."""
 
     async def count(
         self,
@@ -212,6 +214,9 @@ class MemoryWindows:
         new_since: datetime | None,
     ) -> RunCount:
         """The numbers that were set."""
+        if tenant.id in self.of:
+            rows = self.of[tenant.id][1]
+            return RunCount(rows=rows, heard=rows, ended=0)
         if new_since is None:
             return RunCount(rows=self.labelled, heard=self.labelled, ended=self.labelled)
         heard = self.labelled if self.heard is None else self.heard
@@ -221,7 +226,7 @@ class MemoryWindows:
         self, tenant: TenantRef, *, since: datetime, until: datetime, integrations: Sequence[str] | None
     ) -> ExportedWindow:
         """The window that was set."""
-        return self.window
+        return self.of[tenant.id][0] if tenant.id in self.of else self.window
 
 
 class MemoryPointers:

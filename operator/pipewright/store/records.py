@@ -223,6 +223,8 @@ class Training:
     outcome: str | None = None
     reason: str = ""
     report: Json | None = field(default=None, hash=False)
+    pool: Json | None = field(default=None, hash=False)
+    """What other tenants lent to it; None: nothing."""
 
 
 # --- the platform database ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from gateway import model_page, model_report, page_frame
 from gateway.model_schemas import CurvesBody, HeldOutBody, MetricsBody, ModelReportBody, TrainingBody
 from gateway.schemas import ModelRef
+from ml import contract
 from ml.figures import Curves, Decile
 from pipewright.store.records import Training
 from pipewright.store.verdicts import Verdicts
@@ -152,6 +153,16 @@ def test_a_version_whose_training_is_forgotten_has_a_page() -> None:
     page = model_page.render(report(held_out=None))
     assert "not on record any more" in page
     assert page.count("<svg") == 2
+
+
+def test_the_page_says_that_a_version_is_pooled_and_of_how_much() -> None:
+    assert "pooled" not in model_page.render(report())
+    whole = report()
+    assert whole.held_out is not None
+    told = model_report.pooled_of(contract.Pooled(tenants=3, rows=940, own_rows=40))
+    held = whole.held_out.model_copy(update={"pooled": told})
+    page = model_page.render(report(held_out=held))
+    assert "a pooled version, of 940 runs of 3 tenants, 40 of them your own" in page
 
 
 def test_the_page_tells_the_control_group_apart() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ml import artifact, contract, pooled, replay, train, window
 from ml.contract import PoolWindow, TrainingJob
+from ml.learning import TrainingFailed
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -84,7 +85,7 @@ def job_of(own: bytes, others: Sequence[bytes], folder: Path = Path("/nowhere"))
 
 def test_few_runs_of_its_own_are_enough_with_those_of_others_and_the_file_is_always_the_same() -> None:
     own, other = window.write(rows(mixed(20, every=4))), window.write(rows(mixed(600, every=5), offset=20))
-    with pytest.raises(train.TrainingFailed):
+    with pytest.raises(TrainingFailed):
         train.train(own, job_of(own, []))
     job = job_of(own, [other])
     found = train.train(own, job, [other])

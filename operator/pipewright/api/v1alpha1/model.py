@@ -102,6 +102,18 @@ _ONLY_FAILURES_ARE_SEARCHED = Rule(
 )
 
 
+_ONLY_FAILURES_ARE_POOLED = Rule(
+    cel="self.task == 'RunFailure' || !has(self.pool)",
+    message="runs are pooled for the task RunFailure only: leave pool out",
+)
+_A_POOL_TRAINS_ON_THE_PLATFORM = Rule(
+    cel="!has(self.pool) || !has(self.training) || !has(self.training.compute)"
+    " || !has(self.training.compute.kubeRay)",
+    message="a Model with a pool is not trained by kubeRay, in a namespace whose owners could read the runs"
+    " of other tenants there: leave pool out, or name a cluster in training.compute.cluster",
+)
+
+
 def _listed(words: tuple[str, ...]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
@@ -220,6 +232,8 @@ class ModelSpec(Base):
             *map(_only, _GATES),
             _CAUSES_DO_NOT_DRIFT,
             _ONLY_FAILURES_ARE_SEARCHED,
+            _ONLY_FAILURES_ARE_POOLED,
+            _A_POOL_TRAINS_ON_THE_PLATFORM,
         )
     )
 
@@ -233,6 +247,8 @@ class ModelSpec(Base):
     """How a candidate is judged before it may become active."""
     serving: Serving = Serving()
     """How the active version is used."""
+    pool: DnsLabel | None = None
+    """RunFailure: shares runs with the Models of this pool, where the Tenant's modelPools has it, too."""
 
 
 class Artifact(Base):
@@ -271,6 +287,17 @@ class Metrics(Base):
     """Duration: the mean distance between the median and how long runs took, in seconds."""
 
 
+class PooledData(Base):
+    """What a version was made of that learned from the runs of several tenants."""
+
+    tenants: Count
+    """How many tenants' runs it learned from, the own one counted; never whose."""
+    runs: Count
+    """How many runs of them all."""
+    own_runs: Count
+    """How many of these are the own tenant's."""
+
+
 class Version(Base):
     """A trained version of the model."""
 
@@ -280,6 +307,8 @@ class Version(Base):
     """The file that holds it."""
     metrics: Metrics = Metrics()
     """How good it was on the held-out runs."""
+    pooled: PooledData | None = None
+    """Tells that it learned from the runs of other tenants, too; absent where it did not."""
 
 
 class Registered(Base):

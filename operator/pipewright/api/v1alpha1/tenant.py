@@ -214,6 +214,10 @@ class TenantSpec(Base):
     """The tenant's own PostgreSQL database; its connection lies in the Secret pipewright-database."""
     retention: Retention = Retention()
     """How long history and audit trail are kept; what is older is deleted."""
+    model_pools: Annotated[
+        tuple[DnsLabel, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = ()
+    """Pools in which Models of the tenant may share runs with other tenants; a Model asks by its pool."""
 
     def named_namespaces(self, tenant: str) -> tuple[TenantNamespace, ...]:
         """Return the namespaces of the Tenant named ``tenant``."""

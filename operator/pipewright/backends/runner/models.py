@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,9 @@ from pipewright.store import durations, journal, records, routes, verdicts, wind
 from pipewright.training_facts import (
     DataWindow,
     ExportedWindow,
+    LentWindows,
     Pointer,
+    PoolWindow,
     RunCount,
     Training,
     TrainingOutcome,
@@ -69,6 +72,7 @@ class PostgresTrainings:
             report_uri=training.report_uri,
             started_at=training.started_at,
             compute=training.compute,
+            pool=_lent_json(training.lent),
         )
         async with self._databases.connection(tenant) as conn:
             return await journal.begin_training(conn, row)
@@ -207,6 +211,19 @@ def _training(row: records.Training) -> Training:
         outcome=cast("TrainingOutcome | None", row.outcome),
         reason=row.reason,
         report=_report(row.report),
+        lent=_lent(row.pool),
+    )
+
+
+def _lent_json(lent: LentWindows | None) -> dict[str, Any] | None:
+    return None if lent is None else dataclasses.asdict(lent)
+
+
+def _lent(stored: Mapping[str, Any] | None) -> LentWindows | None:
+    if stored is None:
+        return None
+    return LentWindows(
+        folder=stored["folder"], windows=tuple(PoolWindow(**each) for each in stored["windows"])
     )
 
 
