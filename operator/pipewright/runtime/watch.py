@@ -130,6 +130,8 @@ def configure(*, labelled: Mapping[tuple[str, str], str] | None = None) -> kopf.
     settings.execution.default_backoff = 5  # only logging in is ever retried by it
     settings.queueing.worker_limit = None  # it starves or deadlocks; our queue bounds the concurrency
     settings.queueing.idle_timeout = 0.5
+    # SIGKILL for the process, ten minutes after a cancel; where one hangs the kubelet ends it
+    settings.process.ultimate_exiting_timeout = None
     settings.persistence.finalizer = NO_FINALIZER
     settings.persistence.progress_storage = NoProgress()
     settings.persistence.diffbase_storage = NoDiffBase()

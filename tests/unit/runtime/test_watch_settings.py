@@ -24,6 +24,7 @@ def test_kopf_may_not_post_peer_scan_or_keep_anything() -> None:
     assert settings.watching.server_timeout == 300
     assert settings.watching.inactivity_timeout == 70
     assert settings.watching.chunk_size == 500
+    assert settings.process.ultimate_exiting_timeout is None
 
 
 def test_kopfs_storages_neither_read_nor_write() -> None:
