@@ -136,8 +136,8 @@ async def _lead(
     try:
         await asyncio.wait((work, watch_, hold, asked), return_when=asyncio.FIRST_COMPLETED)
         queue.stop()
-        if not hold.done():
-            await work
+        if not hold.done():  # it may be lost while they finish, too
+            await asyncio.wait((work, hold), return_when=asyncio.FIRST_COMPLETED)
         for task in (hold, watch_, work):
             if task.done():
                 task.result()
